@@ -1,0 +1,113 @@
+"""The two ONNX files a benchmark compares, made the same way and kept in the run's `bench/models/`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from compress import artifact
+from compress.artifact import CompactInfo, RunFolder
+from compress.errors import CompressError
+from compress.files import read_json, sha256_file, write_json
+from export import manifest
+from export.onnx import opset_of, to_onnx
+from export.pipeline import lineage
+
+SETTLE_IMAGES = 8
+"""Images of noise from which a dense network without training takes the statistics of its norms."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of the dense and the compact network, and the opset of both."""
+
+    dense: Path
+    compact: Path
+    opset: int
+
+
+def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
+    """Return ONNX files of a run's dense and compact network: float32, any batch size, the same opset.
+
+    The run's own export serves as the compact file where its hash is the manifest's and it was made from the
+    compact model of now, plainly (no fixed batch, no simplifier). Otherwise both are exported into
+    `bench/models/` and reused as long as what they were made from stays the same.
+    """
+    folder = run.bench / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    example = torch.zeros(1, *info.model.input_size)
+    exported = _exported(run, info)
+    if exported is None:
+        compact = folder / "compact.onnx"
+        key = {"weights": info.weights_sha256, "plan": lineage(run, info).plan_sha256}
+        opset = _cached(compact, key, lambda path: to_onnx(artifact.load(run), example, path))
+    else:
+        compact, opset = exported
+    dense = folder / "dense.onnx"
+    key = {"model": info.model.model_dump_json(), "opset": str(opset)}
+    _cached(dense, key, lambda path: to_onnx(_settled_dense(run, info), example, path, opset=opset))
+    return Pair(dense, compact, opset)
+
+
+def _exported(run: RunFolder, info: CompactInfo) -> tuple[Path, int] | None:
+    """The run's own export and its opset, if it can stand for the compact model as it is now."""
+    try:
+        record = manifest.trusted(run.export, "model.onnx")
+    except CompressError as error:
+        _log.warning("%s; it is not used", error.message)
+        return None
+    plain = record is not None and record.batch == "dynamic" and record.precision == "fp32"
+    if record is None or record.opset is None or not plain or record.details.get("simplified"):
+        return None
+    if record.lineage != lineage(run, info):
+        return None
+    return run.export / "model.onnx", record.opset
+
+
+def _cached(path: Path, key: dict[str, str | None], make: Callable[[Path], int]) -> int:
+    """Return the opset of the file at `path`, made anew unless its note says it was made from `key`."""
+    import onnx
+
+    note = path.with_suffix(".json")
+    wanted = {**key, **manifest.versions(("onnx", "onnxscript"))}
+    if path.is_file() and note.is_file():
+        try:
+            found = read_json(note, what="note of a cached model")
+            if found.get("from") == wanted and found.get("sha256") == sha256_file(path):
+                return opset_of(onnx.load(str(path)))
+        except CompressError as error:
+            _log.debug("%s; the file is made again", error.message)
+    opset = make(path)
+    write_json(note, {"from": wanted, "sha256": sha256_file(path)})
+    return opset
+
+
+def _settled_dense(run: RunFolder, info: CompactInfo) -> nn.Module:
+    """The dense network with fresh weights and the norm statistics of a batch of noise.
+
+    A deep network of fresh weights can vanish or overflow from layer to layer, and denormal numbers slow a
+    CPU many times; with the statistics of a real pass its activations are of a trained network's size.
+    """
+    model = artifact.load_dense(run)
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return model
+    momenta = [norm.momentum for norm in norms]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(SETTLE_IMAGES, *info.model.input_size, generator=generator)
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()

@@ -1,0 +1,184 @@
+"""Comparing two runners in pairs: warm up, then alternate them in ABBA blocks.
+
+Load that comes and goes slows both sides of a pair alike, and the order ABBA cancels a steady drift; the
+ratio of a pair is what stays. What is compared first is a runner with a second one of the same file (A/A):
+it shows how far the machine differs from itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import stats
+from bench.machine import wait_for_rest
+from bench.runners import Runner
+from bench.stats import Interval
+
+PAIRS = 30
+"""Pairs measured when no budget is given."""
+
+MIN_PAIRS = 10
+"""Fewest pairs, however small the budget."""
+
+MEASURE_NS = 20_000_000
+"""One measurement repeats the inference until it lasts about this long (20 ms)."""
+
+LEAD_IN_NS = 5_000_000
+"""Untimed inferences of at least this long (5 ms) come first when the other runner ran before."""
+
+WARM_UP_NS = 300_000_000
+"""Shortest warm-up (0.3 s)."""
+
+WARM_UP_LIMIT_NS = 5_000_000_000
+"""Longest warm-up (5 s)."""
+
+SETTLED_WITHIN = 0.03
+"""The warm-up ends when the medians of its last three windows lie this near to each other."""
+
+Report = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How a runner was warmed up.
+
+    Attributes:
+        first_ns: the first inference.
+        count: inferences, the first one included.
+        total_ns: how long they took together.
+        settled: whether the median came to rest before the limit.
+        typical_ns: median of the last window.
+    """
+
+    first_ns: int
+    count: int
+    total_ns: int
+    settled: bool
+    typical_ns: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runners, measured in pairs.
+
+    Attributes:
+        ratio: interval of ``log(a / b)``.
+        ratios: that of each pair, `[pairs]`, in the order measured.
+        a_ns, b_ns: the time of every inference.
+        repeats: inferences of one measurement, of each side.
+    """
+
+    ratio: Interval
+    ratios: NDArray[np.float64]
+    a_ns: NDArray[np.int64]
+    b_ns: NDArray[np.int64]
+    repeats: tuple[int, int]
+
+
+def warm_up(runner: Runner, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = WARM_UP_LIMIT_NS) -> WarmUp:
+    """Run a new runner until its median settles; the first inference is reported apart.
+
+    Time is what the runner reports, in windows of about a sixth of `at_least_ns`.
+    """
+    wait_for_rest()
+    with collector_off():
+        first = int(runner.run(1)[0])
+        total, count, medians = first, 1, list[float]()
+        while total < at_most_ns:
+            size = max(1, round(at_least_ns / 6 / max(medians[-1] if medians else first, 1)))
+            window = runner.run(min(size, 10_000))
+            total, count = total + int(window.sum()), count + len(window)
+            medians.append(float(np.median(window)))
+            last = medians[-3:]
+            if total >= at_least_ns and len(last) == 3 and max(last) <= min(last) * (1 + SETTLED_WITHIN):
+                return WarmUp(first, count, total, True, medians[-1])
+    return WarmUp(first, count, total, False, medians[-1] if medians else float(first))
+
+
+def repeats_for(typical_ns: float, measure_ns: int = MEASURE_NS) -> int:
+    """Return how many inferences of `typical_ns` make a measurement of at least `measure_ns`."""
+    return max(1, math.ceil(measure_ns / max(typical_ns, 1.0)))
+
+
+def compare(
+    a: Runner,
+    b: Runner,
+    *,
+    typical_ns: tuple[float, float],
+    pairs: int = PAIRS,
+    budget_s: float | None = None,
+    measure_ns: int = MEASURE_NS,
+    seed: int = 0,
+    report: Report | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Comparison:
+    """Measure two warm runners in ABBA blocks of two pairs each.
+
+    A measurement repeats the inference for about `measure_ns`; its value is the median of the repeats. Where
+    the other runner ran before, its threads are waited for and a lead-in of `LEAD_IN_NS` brings the data back
+    into the caches.
+
+    Args:
+        a, b: the baseline and the candidate.
+        typical_ns: time of one inference of each, from the warm-up.
+        pairs: how many pairs, rounded up to whole blocks.
+        budget_s: measure for this many seconds instead; never fewer than `MIN_PAIRS` pairs.
+        measure_ns: see `MEASURE_NS`.
+        seed: of the bootstrap.
+        report: called after each block with the share done, 0 to 1.
+        clock: seconds, for the budget.
+    """
+    repeats = repeats_for(typical_ns[0], measure_ns), repeats_for(typical_ns[1], measure_ns)
+    a_ns, b_ns = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+    start = clock()
+    with collector_off():
+        _take_over(a, typical_ns[0])
+        while True:
+            a_ns.append(a.run(repeats[0]))
+            _take_over(b, typical_ns[1])
+            b_ns.append(b.run(repeats[1]))
+            b_ns.append(b.run(repeats[1]))
+            _take_over(a, typical_ns[0])
+            a_ns.append(a.run(repeats[0]))
+            done = _share_done(len(a_ns), pairs, clock() - start, budget_s)
+            if report is not None:
+                report(min(done, 1.0))
+            if done >= 1:
+                break
+    ratios = stats.log_ratios([np.median(part) for part in a_ns], [np.median(part) for part in b_ns])
+    return Comparison(
+        stats.interval(ratios, seed=seed), ratios, np.concatenate(a_ns), np.concatenate(b_ns), repeats
+    )
+
+
+def _take_over(runner: Runner, typical_ns: float) -> None:
+    """Let the other runner's threads come to rest, then run this one untimed."""
+    wait_for_rest()
+    runner.run(repeats_for(typical_ns, LEAD_IN_NS))
+
+
+def _share_done(measured: int, pairs: int, elapsed_s: float, budget_s: float | None) -> float:
+    if budget_s is None:
+        return measured / pairs
+    return min(measured / MIN_PAIRS, elapsed_s / budget_s if budget_s > 0 else 1.0)
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Collect garbage now and not while the block runs."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

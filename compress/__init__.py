@@ -1,0 +1,48 @@
+"""Make a CNN narrow, exactly, and keep it an ordinary network.
+
+What may enter: everything that makes, trains, cuts, saves and loads a network. Exporting is in `export`,
+measuring in `bench`; both build on this package and it knows neither.
+
+The names below are loaded when they are first used, so that importing the package is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .artifact import load
+    from .errors import CompressError
+    from .graph import ChannelGraph, ChannelGroup, SlicePlan, trace
+    from .models import build
+    from .pipeline import TrainRequest, TrainResult, train
+    from .slicing import apply_plan, mask_model, slice_model, verify
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ChannelGraph": "graph",
+    "ChannelGroup": "graph",
+    "CompressError": "errors",
+    "SlicePlan": "graph",
+    "TrainRequest": "pipeline",
+    "TrainResult": "pipeline",
+    "apply_plan": "slicing",
+    "build": "models",
+    "load": "artifact",
+    "mask_model": "slicing",
+    "slice_model": "slicing",
+    "trace": "graph",
+    "train": "pipeline",
+    "verify": "slicing",
+}
+
+__all__ = ["ChannelGraph", "ChannelGroup", "CompressError", "SlicePlan", "TrainRequest", "TrainResult",
+           "__version__", "apply_plan", "build", "load", "mask_model", "slice_model", "trace", "train", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

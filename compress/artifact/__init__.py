@@ -1,0 +1,25 @@
+"""What a run leaves behind: its folder, its record, and the compact model.
+
+Enters here: reading and writing of the run folder and of `compact/`. Nothing here trains, exports or
+measures, and nothing here unpickles.
+"""
+
+from __future__ import annotations
+
+from compress.artifact.compact import CompactInfo, compact_info, load, load_dense, save_compact
+from compress.artifact.machine import Machine, this_machine, versions
+from compress.artifact.run import RunFolder, RunRecord, new_record
+
+__all__ = [
+    "CompactInfo",
+    "Machine",
+    "RunFolder",
+    "RunRecord",
+    "compact_info",
+    "load",
+    "load_dense",
+    "new_record",
+    "save_compact",
+    "this_machine",
+    "versions",
+]

@@ -1,0 +1,222 @@
+"""The compact model: how the dense network was built, what was kept, the tensors, what was verified.
+
+`compact/` holds `model.json`, `plan.json`, `weights.safetensors` and `verify.json`, and is enough by itself:
+copied to another machine it loads there.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from torch import nn
+
+from compress.artifact.run import RunFolder, check_version, first_fault
+from compress.artifact.weights import fill, read_weights, save_weights
+from compress.errors import CompressError, Exit
+from compress.files import read_json, settled, sha256_file, staged_directory, write_json
+from compress.spec import SCHEMA_VERSION, Costs, ModelSpec, Preprocess, Record
+
+if TYPE_CHECKING:
+    from compress.slicing import SlicePlan
+
+_HINT = "finish the run with `compress train --resume`, or slice it again with `compress slice`"
+
+
+class CompactInfo(Record):
+    """`model.json`: everything about a compact model but its tensors.
+
+    Attributes:
+        created: when it was written, ISO 8601 in UTC.
+        model: how the dense network is built again.
+        preprocess: what the input tensor means.
+        classes: names of the outputs, in order.
+        data: name of the data set it was trained on.
+        method: name of the method that made it.
+        dense: costs of the dense network.
+        compact: costs of this network.
+        weights_sha256: hash of `weights.safetensors`.
+        extra: whatever else was measured, such as accuracies; JSON types only.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["compress-compact"] = "compress-compact"
+    created: str
+    model: ModelSpec
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    data: str
+    method: str
+    dense: Costs
+    compact: Costs
+    weights_sha256: str
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+def save_compact(
+    run: RunFolder,
+    model: nn.Module,
+    spec: ModelSpec,
+    plan: SlicePlan | None,
+    verify: dict[str, Any],
+    extra: dict[str, Any] | None = None,
+    *,
+    compact: Costs | None = None,
+) -> CompactInfo:
+    """Write `model` as the run's compact model, the whole folder at once.
+
+    Call it on the process that writes the run (`run.is_writer`).
+
+    Args:
+        run: the run; it gives preprocessing, classes, method and dense costs.
+        model: the narrow network, an ordinary module (parametrizations folded).
+        spec: how its dense network is built.
+        plan: what was kept of the dense network; None if nothing was cut.
+        verify: the record of the check against the masked dense network; JSON types only.
+        extra: see `CompactInfo`.
+        compact: costs of `model`; None for what the plan says, or the dense costs without a plan.
+
+    Raises:
+        CompressError: ``disk-full``, ``not-writable``, ``not-a-tensor``; the previous compact model then
+            stays.
+    """
+    if compact is None:
+        compact = plan.narrow if plan is not None else run.record.dense
+    with staged_directory(run.compact) as folder:
+        save_weights(folder / "weights.safetensors", model.state_dict())
+        info = CompactInfo(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            model=spec,
+            preprocess=run.record.data.preprocess,
+            classes=run.record.data.classes,
+            data=run.record.data.name,
+            method=run.record.method,
+            dense=run.record.dense,
+            compact=compact,
+            weights_sha256=sha256_file(folder / "weights.safetensors"),
+            extra=extra or {},
+        )
+        kept = plan.to_json() if plan is not None else {"schema_version": SCHEMA_VERSION, "kept": {}}
+        write_json(folder / "model.json", info.model_dump(mode="json"))
+        write_json(folder / "plan.json", kept)
+        write_json(folder / "verify.json", {"schema_version": SCHEMA_VERSION, **verify})
+    return info
+
+
+def compact_info(run: str | Path | RunFolder) -> CompactInfo:
+    """Return the record of a run's compact model.
+
+    Args:
+        run: a run folder, its path, or the path of a `compact/` folder by itself.
+
+    Raises:
+        CompressError: ``missing-file``, ``damaged-file``, ``schema-version``.
+    """
+    path = _folder(run) / "model.json"
+    value = read_json(path, what="record of a compact model", hint=_HINT)
+    if value.get("kind") != "compress-compact":
+        raise CompressError(
+            f"{str(path)!r} is not the record of a compact model (kind {value.get('kind')!r})",
+            hint=_HINT,
+            code="damaged-file",
+            exit=Exit.MISSING,
+        )
+    check_version(path, value)
+    try:
+        return CompactInfo.model_validate(value)
+    except ValidationError as error:
+        raise CompressError(
+            f"the record of a compact model {str(path)!r} is damaged: {first_fault(error)}",
+            hint=_HINT,
+            code="damaged-file",
+            exit=Exit.MISSING,
+        ) from error
+
+
+def load(run: str | Path | RunFolder) -> nn.Module:
+    """Return a run's compact model as an ordinary module in evaluation mode, on the CPU.
+
+    Args:
+        run: a run folder, its path, or the path of a `compact/` folder by itself.
+
+    Raises:
+        CompressError: a file that is missing, damaged, of another version, or changed since it was written
+            (`weights.safetensors` is checked against its SHA-256).
+    """
+    folder = _folder(run)
+    info = compact_info(run)
+    plan = read_json(folder / "plan.json", what="slicing plan", hint=_HINT)
+    path = folder / "weights.safetensors"
+    state = read_weights(path, hint=_HINT)
+    if sha256_file(path) != info.weights_sha256:
+        raise CompressError(
+            f"the weights {str(path)!r} are not those that model.json describes (another SHA-256)",
+            hint=_HINT,
+            code="damaged-file",
+            exit=Exit.MISSING,
+        )
+    model = _build(info.model)
+    if plan.get("kept"):
+        model = _cut(model, plan, folder / "plan.json")
+    fill(model, state, source=str(path), hint=_HINT)
+    return model.eval()
+
+
+def load_dense(run: str | Path | RunFolder) -> nn.Module:
+    """Return the run's dense network with fresh weights (seed 0), in evaluation mode: a yardstick for speed.
+
+    Raises:
+        CompressError: as `compact_info` and `compress.models.build`.
+    """
+    return _build(compact_info(run).model).eval()
+
+
+def _folder(run: str | Path | RunFolder) -> Path:
+    """The folder that holds `model.json`, whichever of the three ways it was named."""
+    if isinstance(run, RunFolder):
+        return settled(run.compact)
+    path = Path(run)
+    if (path / "model.json").is_file():
+        return path
+    if not path.is_dir():
+        raise CompressError(
+            f"there is no run folder {str(run)!r}",
+            hint="give the folder that `compress train --out` wrote",
+            code="missing-file",
+            exit=Exit.MISSING,
+        )
+    return settled(path / "compact")
+
+
+def _build(spec: ModelSpec) -> nn.Module:
+    """Build the dense network from seed 0, leaving the caller's generators alone."""
+    from compress import models
+
+    if spec.source_sha256 is not None:
+        now = models.spec(spec.name, spec.num_classes, spec.input_size)
+        if now.source_sha256 != spec.source_sha256:
+            raise CompressError(
+                f"the file of model {spec.name!r} has changed since the run",
+                hint="put back the file the run was trained with, or train again",
+                code="model-changed",
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return models.build(spec.name, spec.num_classes, spec.input_size)
+
+
+def _cut(model: nn.Module, plan: dict[str, Any], path: Path) -> nn.Module:
+    from compress.slicing import SlicePlan, apply_plan
+
+    try:
+        return apply_plan(model, SlicePlan.from_json(plan))
+    except CompressError as error:
+        raise CompressError(
+            f"cannot use the slicing plan {str(path)!r}: {error.message}",
+            hint=_HINT,
+            code="damaged-file",
+            exit=Exit.MISSING,
+        ) from error

@@ -1,0 +1,62 @@
+"""One error type for everything a user can mend: what was wrong, with the value, and what to do.
+
+The exit codes are those of the command line (see `README.md`, "Exit codes").
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Any
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    MISSING = 3
+    BUILD = 4
+    PARITY = 5
+    GATE = 6
+    INCONCLUSIVE = 7
+    INTERRUPTED = 130
+
+
+class CompressError(Exception):
+    """An error the user can act on.
+
+    Args:
+        message: what was wrong, naming the value.
+        hint: what to do about it; empty if the message already says it.
+        code: a stable, machine-readable word such as ``unknown-model``.
+        exit: the exit code of the command line.
+        details: numbers or names a pipeline may want to read (JSON types only).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str = "usage",
+        exit: Exit = Exit.USAGE,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+        self.exit = exit
+        self.details = details or {}
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean a, b?" for the known words nearest to `word`, or an empty string."""
+    matches = difflib.get_close_matches(word.lower(), list(known), n=3, cutoff=0.5)
+    return f"Did you mean {', '.join(matches)}?" if matches else ""

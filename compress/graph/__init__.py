@@ -1,0 +1,10 @@
+"""Which tensor dimensions must be cut together, and by what rule.
+
+`trace` reads a network through `torch.export`; the `ChannelGraph` it returns knows the groups, what is
+protected and why, and makes plans. Operators are described in `rules/`; nothing in here knows a module type.
+"""
+
+from .channels import ChannelGraph, ChannelGroup, Protected, trace
+from .plan import Criterion, SlicePlan
+
+__all__ = ["ChannelGraph", "ChannelGroup", "Criterion", "Protected", "SlicePlan", "trace"]

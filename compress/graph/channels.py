@@ -1,0 +1,343 @@
+"""The channel graph of a network: its groups, what is protected, and the plans that can be made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from ..spec import Costs
+from .classes import Classes, Ints, find_classes
+from .context import Dense, Mismatch
+from .labels import NONE, Lab
+from .narrow import Narrow
+from .plan import Criterion, SlicePlan
+from .trace import as_inputs, dense_pass, export_program, parameter_names, walk
+
+if TYPE_CHECKING:
+    from ..cost import CostModel
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that are cut by the same rule and may be cut one by one.
+
+    Attributes:
+        name: the first layer that makes these channels.
+        width: how many channels can be kept or dropped.
+        members: `(parameter or buffer, dimension)` pairs that are cut with them.
+        producers: the weights whose rows make them.
+        cells: classes, in blocks of which equally many stay (one block unless a grouped convolution, a
+            shuffle or an even split needs several).
+    """
+
+    name: str
+    width: int
+    members: tuple[tuple[str, int], ...]
+    producers: tuple[str, ...]
+    cells: tuple[Ints, ...] = field(repr=False)
+
+    @property
+    def classes(self) -> Ints:
+        """All classes of the group, in channel order."""
+        return np.sort(np.concatenate(self.cells))
+
+
+@dataclass(frozen=True)
+class Protected:
+    """Channels that are never cut: the layer that makes them, how many, and why."""
+
+    name: str
+    width: int
+    why: str
+
+
+class ChannelGraph:
+    """Which channels of a network can be cut, and how.
+
+    Made by `trace`. The network is only read.
+    """
+
+    def __init__(self, model: nn.Module, inputs: tuple[Any, ...], free_pads: bool) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.free_pads = free_pads
+        self.program: ExportedProgram = export_program(model, inputs)
+        self._dense, self._values = dense_pass(self.program, free_pads)
+        self._refresh()
+        self._rehearse()
+
+    def _refresh(self) -> None:
+        self._classes = find_classes(self._dense)
+        self.__dict__.pop("cost", None)
+        self.groups: tuple[ChannelGroup, ...] = tuple(_groups(self._dense, self._classes))
+        self.protected: tuple[Protected, ...] = tuple(_protected(self._dense, self._classes))
+
+    def _rehearse(self) -> None:
+        """Cut half of every group once, and protect what the narrow network cannot follow."""
+        criterion: Criterion = "window" if self.free_pads else "random"
+        self.plan(keep=0.5, criterion=criterion, _check=False)
+
+    @property
+    def classes(self) -> Classes:
+        """The channels, as classes of labels."""
+        return self._classes
+
+    @property
+    def facts(self) -> Dense:
+        """What the first pass found."""
+        return self._dense
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the example inputs."""
+        return tuple(tuple(x.shape) for x in self.inputs if isinstance(x, Tensor))
+
+    @cached_property
+    def cost(self) -> CostModel:
+        """MACs and parameters as functions of what is kept."""
+        from ..cost import CostModel
+
+        names = parameter_names(self.program)
+        parameters = {
+            names[node.name]: tuple(node.meta["val"].shape)
+            for node in self.program.graph.nodes
+            if node.op == "placeholder" and node.name in self.program.graph_signature.inputs_to_parameters
+        }
+        return CostModel(self._dense, self._classes, parameters)
+
+    @cached_property
+    def _adjusting(self) -> frozenset[str]:
+        """Nodes of convolution modules: slicing sets their group count, so nothing is baked in."""
+        modules = {f"{name}.weight" for name, m in self.model.named_modules(remove_duplicate=False)
+                   if isinstance(m, nn.modules.conv._ConvNd)}
+        return frozenset(node for weight, node in self.cost.layers if weight in modules)
+
+    @property
+    def costs(self) -> Costs:
+        """Costs of the dense network."""
+        return self.cost.costs(np.ones(self._classes.count, dtype=np.bool_))
+
+    def group(self, name: str) -> ChannelGroup:
+        """The group of that name.
+
+        Raises:
+            KeyError: no such group.
+        """
+        for g in self.groups:
+            if g.name == name:
+                return g
+        raise KeyError(name)
+
+    def mixing_weights(self) -> list[str]:
+        """Weights whose rows `[outputs, inputs, ...]` all read the same inputs and make free channels.
+
+        Convolutions and linear layers, but not depthwise, grouped or transposed convolutions.
+        """
+        out = []
+        for term in self._dense.terms:
+            real = term.outputs[term.outputs != NONE]
+            if term.groups != 1 or not real.size or not self._dense.registry.has(term.weight, 0):
+                continue
+            rows = real[0] == self._dense.registry.start(term.weight, 0)
+            if rows and self._classes.free[self._classes.root[real]].any() and term.weight not in out:
+                out.append(term.weight)
+        return out
+
+    def plan(
+        self,
+        keep: float | Mapping[str, float | int | Sequence[int]] | None = None,
+        *,
+        macs: float | None = None,
+        params: float | None = None,
+        align: int = 1,
+        min_width: int = 1,
+        criterion: Criterion = "l1",
+        seed: int = 0,
+        _check: bool = True,
+    ) -> SlicePlan:
+        """Choose what to keep; exactly one of `keep`, `macs` and `params`.
+
+        Args:
+            keep: a ratio for every group; or, by group name or pattern (`"layer1.*"`), a ratio (float), a
+                width (int) or the indices to keep (groups not named stay whole).
+            macs, params: fraction of the dense network's cost (at most 1) or an absolute number (above 1),
+                met by one ratio for all groups and single channels for the rest.
+            align: widths are multiples of this where the group is wide enough.
+            min_width: no group becomes narrower (unless it is already).
+            criterion: which channels stay. seed: for `random`.
+
+        Raises:
+            CompressError: (exit 2) unknown group, ratio out of range, target out of reach; with the
+                smallest reachable value.
+        """
+        from .planning import choose
+
+        while True:
+            mask = choose(self, keep, macs, params, align, min_width, criterion, seed)
+            try:
+                return self._cut(mask, check=_check)
+            except Mismatch as problem:
+                self._protect_node(problem)
+
+    def _protect_node(self, problem: Mismatch) -> None:
+        """Keep every channel at a node that a narrow network could not follow."""
+        why = f"cannot be cut exactly at {problem.node.name}: {problem.why}"
+        before = int(self._classes.free.sum())
+        for node in (problem.node, *problem.node.all_input_nodes):
+            for lab in _flat(self._values[node]):
+                self._dense.protect(lab.labels(), why)
+        self._refresh()
+        if int(self._classes.free.sum()) == before:
+            raise RuntimeError(f"{why}, although nothing is cut there")
+
+    def _cut(self, mask: NDArray[np.bool_], check: bool) -> SlicePlan:
+        narrow = Narrow(
+            self._dense.registry, self._dense, self._values, self._classes.root, mask[self._classes.root]
+        )
+        self._check_ties(mask)
+        walk(self.program, narrow)
+        widths = {g.name: (int(mask[g.classes].sum()), g.width) for g in self.groups}
+        plan = SlicePlan(
+            kept=narrow.kept(),
+            masked=self._masked(mask),
+            widths=widths,
+            dense=self.costs,
+            narrow=self.cost.costs(mask),
+            rewrites={
+                name: [str(target), _plain(args)]
+                for name, (target, args) in narrow.rewrites.items()
+                if name not in self._adjusting
+            },
+            input_shapes=self.input_shapes,
+            free_pads=self.free_pads,
+        )
+        if check and plan.rewrites:
+            from ..slicing import drop_needless_rewrites
+
+            plan = drop_needless_rewrites(self, plan)
+        return plan
+
+    def _check_ties(self, mask: NDArray[np.bool_]) -> None:
+        for tie in self._classes.ties:
+            counts = {int((mask[row] | (row == NONE)).sum()) for row in tie.rows}
+            if len(counts) > 1:
+                node = next(n for n in self.program.graph.nodes if n.name == tie.node)
+                raise Mismatch(node, "equally many channels cannot be kept in each part")
+
+    def _masked(self, mask: NDArray[np.bool_]) -> dict[str, dict[int, list[Any]]]:
+        """Rows of layers, biases and norm parameters that are zero in the masked dense network."""
+        consumed = np.zeros(self._dense.registry.size, dtype=bool)
+        for labels in self._dense.consumed:
+            consumed[labels[labels != NONE]] = True
+        out: dict[str, dict[int, list[Any]]] = {}
+        for name, dim, start, width in self._dense.registry.dims():
+            gone = ~mask[self._classes.root[start : start + width]] & ~consumed[start : start + width]
+            if gone.any():
+                out.setdefault(name, {})[dim] = [int(i) for i in np.flatnonzero(gone)]
+        return out
+
+
+def _plain(args: Any) -> Any:
+    """Node arguments as JSON: other nodes by name."""
+    if isinstance(args, Node):
+        return {"node": args.name}
+    if isinstance(args, (list, tuple)):
+        return [_plain(a) for a in args]
+    return args if isinstance(args, (int, float, str, bool, type(None))) else str(args)
+
+
+def _flat(value: Any) -> list[Lab]:
+    if isinstance(value, Lab):
+        return [value]
+    return [v for v in value if isinstance(v, Lab)] if isinstance(value, (list, tuple)) else []
+
+
+def _groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
+    """Classes with the same members form a group; count ties divide it into cells."""
+    rng = np.random.default_rng(0)
+    signature, cell = np.zeros((2, classes.count), dtype=np.uint64)
+    where: dict[int, list[tuple[str, int]]] = {}
+    for name, dim, start, width in dense.registry.dims():
+        root = classes.root[start : start + width]
+        np.add.at(signature, root, rng.integers(1, 2**63, dtype=np.uint64))
+        for c in np.unique(root[classes.free[root]]):
+            where.setdefault(int(c), []).append((name, dim))
+    for tie in classes.ties:
+        for row in tie.rows:
+            np.add.at(cell, row[row != NONE], rng.integers(1, 2**63, dtype=np.uint64))
+    names = _producers(dense)
+    order: dict[int, list[int]] = {}
+    first: dict[int, list[str]] = {}
+    for labels, name in names:
+        for c in dict.fromkeys(classes.root[labels[labels != NONE]].tolist()):
+            if classes.free[c]:
+                key = int(signature[c])
+                bucket = order.setdefault(key, [])
+                if c not in bucket[-1:] and c not in set(bucket):
+                    bucket.append(c)
+                made = first.setdefault(key, [])
+                if name not in made:
+                    made.append(name)
+    groups, used = [], set()
+    for key, members in order.items():
+        base = first[key][0].removesuffix(".weight")
+        name = base if base not in used else f"{base}#{sum(u.split('#')[0] == base for u in used) + 1}"
+        used.add(name)
+        cells: dict[int, list[int]] = {}
+        for c in members:
+            cells.setdefault(int(cell[c]), []).append(c)
+        groups.append(
+            ChannelGroup(name, len(members), tuple(where[members[0]]), tuple(first[key]),
+                         tuple(np.array(c, dtype=np.int64) for c in cells.values()))
+        )
+    return groups
+
+
+def _producers(dense: Dense) -> list[tuple[Ints, str]]:
+    """The output labels of every layer, in the order of the graph, with its weight's name."""
+    starts = sorted((start, start + width, name) for name, _, start, width in dense.registry.dims())
+    begins = np.array([s[0] for s in starts])
+    out = []
+    for labels in dense.produced:
+        real = labels[labels != NONE]
+        if real.size:
+            start, end, name = starts[int(np.searchsorted(begins, real[0], side="right")) - 1]
+            assert start <= real[0] < end
+            out.append((labels, name))
+    return out
+
+
+def _protected(dense: Dense, classes: Classes) -> list[Protected]:
+    """Layers some of whose outputs are never cut, with the reasons."""
+    out = []
+    for labels, name in _producers(dense):
+        reasons: dict[str, int] = {}
+        for c in classes.root[labels[labels != NONE]]:
+            if not classes.free[c]:
+                why = classes.why.get(int(c), "")
+                reasons[why] = reasons.get(why, 0) + 1
+        out += [Protected(name.removesuffix(".weight"), n, why) for why, n in reasons.items()]
+    return out
+
+
+def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any], *, free_pads: bool = False) -> ChannelGraph:
+    """Read a network's channel graph through `torch.export`.
+
+    Args:
+        model: any network that `torch.export` accepts; it is not changed.
+        example_inputs: one batch (two images or more, so that the batch size stays free).
+        free_pads: let the two sides of a zero-padded shortcut keep unrelated channels, as the CIFAR ResNets
+            of the DCFF paper do; plans then keep the middle channels (`criterion="window"`).
+
+    Raises:
+        CompressError: (exit 4) the model cannot be exported.
+    """
+    return ChannelGraph(model, as_inputs(example_inputs), free_pads)

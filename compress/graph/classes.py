@@ -1,0 +1,96 @@
+"""From labels to channel groups: connected labels are one channel, channels that look alike one group."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from .context import CountTie, Dense, Labels
+from .labels import NONE
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The channels of a network.
+
+    Attributes:
+        root: class of each label, `[labels]`.
+        count: number of classes.
+        free: classes that may be dropped, bool `[classes]`.
+        why: for classes that may not, the reason that was found first.
+        ties: rows of classes of which equally many positions must stay.
+    """
+
+    root: Ints
+    count: int
+    free: NDArray[np.bool_]
+    why: dict[int, str]
+    ties: tuple[CountTie, ...]
+
+    def of(self, labels: Labels) -> Ints:
+        """The classes of labels; NONE stays NONE."""
+        out = self.root[labels]
+        out[labels == NONE] = NONE
+        return out
+
+
+def find_classes(dense: Dense) -> Classes:
+    """Join what is tied, protect what must stay, and turn views into count ties."""
+    root, count = _connect(dense)
+    why: dict[int, str] = {}
+    for labels, reason in dense.kept:
+        for c in np.unique(root[labels]):
+            why.setdefault(int(c), reason)
+    produced = np.zeros(count, dtype=bool)
+    for labels in dense.produced:
+        produced[root[labels[labels != NONE]]] = True
+    free = produced.copy()
+    free[list(why)] = False
+    classes = Classes(root, count, free, why, ())
+    ties = [CountTie(tuple(classes.of(r) for r in tie.rows), tie.node) for tie in dense.ties]
+    for node, f in dense.reshaped:
+        ties += _block(classes.of(f.labels.squeeze().numpy()), node.name)
+    return Classes(root, count, free, why, tuple(t for t in ties if any(_real(r) for r in t.rows)))
+
+
+def _real(row: Ints) -> bool:
+    return bool((row != NONE).any())
+
+
+def _connect(dense: Dense) -> tuple[Ints, int]:
+    size = dense.registry.size
+    if dense.edges:
+        a = np.concatenate([e[0] for e in dense.edges])
+        b = np.concatenate([e[1] for e in dense.edges])
+    else:
+        a = b = np.empty(0, dtype=np.int64)
+    graph = coo_matrix((np.ones(a.size, dtype=np.int8), (a, b)), shape=(size, size))
+    count, root = connected_components(graph, directed=False)
+    return root.astype(np.int64), int(count)
+
+
+def _block(labels: Ints, node: str) -> list[CountTie]:
+    """A view in several dimensions stays a full block if equally many channels stay in each row."""
+    dims = [d for d in range(labels.ndim) if not (labels == labels.take([0], d)).all()]
+    if len(dims) < 2:
+        return []
+    index = tuple(slice(None) if d in dims else 0 for d in range(labels.ndim))
+    matrix = labels[index].reshape(-1, labels.shape[dims[-1]])
+    return [CountTie(tuple(matrix), node)]
+
+
+def members(dense: Dense, classes: Classes) -> dict[int, list[tuple[str, int, int]]]:
+    """For each free class the parameter positions `(name, dim, index)` that are cut with it."""
+    out: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
+    for name, dim, start, width in dense.registry.dims():
+        for i, c in enumerate(classes.root[start : start + width]):
+            if classes.free[c]:
+                out[int(c)].append((name, dim, i))
+    return out

@@ -1,0 +1,147 @@
+"""Labelled tensors: which channel every element of a tensor belongs to, in as few numbers as possible.
+
+A label is an integer: one index of one dimension of one parameter or buffer (see `Registry`). A tensor may
+carry several *fields* of labels: a convolution's weight has one along its output and one along its input
+dimension; activations mostly have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NONE = -1
+"""No channel: data that is never cut, such as the network's input."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Labels of a tensor's elements.
+
+    Attributes:
+        labels: int64, of the tensor's rank; full size along `dims`, size 1 along every other dimension.
+        dims: the dimensions along which the labels vary.
+    """
+
+    labels: Tensor
+    dims: tuple[int, ...]
+
+    def over(self, shape: Sequence[int], dims: Iterable[int] | None = None) -> Tensor:
+        """The labels expanded to `shape`, along all dimensions or along the given ones only."""
+        wanted = set(range(len(shape)) if dims is None else dims)
+        sizes = [shape[d] if d in wanted else self.labels.shape[d] for d in range(len(shape))]
+        return self.labels.expand(sizes)
+
+    def along(self, dim: int) -> Tensor:
+        """The labels as a matrix `[size of dim, everything else]`."""
+        return self.labels.movedim(dim, 0).reshape(self.labels.shape[dim], -1)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A tensor as the graph sees it.
+
+    Attributes:
+        shape: sizes of the tensor.
+        fields: its labels.
+        clean: every element is zero wherever the channel of its label is dropped.
+        source: name of the parameter or buffer this is, if nothing has moved or changed it.
+    """
+
+    shape: tuple[int, ...]
+    fields: tuple[Field, ...] = ()
+    clean: bool = True
+    source: str | None = None
+
+    def labels(self) -> Tensor:
+        """All labels that occur, without duplicates and without `NONE`."""
+        if not self.fields:
+            return torch.empty(0, dtype=torch.int64)
+        every = torch.unique(torch.cat([f.labels.reshape(-1) for f in self.fields]))
+        return every[every != NONE]
+
+    def fields_along(self, dim: int) -> list[Field]:
+        """The fields that vary along a dimension."""
+        return [f for f in self.fields if dim in f.dims]
+
+
+def vector(labels: Tensor, rank: int, dim: int) -> Field:
+    """A field of the given rank that varies along `dim` only."""
+    shape = [1] * rank
+    shape[dim] = labels.numel()
+    return Field(labels.reshape(shape), (dim,))
+
+
+def compact(labels: Tensor) -> Field:
+    """A field from fully expanded labels: dimensions along which they are constant shrink to size 1."""
+    dims = []
+    for d, size in enumerate(labels.shape):
+        if size > 1:
+            first = labels.narrow(d, 0, 1)
+            if bool((labels == first).all()):
+                labels = first
+            else:
+                dims.append(d)
+    return Field(labels.contiguous(), tuple(dims))
+
+
+def shrink(labels: Tensor, dims: tuple[int, ...]) -> Field | None:
+    """As `compact`, with the varying dimensions given; None if the labels vary along others too."""
+    for d, size in enumerate(labels.shape):
+        if d not in dims and size != 1:
+            first = labels.narrow(d, 0, 1)
+            if not bool((labels == first).all()):
+                return None
+            labels = first
+    return Field(labels.contiguous(), dims)
+
+
+Move = Callable[[Sequence[Tensor]], Tensor]
+"""A pure data movement from one or several label tensors to one."""
+
+
+class Registry:
+    """Hands out labels: one for each index of each dimension of each parameter and buffer.
+
+    Dimensions of size 1 have none: a single channel is never cut. Zero padding gets labels that belong to
+    no parameter, so that a padded position can be dropped with the channel it is added to.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._start: dict[tuple[str, int], tuple[int, int]] = {}
+        self._fresh: dict[str, Tensor] = {}
+
+    def parameter(self, name: str, shape: Sequence[int]) -> Lab:
+        """Labels for a parameter or buffer; the same labels at each call."""
+        fields = []
+        for dim, width in enumerate(shape):
+            if width > 1:
+                if (name, dim) not in self._start:
+                    self._start[name, dim] = (self.size, width)
+                    self.size += width
+                start = self._start[name, dim][0]
+                fields.append(vector(torch.arange(start, start + width), len(shape), dim))
+        return Lab(tuple(shape), tuple(fields), True, name)
+
+    def fresh(self, key: str, width: int) -> Tensor:
+        """Labels that belong to no parameter; the same at each call with the same key."""
+        if key not in self._fresh:
+            self._fresh[key] = torch.arange(self.size, self.size + width)
+            self.size += width
+        return self._fresh[key]
+
+    def dims(self) -> list[tuple[str, int, int, int]]:
+        """Every labelled dimension: `(name, dim, first label, width)`."""
+        return [(name, dim, start, width) for (name, dim), (start, width) in self._start.items()]
+
+    def start(self, name: str, dim: int) -> int:
+        """The first label of a dimension of a parameter."""
+        return self._start[name, dim][0]
+
+    def has(self, name: str, dim: int) -> bool:
+        """Whether this dimension carries labels."""
+        return (name, dim) in self._start

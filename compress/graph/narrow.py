@@ -1,0 +1,179 @@
+"""The second pass: walk the graph as the narrow network will run it, and write down how to cut it.
+
+The rules see the kept labels only. Every tie must hold in the order in which the narrow network meets its
+channels; where a layer's channels arrive in another order than they were trained in (after a shuffle), its
+weight is reordered. A network that cannot be followed raises `Mismatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.fx import Node
+
+from .context import Context, Dense, MacTerm, Mismatch, numbers, short, spread_fields, static_shape
+from .labels import NONE, Field, Lab, Move, Registry, shrink
+
+Index = dict[int, list[Any]]
+
+
+@dataclass
+class Narrow(Context):
+    """The pass over the kept labels.
+
+    Attributes:
+        dense: the facts of the first pass. values: its value for each node.
+        roots: class of each label, `[labels]`. keep: whether its class is kept, `[labels]`.
+        order: reordered dimensions of parameters, by `(name, dim)`.
+        blocks: for a grouped convolution's weight, the kept inputs of each group.
+        rewrites: new operator and arguments of nodes with baked-in constants.
+    """
+
+    registry: Registry
+    dense: Dense
+    values: dict[Node, Any]
+    roots: NDArray[np.int64]
+    keep: NDArray[np.bool_]
+    order: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    blocks: dict[str, list[list[int]]] = field(default_factory=dict)
+    rewrites: dict[str, tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
+
+    def parameter(self, name: str, shape: Sequence[int]) -> Lab:
+        dense = self.registry.parameter(name, shape)
+        fields = tuple(
+            Field(f.labels.index_select(f.dims[0], self.keeps(f.labels).reshape(-1).nonzero().reshape(-1)), f.dims)
+            for f in dense.fields
+        )
+        sizes = list(shape)
+        for f in fields:
+            sizes[f.dims[0]] = f.labels.numel()
+        return Lab(tuple(sizes), fields, True, name)
+
+    def tie(self, a: Tensor, b: Tensor, node: Node, source: tuple[str, int] | None = None) -> None:
+        x, y = numbers(a), numbers(b)
+        if x.size != y.size:
+            raise Mismatch(node, f"{x.size} channels meet {y.size}")
+        real = (x != NONE) & (y != NONE)
+        if source is None or not real.all():
+            if (self.roots[x[real]] != self.roots[y[real]]).any():
+                raise Mismatch(node, "channels meet in another order")
+            return
+        start = self.registry.start(*source)
+        found = match(self.roots[x], self.roots[y], node)
+        wanted = [int(i) for i in y[found] - start]
+        if self.order.setdefault(source, wanted) != wanted:
+            raise Mismatch(node, f"{source[0]} is needed in two orders")
+
+    def protect(self, labels: Tensor, why: str) -> None:
+        return None
+
+    def produce(self, labels: Tensor) -> None:
+        return None
+
+    def consume(self, labels: Tensor) -> None:
+        return None
+
+    def equal_counts(self, rows: Sequence[Tensor], node: Node) -> None:
+        return None
+
+    def regular(self, node: Node, f: Field) -> None:
+        return None
+
+    def macs(self, term: MacTerm) -> None:
+        return None
+
+    def grouped(self, weight: str, rows: Tensor, node: Node) -> None:
+        dense = self.dense.groups[weight]
+        blocks = [
+            [int(i) for i in match(self.roots[numbers(now)], self.roots[was], node, part=True)]
+            for now, was in zip(rows, dense, strict=True)
+        ]
+        if self.blocks.setdefault(weight, blocks) != blocks:
+            raise Mismatch(node, f"{weight} is needed with two selections")
+
+    def move(
+        self,
+        node: Node,
+        labs: Sequence[Lab],
+        move: Move,
+        index: int | None = None,
+        spread: Sequence[int] | None = None,
+    ) -> Lab:
+        fields = []
+        dims = self.dense.moved.get((node.name, index), [])
+        for tensors, along in zip(spread_fields(labs, spread), dims, strict=True):
+            if along:
+                f = shrink(move(tensors), along)
+                if f is None:
+                    raise Mismatch(node, "channels land in another place")
+                fields.append(f)
+        return Lab(self.shape(node, fields, index), tuple(fields), all(x.clean for x in labs))
+
+    def keeps(self, labels: Tensor) -> Tensor:
+        flat = numbers(labels)
+        return torch.from_numpy((flat == NONE) | self.keep[flat]).reshape(labels.shape)
+
+    def kept_along(self, node: Node, dim: int, index: int | None = None) -> Tensor:
+        lab: Lab = self.values[node] if index is None else self.values[node][index]
+        kept = torch.ones(static_shape(node, index)[dim], dtype=torch.bool)
+        for f in lab.fields_along(dim):
+            kept &= self.keeps(f.labels).movedim(dim, 0).reshape(kept.numel(), -1).any(1)
+        return kept
+
+    def rewrite(self, node: Node, args: tuple[Any, ...], target: Any = None) -> None:
+        self.rewrites[node.name] = (target or node.target, args)
+
+    def dense_value(self, node: Node) -> Any:
+        return self.values[node]
+
+    @property
+    def narrow(self) -> bool:
+        return True
+
+    @property
+    def free_pads(self) -> bool:
+        return self.dense.pads
+
+    def kept(self) -> dict[str, Index]:
+        """The indices that stay, for each dimension that loses some (or is reordered).
+
+        A grouped convolution's input dimension holds one list for each group.
+        """
+        out: dict[str, Index] = {}
+        for name, dim, start, width in self.registry.dims():
+            plain = [int(i) for i in np.flatnonzero(self.keep[start : start + width])]
+            chosen = self.order.get((name, dim), plain)
+            if name in self.blocks and dim == 1:
+                continue
+            if chosen != list(range(width)):
+                out.setdefault(name, {})[dim] = chosen
+        for name, blocks in self.blocks.items():
+            width = self.dense.groups[name].shape[1]
+            if any(block != list(range(width)) for block in blocks):
+                out.setdefault(name, {})[1] = blocks
+        return out
+
+
+def match(wanted: NDArray[np.int64], have: NDArray[np.int64], node: Node, part: bool = False) -> NDArray[np.int64]:
+    """For each wanted class its position in `have`, equal ones in order of appearance.
+
+    Raises:
+        Mismatch: if the two do not hold the same classes (with `part`: if `wanted` holds others).
+    """
+    if part:
+        where = {int(root): i for i, root in reversed(list(enumerate(have)))}
+        if len(where) != have.size or any(int(root) not in where for root in wanted):
+            raise Mismatch(node, f"{short(node)} meets channels of another group")
+        return np.array([where[int(root)] for root in wanted], dtype=np.int64)
+    first, second = np.argsort(wanted, kind="stable"), np.argsort(have, kind="stable")
+    if (wanted[first] != have[second]).any():
+        raise Mismatch(node, f"{short(node)} meets other channels than its own")
+    out = np.empty(wanted.size, dtype=np.int64)
+    out[first] = second
+    return out

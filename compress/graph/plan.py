@@ -1,0 +1,99 @@
+"""What to keep: a plan is the list of indices that stay, for every parameter and buffer that is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import CompressError, Exit
+from ..spec import SCHEMA_VERSION, Costs
+
+Criterion = Literal["l1", "l2", "bn-scale", "random", "window"]
+"""How channels are ranked inside a group. `window` keeps the middle ones: for methods that learn their
+filters anew, where it does not matter which stay."""
+
+CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "bn-scale", "random", "window")
+
+Kept = dict[str, dict[int, list[Any]]]
+
+
+@dataclass(frozen=True)
+class SlicePlan:
+    """What is kept of a network.
+
+    Attributes:
+        kept: parameter or buffer name -> dimension -> indices that stay, in their new order. For the input
+            dimension of a grouped convolution: one list of indices for each group.
+        masked: the same form: indices a mask sets to zero to make the dense network compute the same.
+        widths: group name -> (kept, dense) channels.
+        dense, narrow: costs before and after.
+        rewrites: node name -> (operator, arguments) that the narrow network needs instead of baked-in
+            constants; empty if the model's own code adapts by itself.
+        input_shapes: shapes the network was traced with.
+        free_pads: how zero-padded shortcuts were treated (see `compress.trace`).
+    """
+
+    kept: Kept
+    masked: Kept
+    widths: dict[str, tuple[int, int]]
+    dense: Costs
+    narrow: Costs
+    rewrites: dict[str, list[Any]] = field(default_factory=dict)
+    input_shapes: tuple[tuple[int, ...], ...] = ()
+    free_pads: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; `from_json` reads it back."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "kept": _keys_to_text(self.kept),
+            "masked": _keys_to_text(self.masked),
+            "widths": {name: list(w) for name, w in self.widths.items()},
+            "dense": self.dense.model_dump(),
+            "narrow": self.narrow.model_dump(),
+            "rewrites": self.rewrites,
+            "input_shapes": [list(s) for s in self.input_shapes],
+            "free_pads": self.free_pads,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SlicePlan:
+        """Read a plan.
+
+        Raises:
+            CompressError: (exit 3) of another version, or not a plan.
+        """
+        if data.get("schema_version") != SCHEMA_VERSION:
+            raise CompressError(
+                f"the plan has schema version {data.get('schema_version')!r}, this release reads {SCHEMA_VERSION}",
+                hint="make the plan again with this release, or install the release that wrote it",
+                code="plan-version",
+                exit=Exit.MISSING,
+            )
+        try:
+            return cls(
+                kept=_keys_to_numbers(data["kept"]),
+                masked=_keys_to_numbers(data["masked"]),
+                widths={name: (int(w[0]), int(w[1])) for name, w in data["widths"].items()},
+                dense=Costs(**data["dense"]),
+                narrow=Costs(**data["narrow"]),
+                rewrites=dict(data["rewrites"]),
+                input_shapes=tuple(tuple(s) for s in data["input_shapes"]),
+                free_pads=bool(data["free_pads"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CompressError(
+                f"the plan is not readable: {type(error).__name__} {error}",
+                hint="the file is damaged; train or slice again",
+                code="plan-damaged",
+                exit=Exit.MISSING,
+            ) from error
+
+
+def _keys_to_text(kept: Kept) -> dict[str, dict[str, list[Any]]]:
+    return {name: {str(d): list(index) for d, index in dims.items()} for name, dims in kept.items()}
+
+
+def _keys_to_numbers(kept: Mapping[str, Mapping[str, list[Any]]]) -> Kept:
+    return {name: {int(d): list(index) for d, index in dims.items()} for name, dims in kept.items()}

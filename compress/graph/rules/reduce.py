@@ -1,0 +1,76 @@
+"""Reductions: over space channels go through; over channels only a sum can lose some exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.fx import Node
+
+from ..context import Context, short
+from ..labels import Field, Lab
+from . import rule
+
+KEEPS_ZERO = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm"}
+WITHOUT_DIM = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm", "var", "std"}
+
+
+@rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "linalg_vector_norm", "norm", "argmax", "cumsum")
+def reduce(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Reduce over dimensions; the two-operand forms of max and min are elementwise."""
+    from .elementwise import binary
+
+    x = args[0]
+    name = short(node)
+    if len(args) > 1 and isinstance(args[1], Lab):
+        return binary(ctx, node, args, kwargs)
+    dims, keepdim = _dims(node, name, args, kwargs, len(x.shape))
+    labs = [a for a in args if isinstance(a, Lab)]
+    if name in ("argmax", "cumsum"):
+        if any(d in f.dims for f in x.fields for d in dims):
+            return ctx.give_up(node, labs, f"{name} over channels")
+        return ctx.give_up(node, labs, f"{name} of channels") if name == "argmax" else x
+    fields = []
+    for f in x.fields:
+        inside = [d for d in f.dims if d in dims]
+        if not inside:
+            fields.append(_without(f, dims, keepdim))
+        elif name != "sum" or not x.clean:
+            return ctx.give_up(node, labs, f"{name} over channels changes when one is cut")
+        elif len(inside) < len(f.dims):
+            return ctx.give_up(node, labs, f"{name} over part of its channels")
+    several = isinstance(node.meta["val"], (tuple, list))
+    clean = x.clean and name in KEEPS_ZERO
+    out = Lab(ctx.shape(node, fields, 0 if several else None), tuple(fields), clean)
+    return [out, Lab(out.shape)] if several else out
+
+
+def _dims(
+    node: Node, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], rank: int
+) -> tuple[list[int], bool]:
+    at = 2 if name in ("linalg_vector_norm", "norm") else 1
+    dims = args[at] if len(args) > at else kwargs.get("dim")
+    keepdim = args[at + 1] if len(args) > at + 1 else kwargs.get("keepdim", False)
+    if name in ("var", "std") and "correction" in str(node.target):
+        keepdim = kwargs.get("keepdim", False)
+    if dims is None or dims == []:
+        return list(range(rank)), bool(keepdim)
+    dims = [dims] if isinstance(dims, int) else list(dims)
+    return [d % rank for d in dims], bool(keepdim)
+
+
+def _without(f: Field, dims: list[int], keepdim: bool) -> Field:
+    """The field after a reduction over dimensions along which it does not vary."""
+    if keepdim:
+        return f
+    left = [d for d in range(f.labels.dim()) if d not in dims]
+    labels = f.labels.permute([*left, *dims]).reshape([f.labels.shape[d] for d in left])
+    return Field(labels, tuple(left.index(d) for d in f.dims))
+
+
+@rule("softmax", "_softmax", "log_softmax", "_log_softmax")
+def softmax(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Over channels everything depends on everything; over space a zero channel becomes uniform."""
+    x, dim = args[0], args[1] % len(args[0].shape)
+    if x.fields_along(dim):
+        return ctx.give_up(node, [x], f"{short(node)} over channels")
+    return Lab(x.shape, x.fields, False)

@@ -1,0 +1,174 @@
+"""From a module to a channel graph: `torch.export` once, then one pass of the rules over its nodes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import Graph, Node
+
+from ..errors import CompressError, Exit
+from .context import Context, Dense, Mismatch, short, static_shape, unlabelled
+from .labels import Lab, Registry
+from .rules import find
+
+VIEWS = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "slice", "select", "narrow", "chunk",
+         "split", "split_with_sizes", "transpose", "permute", "t", "movedim", "expand", "unbind", "alias"}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode and give every submodule its own mode back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def export_program(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
+    """`torch.export` in eval mode, with a free batch size where the model allows one.
+
+    Raises:
+        CompressError: (exit 4) the model cannot be exported; the reason is the exporter's.
+    """
+    free = tuple({0: torch.export.Dim.AUTO} if x.dim() else None for x in inputs)
+    error: Exception | None = None
+    with evaluating(model), torch.no_grad():
+        for shapes in (free, None):
+            try:
+                program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+            except Exception as problem:
+                error = error or problem
+                continue
+            return program.run_decompositions({}) if _mutates_views(program.graph) else program
+    raise CompressError(
+        f"{type(model).__name__} cannot be traced by torch.export: {str(error).splitlines()[0][:300]}",
+        hint="a network must export before it can be cut or deployed; see the torch.export documentation",
+        code="untraceable",
+        exit=Exit.BUILD,
+    ) from error
+
+
+def _mutates_views(graph: Graph) -> bool:
+    """Whether an in-place operator writes into part of a tensor that is read again elsewhere."""
+    for node in graph.nodes:
+        if node.op == "call_function" and _in_place(node) and isinstance(node.args[0], Node):
+            target = node.args[0]
+            while target.op == "call_function" and (short(target) in VIEWS or target.target is operator.getitem):
+                target = target.args[0]
+                if len(target.users) > 1:
+                    return True
+    return False
+
+
+def _in_place(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema and schema.arguments and schema.arguments[0].alias_info
+                and schema.arguments[0].alias_info.is_write)
+
+
+def parameter_names(program: ExportedProgram) -> dict[str, str]:
+    """Graph placeholder to fully qualified name, for parameters and buffers."""
+    signature = program.graph_signature
+    return {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+
+
+def walk(program: ExportedProgram, ctx: Context) -> dict[Node, Any]:
+    """Run the rules over every node, in order; return each node's value.
+
+    Raises:
+        Mismatch: from the narrow pass only.
+    """
+    names = parameter_names(program)
+    values: dict[Node, Any] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = _placeholder(ctx, node, names)
+        elif node.op == "call_function":
+            values[node] = _call(ctx, node, values)
+            if _in_place(node) and isinstance(node.args[0], Node):
+                values[node.args[0]] = values[node]
+        elif node.op == "output":
+            for lab in _labs(_value(node.args, values)):
+                ctx.protect(lab.labels(), "network output")
+        else:
+            values[node] = unlabelled(node) if "val" in node.meta else None
+    return values
+
+
+def _placeholder(ctx: Context, node: Node, names: dict[str, str]) -> Any:
+    value = node.meta.get("val")
+    if not hasattr(value, "shape"):
+        return value
+    shape = static_shape(node)
+    return ctx.parameter(names[node.name], shape) if node.name in names else Lab(shape)
+
+
+def _call(ctx: Context, node: Node, values: dict[Node, Any]) -> Any:
+    args, kwargs = _value(node.args, values), _value(dict(node.kwargs), values)
+    if node.target is operator.getitem:
+        return args[0][args[1]]
+    if short(node) in ("sym_size", "size") and isinstance(args[0], Lab):
+        return args[0].shape[args[1]]
+    labs = list(_labs((args, kwargs)))
+    if not labs:
+        return _plain(node, args, kwargs)
+    if not any(lab.fields for lab in labs):
+        return unlabelled(node)
+    rule = find(node)
+    if rule is None:
+        return ctx.give_up(node, labs, f"no rule for {short(node)}")
+    try:
+        return rule(ctx, node, args, kwargs)
+    except (Mismatch, TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+        if ctx.narrow:
+            raise error if isinstance(error, Mismatch) else Mismatch(node, str(error)) from error
+        return ctx.give_up(node, labs, f"{short(node)} in a form without a rule ({error})")
+
+
+def _plain(node: Node, args: Any, kwargs: Any) -> Any:
+    """Arithmetic on numbers (sizes) is done; anything else carries no labels."""
+    target: Any = node.target
+    if isinstance(target, Callable) and getattr(target, "__module__", "") in ("_operator", "math"):  # type: ignore[arg-type]
+        return target(*args, **kwargs)
+    return unlabelled(node)
+
+
+def _value(item: Any, values: dict[Node, Any]) -> Any:
+    if isinstance(item, Node):
+        return values[item]
+    if isinstance(item, (list, tuple)):
+        return type(item)(_value(i, values) for i in item) if type(item) in (list, tuple) else [
+            _value(i, values) for i in item]
+    if isinstance(item, dict):
+        return {k: _value(v, values) for k, v in item.items()}
+    return item
+
+
+def _labs(item: Any) -> Iterator[Lab]:
+    if isinstance(item, Lab):
+        yield item
+    elif isinstance(item, (list, tuple)):
+        for i in item:
+            yield from _labs(i)
+    elif isinstance(item, dict):
+        yield from _labs(list(item.values()))
+
+
+def dense_pass(program: ExportedProgram, free_pads: bool) -> tuple[Dense, dict[Node, Any]]:
+    """The first pass over an exported program."""
+    ctx = Dense(Registry(), free_pads)
+    return ctx, walk(program, ctx)
+
+
+def as_inputs(example: Tensor | Sequence[Any]) -> tuple[Any, ...]:
+    """The example inputs as a tuple."""
+    return (example,) if isinstance(example, Tensor) else tuple(example)

@@ -1,0 +1,95 @@
+"""What a method is: it prepares a network for training, takes part in the loop, and hands back a narrow one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ..errors import CompressError, near
+from ..graph import ChannelGraph, SlicePlan
+from ..spec import Record
+from ..training.method import PlainMethod
+
+
+class MethodConfig(Record):
+    """Settings of a method; each method has its own."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready to be trained.
+
+    Attributes:
+        model: what is trained.
+        plan: what is kept of the dense network, if it is already decided; None if nothing is cut.
+    """
+
+    model: nn.Module
+    plan: SlicePlan | None
+
+
+class Method(PlainMethod):
+    """The interface of a method; its hooks in the loop are those of `compress.training.TrainableMethod`.
+
+    Attributes:
+        name: what a user gives to ``--method``.
+        config_type: its settings.
+        narrows: whether it needs a target and a plan.
+        free_pads: how it wants zero-padded shortcuts treated (see `compress.trace`).
+    """
+
+    name: ClassVar[str]
+    config_type: ClassVar[type[MethodConfig]] = MethodConfig
+    narrows: ClassVar[bool] = True
+    free_pads: ClassVar[bool] = True
+
+    def __init__(self, config: MethodConfig) -> None:
+        self.config = config
+
+    def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
+        """Make the network that is trained from the dense one (which may be changed or kept)."""
+        raise NotImplementedError
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """The trained network as an ordinary narrow module; the given one stays usable."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module) -> Tensor:
+        """Return the criterion of outputs and targets."""
+        return super().loss(model, inputs, outputs, targets, criterion)
+
+
+_METHODS: dict[str, type[Method]] = {}
+
+
+def register(name: str) -> Callable[[type[Method]], type[Method]]:
+    """Register a method under a name."""
+
+    def add(method: type[Method]) -> type[Method]:
+        if name in _METHODS:
+            raise ValueError(f"there already is a method {name!r}")
+        method.name = name
+        _METHODS[name] = method
+        return method
+
+    return add
+
+
+def names() -> list[str]:
+    """All methods."""
+    return sorted(_METHODS)
+
+
+def get(name: str) -> type[Method]:
+    """The method of that name.
+
+    Raises:
+        CompressError: (exit 2) unknown, with the nearest names.
+    """
+    if name not in _METHODS:
+        hint = near(name, _METHODS) or f"one of {', '.join(names())}"
+        raise CompressError(f"unknown method {name!r}", hint=hint, code="unknown-method")
+    return _METHODS[name]

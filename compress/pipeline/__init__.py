@@ -1,0 +1,12 @@
+"""From what a user asks to a run folder: names are resolved, the plan is made, the parts are called in order.
+
+What may enter: the sequence of a command, as a plain function. What a part does stays in that part.
+"""
+
+from .plan import Planned, parse_target, plan_training
+from .request import Resolved, TrainRequest, resolve
+from .slice import slice_to_run
+from .train import TrainResult, train
+
+__all__ = ["Planned", "Resolved", "TrainRequest", "TrainResult", "parse_target", "plan_training", "resolve",
+           "slice_to_run", "train"]

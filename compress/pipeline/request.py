@@ -1,0 +1,141 @@
+"""What a user asks for, and the settings that follow: flag over recipe over default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from .. import methods, recipes
+from ..errors import CompressError
+from ..training import TrainConfig
+
+T = TypeVar("T", bound=BaseModel)
+Size = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A training as a user asks for it; None means: the recipe's, or the default.
+
+    Attributes:
+        method, model, data, recipe: names. target: ``macs=F`` or ``params=F``.
+        drop: layer name or pattern -> fractions dropped, instead of a target.
+        num_classes, input_size: of the model; None: the data's.
+        weights: file with weights of the dense network to start from.
+        align: ``auto``, ``none`` or a number that widths are multiples of.
+        settings: fields of `TrainConfig`. options: fields of the method's config.
+        out: the run folder. resume: go on with it.
+        workers: processes that decode images.
+    """
+
+    method: str | None = None
+    model: str | None = None
+    data: str | None = None
+    recipe: str | None = None
+    target: str | None = None
+    drop: dict[str, list[float]] = field(default_factory=dict)
+    num_classes: int | None = None
+    input_size: Size | None = None
+    weights: str | None = None
+    align: str = "auto"
+    settings: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    out: str | Path | None = None
+    resume: bool = False
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request with every name and default filled in."""
+
+    request: TrainRequest
+    recipe: recipes.Recipe | None
+    method: type[methods.Method]
+    options: methods.MethodConfig
+    config: TrainConfig
+    model: str
+    data: str
+    target: str | None
+    drop: dict[str, list[float]]
+    num_classes: int | None
+    input_size: Size | None
+
+    @property
+    def out(self) -> Path:
+        """The run folder: as asked, or made from the names."""
+        if self.request.out is not None:
+            return Path(self.request.out)
+        words = [self.method.name, self.model, self.data.split(":")[0]]
+        return Path("runs") / "-".join(_plain(Path(w).name) for w in words)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything for `run.json`."""
+        return {
+            **self.config.model_dump(mode="json"),
+            "options": self.options.model_dump(mode="json"),
+            "recipe": self.request.recipe,
+            "drop": self.drop,
+            "align": self.request.align,
+            "weights": self.request.weights,
+            "workers": self.request.workers,
+        }
+
+
+def _plain(word: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in word)
+
+
+def resolve(request: TrainRequest) -> Resolved:
+    """Fill in recipe and defaults.
+
+    Raises:
+        CompressError: (exit 2) unknown names, values out of range, or something that must be given.
+    """
+    recipe = recipes.load(request.recipe) if request.recipe else None
+    name = request.method or (recipe.method if recipe else "dcff")
+    method = methods.get(name)
+    same = recipe is not None and recipe.method == name
+    config = _validated(TrainConfig, {**(recipe.train if recipe else {}), **request.settings}, "setting")
+    options = _validated(
+        method.config_type, {**(recipe.options if recipe and same else {}), **request.options}, f"option of {name}"
+    )
+    target = request.target or (recipe.target if recipe and not request.drop else None)
+    drop = request.drop or (dict(recipe.drop) if recipe and not request.target else {})
+    if request.target and request.drop:
+        raise CompressError("both a target and a list of drop rates are given", hint="give one of them")
+    if method.narrows and not target and not drop:
+        raise CompressError(
+            f"the method {name!r} needs to know how narrow the network shall be",
+            hint="give --target macs=0.5 (or params=), a --recipe or --drop LAYER=RATE", code="no-target",
+        )
+    model = request.model or (recipe.model if recipe else None)
+    data = request.data or (recipe.data if recipe else None)
+    for word, value in (("model", model), ("data", data)):
+        if not value:
+            raise CompressError(f"no {word} is given", hint=f"give --{word} NAME, or a recipe that has one")
+    assert model is not None
+    assert data is not None
+    own_model = recipe is None or (request.model in (None, recipe.model))
+    return Resolved(
+        request, recipe, method, options, config, model, data,
+        target if method.narrows else None, drop if method.narrows else {},
+        request.num_classes or (recipe.num_classes if recipe and own_model and not request.data else None),
+        request.input_size or (recipe.input_size if recipe and own_model else None),
+    )
+
+
+def _validated(kind: type[T], values: dict[str, Any], what: str) -> T:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        given = f" (given: {values[key]!r})" if key in values else ""
+        where = f"{what} {key!r}: " if key else ""
+        raise CompressError(f"{where}{first['msg'].removeprefix('Value error, ')}{given}", code="bad-setting",
+                            hint=f"known: {', '.join(kind.model_fields)}" if first["type"] == "extra_forbidden" else ""
+                            ) from error

@@ -1,0 +1,67 @@
+"""Cut a trained network by a criterion, without training, into a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import data as image_data
+from .. import models
+from ..artifact import RunFolder, new_record, save_compact
+from ..errors import CompressError
+from ..graph import Criterion, trace
+from ..slicing import slice_model, verify
+from ..training import evaluate
+from .plan import plan_for_target
+from .request import Size
+from .train import VERIFY_IMAGES, _broken
+
+
+def slice_to_run(
+    model: str,
+    data: str,
+    target: str,
+    out: str | Path,
+    *,
+    weights: str | None = None,
+    input_size: Size | None = None,
+    num_classes: int | None = None,
+    criterion: Criterion = "l1",
+    align: str = "auto",
+    seed: int = 0,
+    command: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Rank, cut, verify and save; return costs and the accuracy before and after.
+
+    Raises:
+        CompressError: unknown names, bad weights, a target out of reach, (exit 5) an inexact slice.
+    """
+    images = image_data.load(data, input_size)
+    info = images.info
+    size, classes = info.preprocess.input_size, num_classes or info.num_classes
+    if classes < info.num_classes:
+        raise CompressError(f"the model would have {classes} classes, the data have {info.num_classes}",
+                            hint="leave out --num-classes", code="class-count")
+    torch.manual_seed(seed)
+    dense = models.build(model, classes, size, weights)
+    spec = models.spec(model, classes, size)
+    batch, _ = images.test_arrays(VERIFY_IMAGES)
+    graph = trace(dense, batch[:2])
+    plan, _ = plan_for_target(graph, target, align, criterion, seed)
+    narrow = slice_model(dense, plan)
+    report = verify(dense, plan, narrow, batch)
+    if not report.passed:
+        raise _broken("the sliced network differs from the masked dense one", report)
+    settings = {"criterion": criterion, "align": align, "weights": weights}
+    record = new_record(model=spec, data=info, dense=graph.costs, target=target, seed=seed, method=f"slice-{criterion}",
+                        settings=settings, command=command)
+    with RunFolder.create(out, record) as run:
+        before = evaluate(dense, images.test_batches(batch_size=256), "cpu", classes)
+        after = evaluate(narrow, images.test_batches(batch_size=256), "cpu", classes)
+        extra = {"top1": after.top1, "dense_top1": before.top1}
+        save_compact(run, narrow, spec, plan, {"sliced_vs_masked_dense": asdict(report)}, extra)
+    return {"run": str(out), "dense": plan.dense.model_dump(), "compact": plan.narrow.model_dump(), **extra}

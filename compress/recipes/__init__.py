@@ -1,0 +1,9 @@
+"""The papers' settings and ours, one TOML file each; a user's own file works the same way.
+
+A recipe names method, model and data, fixes the training, and may list the fraction that is dropped of each
+layer. Flags given on the command line win over it.
+"""
+
+from .load import Published, Recipe, load, names, widths
+
+__all__ = ["Published", "Recipe", "load", "names", "widths"]

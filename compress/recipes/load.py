@@ -1,0 +1,115 @@
+"""Reading recipes and turning their drop rates into widths."""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from ..errors import CompressError, Exit, near
+from ..graph import ChannelGraph
+from ..spec import Record
+
+
+class Published(Record):
+    """Numbers of a paper's table (or exact ones): MACs and parameters, top-1 in percent."""
+
+    macs: int
+    params: int
+    dense_macs: int | None = None
+    dense_params: int | None = None
+    top1: float | None = None
+
+
+class Recipe(Record):
+    """One recipe.
+
+    Attributes:
+        train: fields of `TrainConfig`. options: fields of the method's config.
+        target: such as ``macs=0.5``, where no list is given.
+        drop: layer name or pattern -> fraction dropped of each matching group, in order.
+        published: the paper's numbers. exact: convolution and linear MACs, and parameters with norms.
+    """
+
+    name: str
+    description: str = ""
+    method: str = "dcff"
+    model: str | None = None
+    num_classes: int | None = None
+    input_size: tuple[int, int, int] | None = None
+    data: str | None = None
+    target: str | None = None
+    train: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+    drop: dict[str, list[float]] = Field(default_factory=dict)
+    published: Published | None = None
+    exact: Published | None = None
+
+
+def names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files(__package__)
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load(name: str) -> Recipe:
+    """A recipe by name, or from a path ending in ``.toml``.
+
+    Raises:
+        CompressError: (exit 2) unknown name, or what is wrong in the file; (exit 3) missing file.
+    """
+    if name.endswith(".toml") and name.removesuffix(".toml") not in names():
+        path = Path(name)
+        if not path.is_file():
+            raise CompressError(f"there is no recipe file {name!r}", code="missing-file", exit=Exit.MISSING,
+                                hint=f"give a TOML file or one of {', '.join(names())}")
+        text = path.read_text()
+    else:
+        name = name.removesuffix(".toml")
+        if name not in names():
+            raise CompressError(f"unknown recipe {name!r}", code="unknown-recipe",
+                                hint=near(name, names()) or f"one of {', '.join(names())}")
+        text = resources.files(__package__).joinpath(f"{name}.toml").read_text()
+    try:
+        return Recipe(name=Path(name).stem if name.endswith(".toml") else name, **tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise CompressError(f"the recipe {name!r} is not readable: {error}", code="bad-recipe") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CompressError(f"the recipe {name!r} is wrong at {where!r}: {first['msg']}", code="bad-recipe") from error
+
+
+def widths(graph: ChannelGraph, drop: dict[str, list[float]]) -> dict[str, int]:
+    """The width of every group a list of drop rates names: `int(c * (1 - rate))`, at least 1.
+
+    A pattern takes the groups it matches in the network's order; one rate for all, or one for each. Groups
+    that an exact name claims are left out of patterns.
+
+    Raises:
+        CompressError: (exit 2) a name that matches nothing, or another number of rates than groups.
+    """
+    every = [g.name for g in graph.groups]
+    taken: dict[str, float] = {}
+    for pattern in sorted(drop, key=lambda p: p not in every):
+        rates = drop[pattern]
+        found = [pattern] if pattern in every else [
+            n for n in every if fnmatch.fnmatchcase(n, pattern) and n not in taken
+        ]
+        if not found:
+            raise CompressError(f"no channel group is called {pattern!r}", code="unknown-group",
+                                hint=near(pattern, every) or f"the groups are {', '.join(every[:8])}, ...")
+        if len(rates) not in (1, len(found)):
+            raise CompressError(
+                f"{pattern!r} matches {len(found)} groups but {len(rates)} drop rates are given",
+                hint="give one rate, or one for each group in order", code="drop-count",
+            )
+        for name, rate in zip(found, rates * len(found) if len(rates) == 1 else rates, strict=True):
+            if not 0 <= rate < 1:
+                raise CompressError(f"{name}: the drop rate {rate} is not in [0, 1)", code="drop-range")
+            taken[name] = rate
+    return {name: max(1, int(graph.group(name).width * (1 - rate))) for name, rate in taken.items()}

@@ -1,0 +1,75 @@
+"""The plain records that travel between the parts and into files: what a model is, what a pixel means.
+
+Everything here is validated, versioned JSON; nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+"""Version of run.json, model.json, plan.json, verify.json and manifest.json."""
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(Record):
+    """How a dense network is built again: the name a user gives to ``--model`` and its two shapes.
+
+    Attributes:
+        name: ``resnet56``, ``torchvision/resnet50``, ``timm/NAME`` or ``path/to/file.py:factory``.
+        num_classes: width of the last layer.
+        input_size: ``(channels, height, width)`` of one image.
+        source_sha256: for a model file, the hash of its text, so that a changed file is noticed.
+    """
+
+    name: str
+    num_classes: int = Field(ge=1)
+    input_size: tuple[int, int, int]
+    source_sha256: str | None = None
+
+
+class Preprocess(Record):
+    """The contract between pixels and the network's input tensor, readable by a machine.
+
+    The input is float32 `[batch, channels, height, width]`: decode, resize the shorter side to `resize`
+    (None: leave), centre-crop to the input size, divide by 255, subtract `mean`, divide by `std`.
+    """
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    layout: Literal["NCHW"] = "NCHW"
+    color: Literal["RGB", "L"] = "RGB"
+
+
+class DataInfo(Record):
+    """What a data set is: its name as given, its classes and sizes, and a fingerprint of its content."""
+
+    name: str
+    classes: tuple[str, ...]
+    train_size: int
+    test_size: int
+    fingerprint: str
+    preprocess: Preprocess
+    augmentation: str
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+
+class Costs(Record):
+    """What a network costs: multiply-accumulates of one image (convolution and linear), and parameters."""
+
+    macs: int
+    params: int

@@ -1,0 +1,48 @@
+"""A moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+class Ema:
+    """An averaged copy of a model.
+
+    Parameters and the norms' running statistics are averaged; every other buffer (a counter, a code that a
+    method recomputes) is copied, because an average of it means nothing. The decay starts low and grows to
+    its value as `(1 + n) / (10 + n)` over n updates, so that a short training is not held to its first
+    weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take one step towards the weights of `model`."""
+        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        mean: list[Tensor] = list(self.module.parameters())
+        torch._foreach_lerp_(mean, [parameter.detach() for parameter in model.parameters()], weight)
+        for (name, kept), (_, new) in zip(self.module.named_buffers(), model.named_buffers(), strict=True):
+            if name.endswith(_STATISTICS):
+                kept.lerp_(new.to(kept.dtype), weight)
+            else:
+                kept.copy_(new)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averaged model's state and the number of updates."""
+        return {"model": self.module.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.module.load_state_dict(state["model"])
+        self.updates = int(state["updates"])

@@ -1,0 +1,251 @@
+"""The training loop: epochs, evaluation, log, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from compress.artifact import RunFolder
+from compress.errors import CompressError
+from compress.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from compress.training.config import TrainConfig
+from compress.training.device import (
+    accelerated,
+    prepare,
+    seed_everything,
+    share_from_first,
+    sum_over_processes,
+)
+from compress.training.ema import Ema
+from compress.training.evaluation import EvalResult, evaluate
+from compress.training.interrupt import Saved, interruptible
+from compress.training.method import TrainableMethod
+from compress.training.metrics import MetricsLog, Row
+from compress.training.optim import build_optimizers
+from compress.training.progress import NoProgress, Progress
+from compress.training.state import TrainState
+from compress.training.steps import EpochSums, train_epoch
+
+if TYPE_CHECKING:
+    from compress.data import ImageData
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training came to.
+
+    Attributes:
+        model: the model that was given, with its final weights (the average, if one was kept), on the device
+            it was trained on.
+        epochs: epochs done in all.
+        top1: accuracy of the last epoch on the test images, a fraction.
+        best_top1: the best of all epochs, whose weights are in ``checkpoints/best.pt``.
+        best_epoch: its epoch, from 1.
+        history: the lines of `metrics.jsonl`.
+        is_first: whether this is the process that writes, of several.
+    """
+
+    model: nn.Module
+    epochs: int
+    top1: float
+    best_top1: float
+    best_epoch: int
+    history: list[Row] = field(default_factory=list)
+    is_first: bool = True
+
+
+def fit(
+    model: nn.Module,
+    method: TrainableMethod,
+    data: ImageData,
+    config: TrainConfig,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Train `model` in place and leave log and checkpoints in the run folder.
+
+    Every epoch is a function of the state at its start: the generators are seeded from (seed, epoch), so a
+    training that was killed and resumed ends with the same weights on a CPU, to the bit. Under `torchrun`
+    the batch is shared by the processes and only the first writes.
+
+    Args:
+        model: the network, with the method's parametrizations in place.
+        method: the hooks the loop calls.
+        data: training and test images.
+        config: the settings.
+        run: an open run folder that this process may write to.
+        resume: go on from its last checkpoint, from the start if it has none.
+        progress: is told how far it is.
+
+    Raises:
+        CompressError: ``non-finite``, ``interrupted`` (exit 130), ``resume-mismatch``, ``damaged-file``,
+            ``disk-full``, ``no-device``, ``precision``, ``batch-size``, ``model-output``, ``no-data``,
+            ``not-locked``.
+    """
+    saved = Saved(config.epochs)
+    progress = progress if progress is not None else NoProgress()
+    with interruptible(run, saved), accelerated(config) as accelerator:
+        if accelerator.is_main_process and not run.is_writer:
+            raise CompressError(
+                f"the run folder {str(run.path)!r} was not opened for writing",
+                hint="open it with RunFolder.create(...) or RunFolder.open(..., write=True)",
+                code="not-locked",
+            )
+        loop = _Loop(model, method, data, config, run, accelerator, saved, progress)
+        try:
+            return loop.run_epochs(resume)
+        finally:
+            loop.close()
+
+
+class _Loop:
+    """One training, from its first epoch or the one after the last checkpoint."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: TrainableMethod,
+        data: ImageData,
+        config: TrainConfig,
+        run: RunFolder,
+        accelerator: Accelerator,
+        saved: Saved,
+        progress: Progress,
+    ) -> None:
+        self.data, self.config, self.run = data, config, run
+        self.accelerator, self.saved = accelerator, saved
+        self.progress: Progress = progress if accelerator.is_main_process else NoProgress()
+        self.log: MetricsLog | None = None
+        self.share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+        self.batch_size = config.batch_size // accelerator.num_processes
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        self.classes = data.info.num_classes
+        self.wrapped = prepare(accelerator, model, channels_last=config.channels_last)
+        self.state = TrainState(
+            model=model,
+            method=method,
+            optimizers=build_optimizers(model, method, config),
+            ema=Ema(model, config.ema) if config.ema is not None else None,
+            scaler=accelerator.scaler if config.precision == "fp16" else None,
+        )
+        share_from_first(accelerator, self.state.outside_parameters())
+        self.steps = len(self._train_batches(0))
+        if not self.steps:
+            raise CompressError("there are no training images", hint="check the data set", code="no-data")
+
+    def run_epochs(self, resume: bool) -> FitResult:
+        """Train what is left to train."""
+        if resume and checkpoint_path(self.run).is_file():
+            self.state.load_state_dict(load_checkpoint(self.run), self.config, self.run)
+        self.saved.finished = self.state.epoch
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            board = self.run.tensorboard if self.config.tensorboard else None
+            self.log = MetricsLog(self.run.metrics_path, self.state.epoch, board)
+        self.progress.start(self.config.epochs, self.steps, self.state.epoch)
+        top1 = -1.0
+        while self.state.epoch < self.config.epochs:
+            top1 = self._epoch()
+        if top1 < 0:
+            top1 = self._evaluate().top1
+        if self.state.ema is not None:
+            self.state.model.load_state_dict(self.state.ema.module.state_dict())
+        return FitResult(
+            model=self.state.model,
+            epochs=self.state.epoch,
+            top1=top1,
+            best_top1=self.state.best_top1,
+            best_epoch=self.state.best_epoch,
+            history=self.log.rows if self.log is not None else [],
+            is_first=self.accelerator.is_main_process,
+        )
+
+    def close(self) -> None:
+        """Take the progress away and close the log."""
+        self.progress.stop()
+        if self.log is not None:
+            self.log.close()
+
+    def _epoch(self) -> float:
+        """Run one epoch, save it, and return its accuracy on the test images."""
+        state, config = self.state, self.config
+        epoch = state.epoch
+        seed_everything(config.seed, epoch)
+        state.method.begin_epoch(state.model, epoch, config.epochs)
+        seed_everything(config.seed, epoch, self.accelerator.process_index)
+        sums = train_epoch(
+            state,
+            self.wrapped,
+            self.accelerator,
+            config,
+            self.criterion,
+            self._train_batches(epoch),
+            self.steps,
+            self.classes,
+            self.progress,
+        )
+        share_from_first(self.accelerator, state.model.buffers())
+        state.method.end_epoch(state.model, epoch, config.epochs)
+        result = self._evaluate()
+        state.epoch = epoch + 1
+        self._save(sums, result)
+        return result.top1
+
+    def _save(self, sums: EpochSums, result: EvalResult) -> None:
+        """Log the epoch, then save it: a resume drops a line without a checkpoint, but could not add one."""
+        state = self.state
+        better = result.top1 > state.best_top1
+        if better:
+            state.best_top1, state.best_epoch = result.top1, state.epoch
+        extras = state.method.metrics()
+        if self.log is None:
+            return
+        row = _row(state.epoch, sums, result, extras)
+        self.log.append(row)
+        if better or state.epoch % self.config.checkpoint_every == 0 or state.epoch == self.config.epochs:
+            save_checkpoint(self.run, state.state_dict(self.config), best=better)
+            self.saved.finished = state.epoch
+        self.progress.epoch(row)
+
+    def _train_batches(self, epoch: int) -> Any:
+        return self.data.train_batches(
+            epoch=epoch, batch_size=self.batch_size, seed=self.config.seed, **self.share
+        )
+
+    def _evaluate(self) -> EvalResult:
+        def total(tensor: Tensor) -> Tensor:
+            return sum_over_processes(self.accelerator, tensor)
+
+        return evaluate(
+            self.state.evaluated,
+            self.data.test_batches(batch_size=max(self.batch_size, 256), **self.share),
+            self.accelerator.device,
+            self.classes,
+            channels_last=self.config.channels_last,
+            autocast=self.accelerator.autocast if self.config.precision != "fp32" else contextlib.nullcontext,
+            reduce=total,
+        )
+
+
+def _row(epoch: int, sums: EpochSums, result: EvalResult, extras: dict[str, float]) -> Row:
+    row: Row = {
+        "epoch": epoch,
+        "train_loss": sums.loss,
+        "train_top1": sums.top1,
+        "test_loss": result.loss,
+        "test_top1": result.top1,
+        "test_top5": result.top5,
+        "lr": sums.lr,
+        "seconds": sums.seconds,
+        "images_per_second": sums.images / sums.seconds,
+    }
+    clash = sorted(row.keys() & extras.keys())
+    if clash:
+        raise ValueError(f"a method's metrics may not be called {clash}")
+    return row | extras

@@ -1,0 +1,87 @@
+"""What the loop asks of a method, and the method that asks for nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from compress.training.config import TrainConfig
+
+
+class TrainableMethod(Protocol):
+    """The hooks the loop calls. Every hook gets the bare model, never a distributed wrapper.
+
+    `begin_epoch` and `end_epoch` run on every process and must do the same on each; the generators are
+    seeded from (seed, epoch) before `begin_epoch`. `state_dict` holds tensors, numbers, strings, lists and
+    dicts only.
+    """
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Run before the steps of `epoch` (from 0) of `epochs`."""
+
+    def loss(
+        self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
+    ) -> Tensor:
+        """Return the scalar to minimise, for inputs `[B, C, H, W]` and targets `[B]`."""
+        ...
+
+    def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return the optimizer's parameter groups."""
+        ...
+
+    def build_optimizers(self, model: nn.Module, config: TrainConfig) -> list[Optimizer] | None:
+        """Return the method's own optimizers, each of which follows the schedule; None for the default."""
+        ...
+
+    def end_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Run after the steps of `epoch` and before its evaluation."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return numbers of the epoch for the log."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs beyond the model and the optimizers."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+
+
+class PlainMethod:
+    """Ordinary training: cross-entropy over all parameters."""
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Do nothing."""
+
+    def loss(
+        self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
+    ) -> Tensor:
+        """Return the criterion of outputs and targets."""
+        value: Tensor = criterion(outputs, targets)
+        return value
+
+    def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return all trainable parameters in one group."""
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return [{"params": parameters, "lr": lr, "weight_decay": weight_decay}]
+
+    def build_optimizers(self, model: nn.Module, config: TrainConfig) -> list[Optimizer] | None:
+        """Leave it to the configuration."""
+        return None
+
+    def end_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Do nothing."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing."""

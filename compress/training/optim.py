@@ -1,0 +1,42 @@
+"""Optimizers by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from compress.training.config import TrainConfig
+from compress.training.method import TrainableMethod
+
+
+def build_optimizers(model: nn.Module, method: TrainableMethod, config: TrainConfig) -> list[Optimizer]:
+    """Return the method's own optimizers, or one of the configured kind over its parameter groups."""
+    own = method.build_optimizers(model, config)
+    optimizers = (
+        own
+        if own is not None
+        else [build_optimizer(method.param_groups(model, config.lr, config.weight_decay), config)]
+    )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+    return optimizers
+
+
+def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> Optimizer:
+    """Return one optimizer of `config.optimizer` over parameter groups."""
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+        )
+    betas = (config.momentum, 0.999)
+    eps = config.eps if config.eps is not None else 1e-8
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adamax
+    return kind(groups, lr=config.lr, betas=betas, eps=eps, weight_decay=config.weight_decay)

@@ -1,0 +1,44 @@
+"""Names of data sets: what is offered when one is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress import data
+from compress.errors import CompressError
+
+
+def test_all_sources_are_listed() -> None:
+    assert data.names() == ["cifar10", "cifar100", "digits", "folder:DIR", "hf:NAME", "npz:FILE"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("cifar11", "cifar10"),
+        ("Digit", "digits"),
+        ("images.npz", "npz:images.npz"),
+        ("npz", "write npz:FILE"),
+        ("folder:", "write folder:DIR"),
+        ("digits:8", "write digits"),
+    ],
+)
+def test_a_wrong_name_is_named_and_answered_with_the_right_one(name: str, hint: str) -> None:
+    with pytest.raises(CompressError) as caught:
+        data.load(name)
+    assert caught.value.code == "unknown-data"
+    assert repr(name) in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_bare_folder_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(CompressError) as caught:
+        data.load(str(tmp_path))
+    assert f"folder:{tmp_path}" in caught.value.hint
+
+
+def test_an_impossible_input_size_is_refused() -> None:
+    with pytest.raises(CompressError, match="input size"):
+        data.load("digits", (1, 0, 32))

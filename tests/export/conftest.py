@@ -1,0 +1,88 @@
+"""A small trained network, its ONNX file, and a run folder that holds it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from compress import artifact, data, models
+from compress.artifact import RunFolder
+from compress.data import ImageData
+from compress.spec import Costs
+from export.onnx import to_onnx
+
+FACTORY = """
+from torch import nn
+
+def tiny(num_classes=10, in_channels=1):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(128, num_classes),
+    )
+"""
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageData:
+    return data.load("digits", input_size=(1, 8, 8))
+
+
+@pytest.fixture(scope="session")
+def factory(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("factory") / "net.py"
+    path.write_text(FACTORY)
+    return f"{path}:tiny"
+
+
+@pytest.fixture(scope="session")
+def model(factory: str, digits: ImageData) -> nn.Module:
+    """The network after a short training, in eval mode."""
+    torch.manual_seed(0)
+    net = models.build(factory, 10, (1, 8, 8))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    for epoch in range(4):
+        for images, labels in digits.train_batches(epoch=epoch, batch_size=32, seed=0):
+            optimizer.zero_grad()
+            F.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+    return net.eval()
+
+
+@pytest.fixture(scope="session")
+def images(digits: ImageData) -> NDArray[np.float32]:
+    return digits.test_arrays(40)[0].numpy()
+
+
+@pytest.fixture(scope="session")
+def onnx_file(model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    to_onnx(model, torch.zeros(1, 1, 8, 8), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(
+    model: nn.Module, factory: str, digits: ImageData, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "tiny-run"
+    spec = models.spec(factory, 10, (1, 8, 8))
+    costs = Costs(macs=5888, params=1378)
+    record = artifact.new_record(
+        model=spec, data=digits.info, dense=costs, target="macs=1", seed=0, method="scratch", settings={}
+    )
+    with RunFolder.create(path, record) as run:
+        artifact.save_compact(run, model, spec, None, {"max_rel": 0.0}, compact=costs)
+    return path
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> Path:
+    """A copy of the trained run that a test may change."""
+    return Path(shutil.copytree(trained_run, tmp_path / trained_run.name))

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from export import simplify as simplifying
+from export.onnx import to_onnx
+from export.session import OnnxClassifier
+from export.simplify import simplify
+
+
+@pytest.fixture
+def wasteful(tmp_path: Path) -> Path:
+    """A classifier whose weight is the sum of two constants, through nodes that do nothing."""
+    shape = [None, 1, 8, 8]
+    nodes = [
+        helper.make_node("Identity", ["input"], ["same"]),
+        helper.make_node("Flatten", ["same"], ["flat"]),
+        helper.make_node("Add", ["w1", "w2"], ["w"]),
+        helper.make_node("MatMul", ["flat", "w"], ["product"]),
+        helper.make_node("Identity", ["product"], ["logits"]),
+    ]
+    noise = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(noise.standard_normal((64, 10)).astype(np.float32), name)
+        for name in ("w1", "w2")
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "wasteful",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, 10])],
+        weights,
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(proto, {"compress.run": "demo"})
+    onnx.save(proto, str(tmp_path / "model.onnx"))
+    return tmp_path / "model.onnx"
+
+
+def test_a_smaller_and_equal_result_is_kept(wasteful: Path, images: NDArray[np.float32]) -> None:
+    before = OnnxClassifier(wasteful).logits(images)
+    report = simplify(wasteful, images)
+    assert report.kept
+    assert report.nodes_after is not None
+    assert report.nodes_after < report.nodes_before == 5
+    assert wasteful.stat().st_size == report.bytes_after
+    np.testing.assert_allclose(OnnxClassifier(wasteful).logits(images), before, rtol=1e-5, atol=1e-5)
+
+
+def test_the_metadata_survives(wasteful: Path, images: NDArray[np.float32]) -> None:
+    assert simplify(wasteful, images).kept
+    entries = onnx.load(str(wasteful)).metadata_props
+    assert {entry.key: entry.value for entry in entries} == {"compress.run": "demo"}
+
+
+def test_nothing_else_is_left_in_the_folder(wasteful: Path, images: NDArray[np.float32]) -> None:
+    simplify(wasteful, images)
+    assert [path.name for path in wasteful.parent.iterdir()] == ["model.onnx"]
+
+
+def test_a_simplifier_that_takes_too_long_is_stopped_and_the_file_stays(
+    wasteful: Path, images: NDArray[np.float32]
+) -> None:
+    before = wasteful.read_bytes()
+    report = simplify(wasteful, images, timeout_s=0.05)
+    assert not report.kept
+    assert "longer than 0.05 seconds" in report.reason
+    assert wasteful.read_bytes() == before
+
+
+def test_a_result_with_other_outputs_is_dropped(
+    wasteful: Path, images: NDArray[np.float32], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.onnx"
+    to_onnx(nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)), torch.zeros(1, 1, 8, 8), other)
+    report = simplifying._judge(wasteful, other, images, None)
+    assert not report.kept
+    assert "outputs differ" in report.reason
+
+
+def test_a_result_that_is_not_smaller_is_dropped(wasteful: Path, images: NDArray[np.float32]) -> None:
+    copy = Path(shutil.copy(wasteful, wasteful.with_name("copy.onnx")))
+    report = simplifying._judge(wasteful, copy, images, None)
+    assert not report.kept
+    assert "not smaller" in report.reason
+
+
+def test_a_result_with_another_interface_is_dropped(
+    wasteful: Path, images: NDArray[np.float32], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.onnx"
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    to_onnx(net, torch.zeros(1, 1, 8, 8), other, batch=40)
+    report = simplifying._judge(wasteful, other, images, None)
+    assert "changed the inputs or outputs" in report.reason
+
+
+def test_a_damaged_result_is_dropped(wasteful: Path, images: NDArray[np.float32], tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(wasteful.read_bytes()[:500])
+    report = simplifying._judge(wasteful, tmp_path / "bad.onnx", images, None)
+    assert not report.kept
+
+
+def test_a_failing_simplifier_is_reported_by_its_last_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    failure = simplifying._run(tmp_path / "bad.onnx", tmp_path / "out.onnx", 60)
+    assert failure is not None
+    assert "status" in failure

@@ -1,0 +1,185 @@
+"""The run folder: made once, refused to a second writer, never half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.artifact import RunFolder, RunRecord, new_record, this_machine, versions
+from compress.errors import CompressError, Exit
+from compress.spec import Costs, DataInfo, ModelSpec, Preprocess
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def record(**changes: Any) -> RunRecord:
+    values: dict[str, Any] = {
+        "model": ModelSpec(name="resnet20", num_classes=10, input_size=(3, 32, 32)),
+        "data": DataInfo(
+            name="npz:x.npz",
+            classes=tuple("0123456789"),
+            train_size=10,
+            test_size=5,
+            fingerprint="f" * 64,
+            preprocess=Preprocess(input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.2,) * 3),
+            augmentation="none",
+        ),
+        "dense": Costs(macs=100, params=10),
+        "target": "macs=0.5",
+        "seed": 0,
+        "method": "dcff",
+        "settings": {"lr": 0.1, "milestones": (0.5, 0.75), "device": "cpu"},
+        "command": ["compress", "train"],
+    }
+    return new_record(**(values | changes))
+
+
+def test_record_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
+    written = record()
+    with RunFolder.create(tmp_path / "run", written):
+        pass
+    read = RunFolder.open(tmp_path / "run").record
+    assert read.model_dump(mode="json") == written.model_dump(mode="json")
+    assert read.machine == this_machine() and read.versions == versions()
+
+
+def test_folder_with_a_run_is_refused_with_the_two_remedies(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", record()).close()
+    with pytest.raises(CompressError, match="already holds a run") as error:
+        RunFolder.create(tmp_path / "run", record())
+    assert "--resume" in error.value.hint and "--out" in error.value.hint
+
+
+def test_folder_with_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(CompressError, match=r"thesis\.tex"):
+        RunFolder.create(tmp_path, record())
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(CompressError, match="is a file"):
+        RunFolder.create(tmp_path / "run", record())
+
+
+def test_resume_without_a_run_is_refused_and_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(CompressError, match="no run to resume") as error:
+        RunFolder.create(tmp_path / "run", record(), resume=True)
+    assert error.value.exit == Exit.MISSING
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_keeps_the_first_record(tmp_path: Path) -> None:
+    first = record(command=["first"])
+    RunFolder.create(tmp_path / "run", first).close()
+    with RunFolder.create(tmp_path / "run", record(command=["second"]), resume=True) as run:
+        assert run.record.command == ("first",)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"settings": {"lr": 0.2, "milestones": (0.5, 0.75), "device": "cpu"}}, "lr"),
+        ({"settings": {"lr": 0.1, "milestones": (0.5,), "device": "cpu"}}, "milestones"),
+        ({"settings": {"lr": 0.1, "milestones": (0.5, 0.75), "device": "cpu", "ema": 0.9}}, "ema"),
+        ({"target": "macs=0.4"}, "target"),
+        ({"method": "scratch"}, "method"),
+        ({"seed": 1}, "seed"),
+        ({"model": ModelSpec(name="resnet56", num_classes=10, input_size=(3, 32, 32))}, "model.name"),
+        ({"data": record().data.model_copy(update={"fingerprint": "0" * 64})}, "data.fingerprint"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_resume_with_another_setting_names_it(change: dict[str, Any], name: str, tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", record()).close()
+    with pytest.raises(CompressError, match=rf"{name} \(was .* now") as error:
+        RunFolder.create(tmp_path / "run", record(**change), resume=True)
+    assert error.value.details == {"differing": [name]}
+
+
+def test_resume_on_another_device_is_allowed(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", record()).close()
+    settings = {"lr": 0.1, "milestones": (0.5, 0.75), "device": "cuda"}
+    RunFolder.create(tmp_path / "run", record(settings=settings), resume=True).close()
+
+
+def test_second_writer_is_refused_with_the_firsts_pid(tmp_path: Path) -> None:
+    holder = (
+        "import sys; from compress.artifact import RunFolder;"
+        "run = RunFolder.open(sys.argv[1], write=True); print('held', flush=True); sys.stdin.read()"
+    )
+    RunFolder.create(tmp_path / "run", record()).close()
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    try:
+        with pytest.raises(
+            CompressError, match=rf"another process.*run'.*\(process {process.pid}\)"
+        ) as error:
+            RunFolder.create(tmp_path / "run", record(), resume=True)
+        assert error.value.code == "locked"
+    finally:
+        process.kill()
+        process.communicate()
+    with RunFolder.open(tmp_path / "run", write=True) as run:
+        assert run.is_writer
+
+
+def test_reading_needs_no_lock(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path / "run", record()):
+        assert not RunFolder.open(tmp_path / "run").is_writer
+
+
+def test_lock_is_free_again_after_a_refused_resume(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", record()).close()
+    with pytest.raises(CompressError, match="seed"):
+        RunFolder.create(tmp_path / "run", record(seed=3), resume=True)
+    RunFolder.open(tmp_path / "run", write=True).close()
+
+
+def test_processes_but_the_first_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    run = RunFolder.create(tmp_path / "run", record())
+    assert not run.is_writer and not (tmp_path / "run").exists()
+
+
+def test_run_of_another_version_is_refused(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path, record()).close()
+    value = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(value | {"schema_version": 99, "future": True}))
+    with pytest.raises(CompressError, match=r"run\.json' has schema version 99") as error:
+        RunFolder.open(tmp_path)
+    assert error.value.code == "schema-version"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is damaged"),
+        ("[1]", "no JSON object"),
+        ('{"kind": "other"}', "not the record of a run"),
+        ('{"kind": "compress-run", "schema_version": 1}', "created: Field required"),
+    ],
+)
+def test_damaged_record_is_named(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(CompressError, match=words) as error:
+        RunFolder.open(tmp_path)
+    assert error.value.exit == Exit.MISSING and "run.json" in error.value.message
+
+
+def test_missing_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CompressError, match=r"no run folder .*nowhere"):
+        RunFolder.open(tmp_path / "nowhere")
