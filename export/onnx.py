@@ -138,6 +138,7 @@ class OnnxFormat:
         if options.simplify:
             report = simplify(path, job.images)
             details = {"simplified": report.kept, "simplify": report.as_json()}
+            opset = opset_of(_load(path))
         file = OnnxClassifier(path)
         return Built(
             inputs=tuple(_named_batch(tensor) for tensor in file.inputs),
@@ -151,6 +152,12 @@ class OnnxFormat:
     def open(self, path: Path) -> OnnxClassifier:
         """Load the file in ONNX Runtime on the CPU."""
         return OnnxClassifier(path)
+
+
+def _load(path: Path) -> Any:
+    import onnx
+
+    return onnx.load(str(path))
 
 
 def _named_batch(tensor: TensorRecord) -> TensorRecord:

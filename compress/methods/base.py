@@ -1,4 +1,4 @@
-"""What a method is: it prepares a network for training, takes part in the loop, and hands back a narrow one."""
+"""What a method is: it prepares a network for training, takes part in the loop, hands back a narrow one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class Method(PlainMethod):
         """The trained network as an ordinary narrow module; the given one stays usable."""
         raise NotImplementedError
 
-    def loss(self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module) -> Tensor:
+    def loss(
+        self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
+    ) -> Tensor:
         """Return the criterion of outputs and targets."""
         return super().loss(model, inputs, outputs, targets, criterion)
 

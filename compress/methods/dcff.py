@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from ..graph import ChannelGraph, SlicePlan
 from ..slicing import slice_model
 from .base import Method, MethodConfig, Prepared, register
+from .fusion import FusedLayer, fold, fuse, fused_layers, rows
 
 
 class DCFFConfig(MethodConfig):
@@ -39,6 +38,12 @@ class DCFFConfig(MethodConfig):
     k: float = Field(1.0, gt=0)
     slots: Literal["stable", "ranked"] = "stable"
     freeze: bool = False
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.t_end < self.t_start:
+            raise ValueError(f"t_end {self.t_end:g} must not be below t_start {self.t_start:g}")
+        return self
 
 
 def temperature(epoch: int, epochs: int, config: DCFFConfig) -> float:
@@ -63,9 +68,9 @@ def distances(filters: Tensor) -> Tensor:
 
 def _squared(x: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances `[c, c]` and the sums of squared norms they are differences of, float64."""
-    square = (x * x).sum(1, dtype=torch.float64)
+    square = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64).square_()
     scale = square[:, None] + square[None, :]
-    return scale - 2 * (x @ x.T).double(), scale
+    return scale - (x @ x.T).double().mul_(2), scale
 
 
 def coding(filters: Tensor, t: float) -> tuple[Tensor, Tensor]:
@@ -83,45 +88,6 @@ def coding(filters: Tensor, t: float) -> tuple[Tensor, Tensor]:
     p = log_p.exp()
     importance = filters.shape[0] * (p * log_p).sum(1) - p @ log_p.sum(0)
     return p, importance
-
-
-class FusedFilters(nn.Module):
-    """The parametrization `W~ = P~ W`: all `c` filters in, `c~` fused filters out.
-
-    Args:
-        full: the layer's `c` filters `[c, ...]` on the narrow inputs.
-        kept: the filters that make the first proxies, `[c~]`.
-    """
-
-    proxies: Tensor
-    slots: Tensor
-
-    def __init__(self, full: Tensor, kept: Tensor) -> None:
-        super().__init__()
-        self._full: Tensor | None = full
-        identity = torch.zeros(kept.numel(), full.shape[0], dtype=full.dtype, device=full.device)
-        self.register_buffer("proxies", identity.index_put((torch.arange(kept.numel()), kept), torch.ones(())))
-        self.register_buffer("slots", kept.clone())
-
-    def forward(self, full: Tensor) -> Tensor:
-        """Fuse `[c, ...]` to `[c~, ...]`, in the parameters' own precision."""
-        with torch.autocast(full.device.type, enabled=False):
-            return (self.proxies @ full.flatten(1)).view(-1, *full.shape[1:])
-
-    def right_inverse(self, narrow: Tensor) -> Tensor:
-        """The filters themselves become the parameter that is trained."""
-        assert self._full is not None
-        full, self._full = self._full.to(narrow), None
-        return full
-
-
-class FusedBias(FusedFilters):
-    """The same for a bias `[c]`."""
-
-    def forward(self, full: Tensor) -> Tensor:
-        """Fuse `[c]` to `[c~]`."""
-        with torch.autocast(full.device.type, enabled=False):
-            return self.proxies @ full
 
 
 def choose(slots: Tensor, importance: Tensor, stable: bool) -> tuple[Tensor, Tensor]:
@@ -156,17 +122,13 @@ class DCFF(Method):
     def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
         """Cut the network, then give every cut layer its full set of filters back, on narrow inputs.
 
-        Convolutions and linear layers are fused; depthwise and grouped ones, whose filters read different
-        inputs, are trained narrow as they are.
+        Convolutions and linear layers are fused. Trained narrow as they are: depthwise and grouped ones,
+        whose filters read different inputs, and weights that several modules share or that are not called
+        ``weight``.
         """
         assert plan is not None
         narrow = slice_model(model, plan)
-        dense = dict(model.named_parameters(remove_duplicate=False))
-        for name in graph.mixing_weights():
-            kept = plan.kept.get(name, {})
-            module = narrow.get_submodule(name.rpartition(".")[0])
-            if 0 in kept and not parametrize.is_parametrized(module):
-                _fuse(module, name, dense, kept)
+        fuse(narrow, dict(model.named_parameters(remove_duplicate=False)), plan, graph.mixing_weights())
         return Prepared(narrow, plan)
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
@@ -174,21 +136,19 @@ class DCFF(Method):
         self._temperature = temperature(epoch, epochs, self.config)
         self._newcomers = []
         frozen = self.config.freeze and self._temperature >= 0.99 * self.config.t_end
-        for weight, bias in fused_layers(model):
-            self._recode(weight, bias, frozen)
+        for layer in fused_layers(model):
+            self._recode(layer, frozen)
 
     @torch.no_grad()
-    def _recode(self, layer: nn.Module, bias: FusedFilters | None, frozen: bool) -> None:
-        full, fused = _original(layer), _fused(layer, "weight")
-        p, importance = coding(full.flatten(1), self._temperature)
+    def _recode(self, layer: FusedLayer, frozen: bool) -> None:
+        full, slots = layer.full.detach(), layer.slots
+        if full.device.type == "mps":  # has no float64
+            full, slots = full.cpu(), slots.cpu()
+        p, importance = coding(rows(full), self._temperature)
         if not frozen:
-            slots, new = choose(fused.slots, importance, self.config.slots == "stable")
-            fused.slots.copy_(slots)
+            slots, new = choose(slots, importance, self.config.slots == "stable")
             self._newcomers.append(new)
-        fused.proxies.copy_(p[fused.slots])
-        if bias is not None:
-            bias.slots.copy_(fused.slots)
-            bias.proxies.copy_(fused.proxies)
+        layer.set(p[slots], slots)
 
     def metrics(self) -> dict[str, float]:
         """Temperature and number of filters that were exchanged in this epoch."""
@@ -197,54 +157,4 @@ class DCFF(Method):
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Store `W~` as ordinary narrow weights and drop `W`."""
-        model = copy.deepcopy(model)
-        for layer, _ in list(fused_layers(model)):
-            _fold(layer)
-        return model
-
-
-def _fold(layer: nn.Module) -> None:
-    """Make the fused tensors ordinary parameters.
-
-    By hand: `remove_parametrizations` takes the property off the layer's class, which copies share.
-    """
-    chain: Any = layer.parametrizations
-    tensors = {name: getattr(layer, name).detach().clone() for name in chain}
-    layer.__class__ = parametrize.type_before_parametrizations(layer)
-    del layer.parametrizations
-    for name, tensor in tensors.items():
-        layer.register_parameter(name, nn.Parameter(tensor))
-
-
-def _fuse(module: nn.Module, name: str, dense: dict[str, Tensor], kept: dict[int, list[Any]]) -> None:
-    rows = torch.tensor(kept[0])
-    full = dense[name].detach()
-    if 1 in kept:
-        full = full.index_select(1, torch.tensor(kept[1]))
-    parametrize.register_parametrization(module, "weight", FusedFilters(full.clone(), rows))
-    bias = dense.get(name.removesuffix("weight") + "bias")
-    if bias is not None:
-        parametrize.register_parametrization(module, "bias", FusedBias(bias.detach().clone(), rows))
-
-
-def fused_layers(model: nn.Module) -> Iterator[tuple[nn.Module, FusedFilters | None]]:
-    """Every layer with fused filters, and the parametrization of its bias if that is fused too."""
-    for module in model.modules():
-        if parametrize.is_parametrized(module, "weight"):
-            chain: Any = module.parametrizations
-            if isinstance(chain.weight[0], FusedFilters):
-                fused_bias = parametrize.is_parametrized(module, "bias") and isinstance(chain.bias[0], FusedBias)
-                yield module, chain.bias[0] if fused_bias else None
-
-
-def _fused(module: nn.Module, name: str) -> FusedFilters:
-    chain: Any = module.parametrizations
-    fused = chain[name][0]
-    assert isinstance(fused, FusedFilters)
-    return fused
-
-
-def _original(module: nn.Module) -> Tensor:
-    chain: Any = module.parametrizations
-    original: Tensor = chain.weight.original
-    return original
+        return fold(copy.deepcopy(model))

@@ -8,5 +8,14 @@ from .request import Resolved, TrainRequest, resolve
 from .slice import slice_to_run
 from .train import TrainResult, train
 
-__all__ = ["Planned", "Resolved", "TrainRequest", "TrainResult", "parse_target", "plan_training", "resolve",
-           "slice_to_run", "train"]
+__all__ = [
+    "Planned",
+    "Resolved",
+    "TrainRequest",
+    "TrainResult",
+    "parse_target",
+    "plan_training",
+    "resolve",
+    "slice_to_run",
+    "train",
+]

@@ -74,7 +74,8 @@ def parse_target(text: str) -> tuple[str, float]:
         value = math.nan
     if kind not in ("macs", "params") or not math.isfinite(value) or value <= 0:
         raise CompressError(
-            f"the target {text!r} is not understood", code="bad-target",
+            f"the target {text!r} is not understood",
+            code="bad-target",
             hint="write macs=0.5 or params=0.4 (a fraction of the dense network), or a number such as macs=60M",
         )
     return kind, value
@@ -122,7 +123,8 @@ def plan_for_target(
             return plan, width
         got = narrow / dense
     raise CompressError(
-        f"the target {target} cannot be met within 1%: the nearest is {kind}={got:.4f}", code="target-missed",
+        f"the target {target} cannot be met within 1%: the nearest is {kind}={got:.4f}",
+        code="target-missed",
         hint="give another target" if tried[-1] == 1 else "use --align auto, or a smaller number",
         details={"nearest": got},
     )
@@ -146,6 +148,9 @@ def _alignment(text: str) -> int:
     if text == "none":
         return 1
     if not text.isdecimal() or int(text) < 1:
-        raise CompressError(f"the alignment {text!r} is not understood", hint="auto, none, or a number such as 8",
-                            code="bad-align")
+        raise CompressError(
+            f"the alignment {text!r} is not understood",
+            hint="auto, none, or a number such as 8",
+            code="bad-align",
+        )
     return int(text)

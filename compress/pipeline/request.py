@@ -101,7 +101,9 @@ def resolve(request: TrainRequest) -> Resolved:
     same = recipe is not None and recipe.method == name
     config = _validated(TrainConfig, {**(recipe.train if recipe else {}), **request.settings}, "setting")
     options = _validated(
-        method.config_type, {**(recipe.options if recipe and same else {}), **request.options}, f"option of {name}"
+        method.config_type,
+        {**(recipe.options if recipe and same else {}), **request.options},
+        f"option of {name}",
     )
     target = request.target or (recipe.target if recipe and not request.drop else None)
     drop = request.drop or (dict(recipe.drop) if recipe and not request.target else {})
@@ -110,7 +112,8 @@ def resolve(request: TrainRequest) -> Resolved:
     if method.narrows and not target and not drop:
         raise CompressError(
             f"the method {name!r} needs to know how narrow the network shall be",
-            hint="give --target macs=0.5 (or params=), a --recipe or --drop LAYER=RATE", code="no-target",
+            hint="give --target macs=0.5 (or params=), a --recipe or --drop LAYER=RATE",
+            code="no-target",
         )
     model = request.model or (recipe.model if recipe else None)
     data = request.data or (recipe.data if recipe else None)
@@ -121,8 +124,15 @@ def resolve(request: TrainRequest) -> Resolved:
     assert data is not None
     own_model = recipe is None or (request.model in (None, recipe.model))
     return Resolved(
-        request, recipe, method, options, config, model, data,
-        target if method.narrows else None, drop if method.narrows else {},
+        request,
+        recipe,
+        method,
+        options,
+        config,
+        model,
+        data,
+        target if method.narrows else None,
+        drop if method.narrows else {},
         request.num_classes or (recipe.num_classes if recipe and own_model and not request.data else None),
         request.input_size or (recipe.input_size if recipe and own_model else None),
     )
@@ -136,6 +146,8 @@ def _validated(kind: type[T], values: dict[str, Any], what: str) -> T:
         key = ".".join(str(part) for part in first["loc"])
         given = f" (given: {values[key]!r})" if key in values else ""
         where = f"{what} {key!r}: " if key else ""
-        raise CompressError(f"{where}{first['msg'].removeprefix('Value error, ')}{given}", code="bad-setting",
-                            hint=f"known: {', '.join(kind.model_fields)}" if first["type"] == "extra_forbidden" else ""
-                            ) from error
+        raise CompressError(
+            f"{where}{first['msg'].removeprefix('Value error, ')}{given}",
+            code="bad-setting",
+            hint=f"known: {', '.join(kind.model_fields)}" if first["type"] == "extra_forbidden" else "",
+        ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ import torch
 
 from .. import data as image_data
 from .. import models
-from ..artifact import RunFolder, new_record, save_compact
+from ..artifact import RunFolder, new_record
 from ..errors import CompressError
 from ..graph import Criterion, trace
-from ..slicing import slice_model, verify
 from ..training import evaluate
+from .gates import VERIFY_IMAGES, cut, save_verified
 from .plan import plan_for_target
 from .request import Size
-from .train import VERIFY_IMAGES, _broken
 
 
 def slice_to_run(
@@ -42,26 +40,34 @@ def slice_to_run(
     """
     images = image_data.load(data, input_size)
     info = images.info
-    size, classes = info.preprocess.input_size, num_classes or info.num_classes
-    if classes < info.num_classes:
-        raise CompressError(f"the model would have {classes} classes, the data have {info.num_classes}",
-                            hint="leave out --num-classes", code="class-count")
+    size, classes = info.preprocess.input_size, info.num_classes
+    if num_classes not in (None, classes):
+        raise CompressError(
+            f"the model would have {num_classes} classes, the data {info.name!r} have {classes}",
+            hint=f"leave out --num-classes, or give {classes}",
+            code="class-count",
+        )
     torch.manual_seed(seed)
     dense = models.build(model, classes, size, weights)
     spec = models.spec(model, classes, size)
     batch, _ = images.test_arrays(VERIFY_IMAGES)
     graph = trace(dense, batch[:2])
     plan, _ = plan_for_target(graph, target, align, criterion, seed)
-    narrow = slice_model(dense, plan)
-    report = verify(dense, plan, narrow, batch)
-    if not report.passed:
-        raise _broken("the sliced network differs from the masked dense one", report)
+    narrow, report = cut(dense, plan, batch)
     settings = {"criterion": criterion, "align": align, "weights": weights}
-    record = new_record(model=spec, data=info, dense=graph.costs, target=target, seed=seed, method=f"slice-{criterion}",
-                        settings=settings, command=command)
+    record = new_record(
+        model=spec,
+        data=info,
+        dense=graph.costs,
+        target=target,
+        seed=seed,
+        method=f"slice-{criterion}",
+        settings=settings,
+        command=command,
+    )
     with RunFolder.create(out, record) as run:
         before = evaluate(dense, images.test_batches(batch_size=256), "cpu", classes)
         after = evaluate(narrow, images.test_batches(batch_size=256), "cpu", classes)
         extra = {"top1": after.top1, "dense_top1": before.top1}
-        save_compact(run, narrow, spec, plan, {"sliced_vs_masked_dense": asdict(report)}, extra)
+        save_verified(run, narrow, spec, plan, batch, {"sliced_vs_masked_dense": report}, extra)
     return {"run": str(out), "dense": plan.dense.model_dump(), "compact": plan.narrow.model_dump(), **extra}

@@ -65,14 +65,21 @@ def load(name: str) -> Recipe:
     if name.endswith(".toml") and name.removesuffix(".toml") not in names():
         path = Path(name)
         if not path.is_file():
-            raise CompressError(f"there is no recipe file {name!r}", code="missing-file", exit=Exit.MISSING,
-                                hint=f"give a TOML file or one of {', '.join(names())}")
+            raise CompressError(
+                f"there is no recipe file {name!r}",
+                code="missing-file",
+                exit=Exit.MISSING,
+                hint=f"give a TOML file or one of {', '.join(names())}",
+            )
         text = path.read_text()
     else:
         name = name.removesuffix(".toml")
         if name not in names():
-            raise CompressError(f"unknown recipe {name!r}", code="unknown-recipe",
-                                hint=near(name, names()) or f"one of {', '.join(names())}")
+            raise CompressError(
+                f"unknown recipe {name!r}",
+                code="unknown-recipe",
+                hint=near(name, names()) or f"one of {', '.join(names())}",
+            )
         text = resources.files(__package__).joinpath(f"{name}.toml").read_text()
     try:
         return Recipe(name=Path(name).stem if name.endswith(".toml") else name, **tomllib.loads(text))
@@ -81,7 +88,9 @@ def load(name: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CompressError(f"the recipe {name!r} is wrong at {where!r}: {first['msg']}", code="bad-recipe") from error
+        raise CompressError(
+            f"the recipe {name!r} is wrong at {where!r}: {first['msg']}", code="bad-recipe"
+        ) from error
 
 
 def widths(graph: ChannelGraph, drop: dict[str, list[float]]) -> dict[str, int]:
@@ -97,16 +106,22 @@ def widths(graph: ChannelGraph, drop: dict[str, list[float]]) -> dict[str, int]:
     taken: dict[str, float] = {}
     for pattern in sorted(drop, key=lambda p: p not in every):
         rates = drop[pattern]
-        found = [pattern] if pattern in every else [
-            n for n in every if fnmatch.fnmatchcase(n, pattern) and n not in taken
-        ]
+        found = (
+            [pattern]
+            if pattern in every
+            else [n for n in every if fnmatch.fnmatchcase(n, pattern) and n not in taken]
+        )
         if not found:
-            raise CompressError(f"no channel group is called {pattern!r}", code="unknown-group",
-                                hint=near(pattern, every) or f"the groups are {', '.join(every[:8])}, ...")
+            raise CompressError(
+                f"no channel group is called {pattern!r}",
+                code="unknown-group",
+                hint=near(pattern, every) or f"the groups are {', '.join(every[:8])}, ...",
+            )
         if len(rates) not in (1, len(found)):
             raise CompressError(
                 f"{pattern!r} matches {len(found)} groups but {len(rates)} drop rates are given",
-                hint="give one rate, or one for each group in order", code="drop-count",
+                hint="give one rate, or one for each group in order",
+                code="drop-count",
             )
         for name, rate in zip(found, rates * len(found) if len(rates) == 1 else rates, strict=True):
             if not 0 <= rate < 1:

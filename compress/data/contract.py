@@ -1,0 +1,90 @@
+"""Data as a model wants it: the pixels of one data set under the normalisation of another.
+
+A model brings its own mean and standard deviation. Evaluated on other images than it was trained on, it must
+see them under its own, not under those of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compress.data.base import Batch, Batches, ImageData
+from compress.errors import CompressError
+from compress.spec import DataInfo, Preprocess
+
+
+def as_model_wants(data: ImageData, preprocess: Preprocess) -> ImageData:
+    """Return `data` normalised as `preprocess` says.
+
+    Raises:
+        CompressError: (exit 2) the images have another shape.
+    """
+    given = data.info.preprocess
+    if given.input_size != preprocess.input_size:
+        raise CompressError(
+            f"the model takes images of {list(preprocess.input_size)}, the data {data.info.name!r} has "
+            f"{list(given.input_size)}",
+            hint="give the data it was trained on",
+            code="input-shape",
+        )
+    same = (given.mean, given.std) == (preprocess.mean, preprocess.std)
+    return data if same else _Renormalised(data, preprocess)
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """Batches whose images are converted on the way."""
+
+    batches: Batches
+    convert: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return ((self.convert(images), labels) for images, labels in self.batches)
+
+
+@dataclass(frozen=True)
+class _Renormalised:
+    """A data set with another mean and standard deviation."""
+
+    data: ImageData
+    preprocess: Preprocess
+
+    @property
+    def info(self) -> DataInfo:
+        """The data set's own record with the model's preprocessing."""
+        return self.data.info.model_copy(update={"preprocess": self.preprocess})
+
+    def _convert(self, images: Tensor) -> Tensor:
+        def column(values: tuple[float, ...]) -> Tensor:
+            return torch.tensor(values, dtype=images.dtype).view(-1, 1, 1)
+
+        had, wanted = self.data.info.preprocess, self.preprocess
+        pixels = images * column(had.std) + column(had.mean)
+        return (pixels - column(wanted.mean)) / column(wanted.std)
+
+    def train_batches(
+        self, *, epoch: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> Batches:
+        """As the data set's own."""
+        own = self.data.train_batches(epoch=epoch, batch_size=batch_size, seed=seed, rank=rank, world=world)
+        return _Converted(own, self._convert)
+
+    def test_batches(self, *, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
+        """As the data set's own."""
+        return _Converted(self.data.test_batches(batch_size=batch_size, rank=rank, world=world), self._convert)
+
+    def test_arrays(self, limit: int | None = None, *, offset: int = 0) -> Batch:
+        """As the data set's own."""
+        images, labels = self.data.test_arrays(limit, offset=offset)
+        return self._convert(images), labels
+
+    def train_samples(self, n: int, seed: int) -> Tensor:
+        """As the data set's own."""
+        return self._convert(self.data.train_samples(n, seed))

@@ -1,0 +1,14 @@
+"""Settings of every test: one thread a process (the suite runs on all cores), no colour, no network hubs."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_COLOR", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["COLUMNS"] = "160"
+
+import torch
+
+torch.set_num_threads(1)
