@@ -96,6 +96,11 @@ class ChannelGraph:
         return self._dense
 
     @property
+    def values(self) -> dict[Node, Any]:
+        """The labelled value of each node of `program`."""
+        return self._values
+
+    @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the example inputs."""
         return tuple(tuple(x.shape) for x in self.inputs if isinstance(x, Tensor))

@@ -1,0 +1,164 @@
+"""Where a mask must act so that zero stays zero until the next weight.
+
+A channel is reset where a norm with affine parameters, a layer or an added parameter makes its value anew. Of
+the resets on a way to a reading weight the last one decides; so a mask acts on the norm's affine parameters
+where every way to a reader passes a norm, and on the layer's own rows and bias where one does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.fx import Node
+
+from .context import short
+from .labels import NONE, Lab
+from .trace import VIEWS, parameter_names
+
+if TYPE_CHECKING:
+    from .channels import ChannelGraph
+
+NORMS = {"batch_norm", "_native_batch_norm_legit_no_training", "instance_norm", "cudnn_batch_norm"}
+PRODUCTS = {"mul", "mul_", "prelu", "div", "div_"}
+ADDS = {"add", "add_"}
+
+
+@dataclass(frozen=True)
+class MaskPoint:
+    """One dimension of one parameter that a mask multiplies: ``after`` a norm or ``before`` it."""
+
+    name: str
+    dim: int
+
+
+class Placement:
+    """The places of a network where masks act.
+
+    Args:
+        graph: its channel graph, traced without free pads.
+    """
+
+    def __init__(self, graph: ChannelGraph) -> None:
+        self._graph = graph
+        self._names = parameter_names(graph.program)
+        self._buffers = set(graph.program.graph_signature.inputs_to_buffers.values())
+        self._groups = {term.node: term.groups for term in graph.facts.terms}
+        nodes = list(graph.program.graph.nodes)
+        self._leaks: dict[Node, bool] = {}
+        for node in reversed(nodes):
+            self._leaks[node] = node.op == "output" or any(self._opens(node, user) for user in node.users)
+        self._calls = [node for node in nodes if node.op == "call_function"]
+
+    def _opens(self, node: Node, user: Node) -> bool:
+        """Whether a value reaches a reading weight through this user without a norm between."""
+        if user.op == "output" or self._groups.get(user.name, 0) != 0:
+            return True
+        resets = self._is_norm(user) and user.args[0] is node
+        return not resets and self._leaks[user]
+
+    def _is_norm(self, node: Node) -> bool:
+        """A norm with weight and bias."""
+        return short(node) in NORMS and all(isinstance(a, Node) for a in node.args[1:3])
+
+    def _parameters(self, node: Node) -> Iterator[str]:
+        """Names of the parameters and buffers a node reads, also through views of them."""
+        for source in node.all_input_nodes:
+            while source.op == "call_function" and short(source) in VIEWS and source.all_input_nodes:
+                source = source.all_input_nodes[0]
+            if source.name in self._names:
+                yield self._names[source.name]
+
+    def _free_dims(self, name: str) -> list[MaskPoint]:
+        """The dimensions of a parameter that make channels which may be dropped."""
+        facts, classes = self._graph.facts, self._graph.classes
+        out = []
+        for tensor, dim, start, width in facts.registry.dims():
+            if tensor == name and start not in self._consumed and classes.free[classes.root[start : start + width]].any():
+                out.append(MaskPoint(name, dim))
+        return out
+
+    @cached_property
+    def _consumed(self) -> set[int]:
+        """First labels of dimensions that read channels."""
+        return {int(labels[labels != NONE][0]) for labels in self._graph.facts.consumed if (labels != NONE).any()} | {
+            self._graph.facts.registry.start(name, 1) for name in self._graph.facts.groups
+            if self._graph.facts.registry.has(name, 1)
+        }
+
+    @cached_property
+    def after(self) -> tuple[MaskPoint, ...]:
+        """Where zero stays zero: the last resets before every reader."""
+        points: dict[MaskPoint, None] = {}
+        for node in self._calls:
+            if not self._leaks[node]:
+                continue
+            for name in self._sources(node):
+                if name not in self._buffers:
+                    points.update(dict.fromkeys(self._free_dims(name)))
+        return tuple(points)
+
+    def _sources(self, node: Node) -> list[str]:
+        """Parameters that this node adds to a channel's value or multiplies with other channels."""
+        if self._is_norm(node):
+            return [self._names[a.name] for a in node.args[1:3] if isinstance(a, Node) and a.name in self._names]
+        if node.name in self._groups:
+            return list(self._parameters(node))
+        if short(node) in PRODUCTS or short(node) in VIEWS or short(node) in NORMS:
+            return []
+        return list(self._parameters(node))
+
+    @cached_property
+    def before(self) -> tuple[MaskPoint, ...]:
+        """The rows and biases of every layer that makes channels, whatever follows it."""
+        points: dict[MaskPoint, None] = {}
+        for node in self._calls:
+            if node.name in self._groups:
+                for name in self._parameters(node):
+                    points.update(dict.fromkeys(self._free_dims(name)))
+        return tuple(points)
+
+    @cached_property
+    def never(self) -> NDArray[np.bool_]:
+        """Classes that a mask on parameters cannot make zero, bool `[classes]`.
+
+        Those that a norm without affine parameters shifts by its running mean, or a buffer is added to.
+        """
+        out = np.zeros(self._graph.classes.count, dtype=np.bool_)
+        for node in self._calls:
+            shifts = short(node) in NORMS and not self._is_norm(node)
+            adds = not self._is_norm(node) and any(n in self._buffers for n in self._sources(node))
+            if (shifts or adds) and self._leaks[node]:
+                out[self._classes_of(node)] = True
+        return out
+
+    @cached_property
+    def residual(self) -> NDArray[np.bool_]:
+        """Classes that reach an add of two data tensors, bool `[classes]`."""
+        out = np.zeros(self._graph.classes.count, dtype=np.bool_)
+        for node in self._adds():
+            out[self._classes_of(node)] = True
+        return out
+
+    def _adds(self) -> Iterator[Node]:
+        for node in self._calls:
+            both = [a for a in node.args[:2] if isinstance(a, Node) and self._has_channels(a)]
+            if short(node) in ADDS and len(both) == 2 and not any(a.name in self._names for a in both):
+                yield node
+
+    def _has_channels(self, node: Node) -> bool:
+        value = self._graph.values.get(node)
+        return isinstance(value, Lab) and bool(value.fields)
+
+    def _classes_of(self, node: Node) -> NDArray[np.int64]:
+        values = [self._graph.values.get(n) for n in (node, *node.all_input_nodes)]
+        labels = [v.labels().numpy() for v in values if isinstance(v, Lab) and v.fields and v.source is None]
+        root = self._graph.classes.root
+        return np.unique(root[np.concatenate(labels)]) if labels else np.empty(0, dtype=np.int64)
+
+
+__all__ = ["MaskPoint", "Placement"]

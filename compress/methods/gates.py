@@ -1,0 +1,234 @@
+"""Gates: one number a channel, multiplied onto the parameters where zero stays zero.
+
+A gate of 0 makes the dense network compute what the network without that channel computes; a gate of 1
+changes nothing. All parameters of a channel share its gate, as parametrizations (`torch.nn.utils.parametrize`),
+so the user's classes, names and forward code stay. Channels that must be kept equally many of (see `CountTie`)
+share one gate as well; such a set is called a unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..graph import ChannelGraph
+from ..graph.labels import NONE
+from ..graph.placement import MaskPoint
+
+TRACE = 1e-6
+"""What a closed gate lets through while it may still open again. With exactly nothing, the ReLU behind it
+would have the gradient zero, and a channel once closed could never come back. The gates that are deployed
+are exactly zero."""
+
+HOME = "channel_gates"
+"""Name of the module that holds the gates, at the root of the gated network."""
+
+
+def units(graph: ChannelGraph, fixed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The unit of each class `[classes]`; -1 for a class that is always kept.
+
+    Args:
+        graph: the channel graph. fixed: classes that shall be kept beside the protected ones.
+    """
+    classes = graph.classes
+    parent = np.arange(classes.count)
+    free = classes.free & ~fixed
+    changed = True
+    rows = [[np.unique(r[r != NONE]) for r in tie.rows] for tie in classes.ties]
+    while changed:  # a row with a fixed class fixes its whole tie, which may fix others
+        changed = False
+        for tie in rows:
+            counts = {(int(free[r].sum()), r.size) for r in tie if r.size}
+            every = np.unique(np.concatenate([r for r in tie if r.size])) if counts else np.empty(0, dtype=np.int64)
+            uneven = len(counts) > 1 or any(some != whole for some, whole in counts)
+            if uneven and free[every].any():
+                free[every] = False
+                changed = True
+    for tie in rows:
+        for row in tie[1:]:
+            for a, b in zip(tie[0], row, strict=False):
+                if free[a] and free[b]:
+                    parent[_root(parent, int(b))] = _root(parent, int(a))
+    out = np.full(classes.count, -1, dtype=np.int64)
+    roots = np.array([_root(parent, i) for i in np.flatnonzero(free)], dtype=np.int64)
+    out[free] = np.unique(roots, return_inverse=True)[1]
+    return out
+
+
+def _root(parent: NDArray[np.int64], i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = int(parent[i])
+    return i
+
+
+class Gates(nn.Module):
+    """The gates of a network; a method subclasses it with what it learns.
+
+    Args:
+        unit_of: see `units`.
+
+    Attributes:
+        unit_of: unit of each class `[classes]`, the number of units for a class that is always kept.
+        fixed: the final gates `[units]`, 0 or 1, once `frozen` is 1.
+        two_places: whether there are masks before the norms too, of which `acts` then tells which ones act.
+    """
+
+    unit_of: Tensor
+    fixed: Tensor
+    frozen: Tensor
+
+    def __init__(self, unit_of: NDArray[np.int64]) -> None:
+        super().__init__()
+        self.count = int(unit_of.max(initial=-1)) + 1
+        self.two_places = False
+        self.register_buffer("unit_of", torch.from_numpy(np.where(unit_of < 0, self.count, unit_of)), persistent=False)
+        self.register_buffer("fixed", torch.ones(self.count))
+        self.register_buffer("frozen", torch.zeros(()))
+        self._now: Tensor | None = None
+
+    def relaxed(self) -> Tensor:
+        """The gates while they are learned `[units]`, in training."""
+        raise NotImplementedError
+
+    def binary(self) -> Tensor:
+        """The gates as they would be deployed now `[units]`, 0 or 1."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Run before every forward pass in training."""
+
+    def values(self) -> Tensor:
+        """The gates of this forward pass `[units + 1]`; the last one is for channels that are always kept."""
+        if self.training:
+            learned = self.relaxed()
+            learned = torch.where(learned < TRACE, learned + (TRACE - learned).detach(), learned)
+        else:
+            learned = self.binary()
+        now = torch.where(self.frozen > 0, self.fixed, learned)
+        return torch.cat([now, now.new_ones(1)])
+
+    def now(self) -> Tensor:
+        """`values`, computed once a forward pass."""
+        return self._now if self._now is not None else self.values()
+
+    def acts(self, before: bool) -> Tensor:
+        """Whether masks before (or after) the norms act now, 0 or 1."""
+        return self.frozen.new_zeros(()) if before else self.frozen.new_ones(())
+
+    def keep(self, of_units: Tensor) -> Tensor:
+        """From a value for each unit `[units]` to one for each class `[classes]`."""
+        return torch.cat([of_units, of_units.new_ones(1)])[self.unit_of]
+
+    @torch.no_grad()
+    def freeze(self, mask: NDArray[np.bool_]) -> None:
+        """From now on the gates are exactly these `[units]`."""
+        self.fixed.copy_(torch.from_numpy(mask.astype(np.float32)))
+        self.frozen.fill_(1.0)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the gates are final (waits for the device)."""
+        return bool(self.frozen.item() > 0)
+
+    def _open(self, module: nn.Module, args: Any) -> None:
+        if module.training:
+            self.step()
+        self._now = self.values()
+
+    def _close(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._now = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_now": None}
+
+
+class Gated(nn.Module):
+    """The parametrization of one tensor: each slice along `dim` times the gate of its channel.
+
+    Args:
+        gates: the network's gates. index: unit of each slice `[width]`. before: a mask before a norm.
+    """
+
+    index: Tensor
+
+    def __init__(self, gates: Gates, index: Tensor, dim: int, rank: int, before: bool) -> None:
+        super().__init__()
+        self._gates = (gates,)  # not a submodule: the gates live at the root of the network
+        self._before = before
+        self._shape = [-1 if d == dim else 1 for d in range(rank)]
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        """The gated tensor, of the same shape."""
+        (gates,) = self._gates
+        factor = gates.now()[self.index]
+        if gates.two_places:
+            acts = gates.acts(self._before)
+            factor = acts * factor + (1 - acts)
+        return tensor * factor.to(tensor.dtype).view(self._shape)
+
+
+def gate(model: nn.Module, graph: ChannelGraph, gates: Gates, after: Iterable[MaskPoint],
+         before: Iterable[MaskPoint] = ()) -> None:
+    """Put gates into a network, in place.
+
+    Args:
+        model: a copy of the dense network of `graph`. gates: its gates.
+        after: places where zero stays zero. before: places in front of norms, see `Gates.acts`.
+    """
+    places = [(point, False) for point in after] + [(point, True) for point in before]
+    gates.two_places = bool(list(before))
+    owners = _owners(model)
+    root, registry = graph.classes.root, graph.facts.registry
+    for point, is_before in places:
+        start = registry.start(point.name, point.dim)
+        for module, attribute in owners[point.name]:
+            tensor = getattr(module, attribute)
+            index = gates.unit_of[torch.from_numpy(root[start : start + tensor.shape[point.dim]])]
+            part = Gated(gates, index, point.dim, tensor.dim(), is_before)
+            parametrize.register_parametrization(module, attribute, part)
+    model.add_module(HOME, gates)
+    model.register_forward_pre_hook(gates._open)
+    model.register_forward_hook(gates._close, always_call=True)
+
+
+def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
+    """Every name of every parameter, with all modules that hold it."""
+    by_id: dict[int, list[tuple[nn.Module, str]]] = {}
+    names: dict[str, int] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for attribute, tensor in module._parameters.items():
+            if tensor is not None:
+                names[f"{prefix}.{attribute}" if prefix else attribute] = id(tensor)
+                held = by_id.setdefault(id(tensor), [])
+                if (module, attribute) not in held:
+                    held.append((module, attribute))
+    return {name: by_id[key] for name, key in names.items()}
+
+
+def gates_of(model: nn.Module) -> Gates:
+    """The gates of a gated network."""
+    found = model.get_submodule(HOME)
+    assert isinstance(found, Gates)
+    return found
+
+
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a gated network without its gates, under the dense network's own names."""
+    out = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith(f"{HOME}."):
+            continue
+        path, found, rest = name.partition("parametrizations.")
+        if not found:
+            out[name] = tensor
+        elif rest.endswith(".original"):
+            out[path + rest.removesuffix(".original")] = tensor
+    return out

@@ -1,0 +1,148 @@
+"""Gates of zeros and ones give exactly the masked and the sliced network."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from compress import models
+from compress.graph import ChannelGraph, SlicePlan, trace
+from compress.graph.placement import Placement
+from compress.methods.gates import TRACE, Gates, gate, gates_of, plain_state, units
+from compress.slicing import _perturb, compare, mask_model, slice_model
+
+
+class FreeGates(Gates):
+    """Gates that are parameters themselves."""
+
+    def __init__(self, unit_of: NDArray[np.int64]) -> None:
+        super().__init__(unit_of)
+        self.a = nn.Parameter(torch.ones(self.count))
+
+    def relaxed(self) -> Tensor:
+        return self.a * 1.0
+
+    def binary(self) -> Tensor:
+        return (self.a > 0.5).float()
+
+
+class Branches(nn.Module):
+    """Norms before and after a concatenation, a scale, an added parameter, a layer without a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, padding=1)
+        self.b = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.scale = nn.Parameter(torch.rand(16, 1, 1) + 0.5)
+        self.shift = nn.Parameter(torch.rand(16, 1, 1) - 0.5)
+        self.c = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.slope = nn.PReLU(16)
+        self.d = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = self.norm(torch.cat([x, self.b(x)], 1)).relu()
+        x = self.slope(self.c(x * self.scale + self.shift))
+        out: Tensor = self.d(x.mean((2, 3)))
+        return out
+
+
+def dense(name: str) -> tuple[nn.Module, ChannelGraph, Tensor]:
+    torch.manual_seed(0)
+    small = name in ("vgg_small", "resnet20", "branches")
+    size = 16 if small else 32
+    model: nn.Module = Branches() if name == "branches" else models.build(name, input_size=(3, size, size))
+    _perturb(model)
+    x = torch.randn(2, 3, size, size)
+    return model, trace(model, x), x
+
+
+def mask_of(graph: ChannelGraph, gates: Gates, mask: NDArray[np.bool_]) -> SlicePlan:
+    keep = gates.keep(torch.from_numpy(mask.astype(np.float32))).numpy() > 0
+    for group in graph.groups:  # at least one channel stays
+        if not keep[group.classes].any():
+            mask[gates.unit_of[group.classes[0]]] = True
+    keep = gates.keep(torch.from_numpy(mask.astype(np.float32))).numpy() > 0
+    return graph.plan(keep={g.name: [int(i) for i in np.flatnonzero(keep[g.classes])] for g in graph.groups})
+
+
+@pytest.mark.parametrize("name", [*models.names(), "branches"])
+def test_gated_network_of_zeros_and_ones_equals_the_masked_and_the_sliced_one(name: str) -> None:
+    model, graph, x = dense(name)
+    place = Placement(graph)
+    gates = FreeGates(units(graph, place.never))
+    assert gates.count > 0
+    mask = np.random.default_rng(0).random(gates.count) < 0.6
+    plan = mask_of(graph, gates, mask)
+    gated = copy.deepcopy(model)
+    gate(gated, graph, gates, place.after)
+    gates.freeze(mask)
+    assert compare(mask_model(model, plan), gated, (x,), 1e-6).passed
+    assert compare(gated, slice_model(model, plan), (x,)).passed
+    assert compare(gated, copy.deepcopy(gated), (x,), 0.0).passed
+
+
+@pytest.mark.parametrize("name", ["vgg_small", "resnet20", "mobilenetv2", "googlenet"])
+def test_masks_act_on_norms_only_where_every_layer_has_one(name: str) -> None:
+    model, graph, _ = dense(name)
+    norms = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert {p.name.rpartition(".")[0] for p in Placement(graph).after} <= norms
+
+
+def test_masks_act_on_the_layer_where_no_norm_follows() -> None:
+    _, graph, _ = dense("branches")
+    names = {p.name for p in Placement(graph).after}
+    assert {"norm.weight", "norm.bias", "shift", "c.weight", "c.bias"} <= names
+    assert not {"b.weight", "scale", "slope.weight", "d.weight"} & names
+
+
+def test_open_gates_change_nothing() -> None:
+    model, graph, x = dense("resnet20")
+    place = Placement(graph)
+    gated = copy.deepcopy(model)
+    gate(gated, graph, FreeGates(units(graph, place.never)), place.after)
+    assert compare(model, gated, (x,), 0.0).passed
+
+
+def test_state_without_gates_is_that_of_the_dense_network() -> None:
+    model, graph, _ = dense("vgg_small")
+    place = Placement(graph)
+    gated = copy.deepcopy(model)
+    gate(gated, graph, FreeGates(units(graph, place.never)), place.after)
+    state = plain_state(gated)
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def test_closed_gate_before_a_relu_has_a_gradient_in_training() -> None:
+    model, graph, x = dense("vgg_small")
+    place = Placement(graph)
+    gate(model := copy.deepcopy(model), graph, FreeGates(units(graph, place.never)), place.after)
+    gates = gates_of(model)
+    assert isinstance(gates, FreeGates)
+    with torch.no_grad():
+        gates.a[:5] = 0.0
+    model.train()(x).square().sum().backward()
+    assert gates.a.grad is not None
+    assert (gates.a.grad[:5] != 0).all()
+    assert float(gates.values()[0].detach()) == pytest.approx(TRACE)
+
+
+def test_gates_of_zero_are_exactly_zero_when_they_are_frozen() -> None:
+    _, graph, _ = dense("vgg_small")
+    gates = FreeGates(units(graph, Placement(graph).never))
+    gates.freeze(np.zeros(gates.count, dtype=np.bool_))
+    assert gates.train().values()[:-1].abs().max() == 0
+
+
+def test_equal_counts_share_their_gates() -> None:
+    _, graph, _ = dense("branches")
+    of = units(graph, Placement(graph).never)
+    group = next(g for g in graph.groups if len(g.cells) == 4)
+    assert len({tuple(of[cell]) for cell in group.cells}) == 1
