@@ -38,7 +38,7 @@ Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
 @app.command()
 def train(
-    method: Annotated[str | None, typer.Option(help="dcff, scratch or dense.")] = None,
+    method: Annotated[str | None, typer.Option(help="dcff, kdfs, abp, l1, random, scratch or dense.")] = None,
     model: Model = None,
     data: Data = None,
     target: Annotated[str | None, typer.Option(help="macs=F or params=F: a fraction of the dense network, or a number.")] = None,
@@ -62,6 +62,7 @@ def train(
     num_classes: Classes = None,
     input_size: Size = None,
     weights: Weights = None,
+    teacher: Annotated[str | None, typer.Option(help="kdfs: run folder or weights of a trained dense network.")] = None,
     align: Align = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
     out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/METHOD-MODEL-DATA.")] = None,
@@ -80,7 +81,7 @@ def train(
     known = set(training.TrainConfig.model_fields)
     request = pipeline.TrainRequest(
         method=method, model=model, data=data, recipe=recipe, target=target, drop=_rates(drop or []),
-        num_classes=num_classes, input_size=_size(input_size), weights=weights, align=align,
+        num_classes=num_classes, input_size=_size(input_size), weights=weights, teacher=teacher, align=align,
         settings={**{k: v for k, v in flags.items() if v is not None}, **{k: v for k, v in more.items() if k in known}},
         options={k: v for k, v in more.items() if k not in known},
         out=out, resume=resume, workers=workers,
@@ -88,7 +89,7 @@ def train(
     if dry_run:
         _print_plan(request, as_json)
         return
-    result = pipeline.train(request, progress=training.progress_for(), command=_command())
+    result = pipeline.train(request, progress=training.progress_for(), command=_command(), say=_note)
     if not result.is_first:
         return
     if as_json:

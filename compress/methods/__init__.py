@@ -5,7 +5,7 @@ A new method is one new file with a frozen config and a class under `@register`;
 
 from __future__ import annotations
 
-from . import dcff, plain  # noqa: F401  (registers the methods)
-from .base import Method, MethodConfig, Prepared, get, names, register
+from . import abp, dcff, plain, ranked  # noqa: F401  (registers the methods)
+from .base import Method, MethodConfig, Prepared, Setup, get, names, register
 
-__all__ = ["Method", "MethodConfig", "Prepared", "get", "names", "register"]
+__all__ = ["Method", "MethodConfig", "Prepared", "Setup", "get", "names", "register"]

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ..errors import CompressError, near
-from ..graph import ChannelGraph, SlicePlan
+from ..graph import ChannelGraph, Criterion, SlicePlan
 from ..spec import Record
+from ..training.config import TrainConfig
 from ..training.method import PlainMethod
 
 
@@ -31,6 +32,25 @@ class Prepared:
     plan: SlicePlan | None
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a method is told before it prepares a network.
+
+    Attributes:
+        config: how it will be trained.
+        kind: ``macs`` or ``params``, the cost that is limited; empty without a target.
+        goal: its limit, an absolute number.
+        align: ``auto``, ``none`` or a number that widths shall be multiples of.
+        teacher: a trained network to learn from, for a method that has `teacher`.
+    """
+
+    config: TrainConfig
+    kind: str = ""
+    goal: float = 0.0
+    align: str = "auto"
+    teacher: nn.Module | None = None
+
+
 class Method(PlainMethod):
     """The interface of a method; its hooks in the loop are those of `compress.training.TrainableMethod`.
 
@@ -39,15 +59,30 @@ class Method(PlainMethod):
         config_type: its settings.
         narrows: whether it needs a target and a plan.
         free_pads: how it wants zero-padded shortcuts treated (see `compress.trace`).
+        criterion: which channels the plan keeps (see `compress.graph.Criterion`).
+        chooses: whether it decides itself, while it trains, what is kept. The plan it gets then only shows
+            that the target can be met, and `plan` returns the one it has come to.
+        starts_dense: whether it starts from a trained dense network; without ``--weights`` one is trained
+            first, in the share of the epochs that its config calls ``dense_share``.
+        teacher: whether it learns from a trained dense network.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[type[MethodConfig]] = MethodConfig
     narrows: ClassVar[bool] = True
     free_pads: ClassVar[bool] = True
+    criterion: ClassVar[Criterion] = "window"
+    chooses: ClassVar[bool] = False
+    starts_dense: ClassVar[bool] = False
+    teacher: ClassVar[bool] = False
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config
+        self.setup = Setup(TrainConfig())
+
+    def plan(self, model: nn.Module) -> SlicePlan | None:
+        """What a method that `chooses` keeps of the dense network, once `model` is trained."""
+        return None
 
     def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
         """Make the network that is trained from the dense one (which may be changed or kept)."""

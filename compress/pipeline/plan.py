@@ -96,9 +96,12 @@ def plan_training(resolved: Resolved, num_classes: int, input_size: Size) -> Pla
         return Planned(model, spec, graph, None, 1)
     if resolved.drop:
         kept = recipes.widths(graph, resolved.drop)
-        return Planned(model, spec, graph, graph.plan(keep=kept, criterion="window"), 1)
+        plan = graph.plan(keep=kept, criterion=resolved.method.criterion, seed=resolved.config.seed)
+        return Planned(model, spec, graph, plan, 1)
     assert resolved.target is not None
-    plan, align = plan_for_target(graph, resolved.target, resolved.request.align)
+    plan, align = plan_for_target(
+        graph, resolved.target, resolved.request.align, resolved.method.criterion, resolved.config.seed
+    )
     return Planned(model, spec, graph, plan, align)
 
 

@@ -25,6 +25,8 @@ class TrainRequest:
         drop: layer name or pattern -> fractions dropped, instead of a target.
         num_classes, input_size: of the model; None: the data's.
         weights: file with weights of the dense network to start from.
+        teacher: run folder or weights file of a trained dense network that a method learns from.
+        dense_out: run folder of the dense network that a method trains first; None: beside `out`.
         align: ``auto``, ``none`` or a number that widths are multiples of.
         settings: fields of `TrainConfig`. options: fields of the method's config.
         out: the run folder. resume: go on with it.
@@ -40,6 +42,8 @@ class TrainRequest:
     num_classes: int | None = None
     input_size: Size | None = None
     weights: str | None = None
+    teacher: str | None = None
+    dense_out: str | Path | None = None
     align: str = "auto"
     settings: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -81,6 +85,7 @@ class Resolved:
             "drop": self.drop,
             "align": self.request.align,
             "weights": self.request.weights,
+            "teacher": self.request.teacher,
             "workers": self.request.workers,
         }
 
@@ -105,6 +110,8 @@ def resolve(request: TrainRequest) -> Resolved:
         {**(recipe.options if recipe and same else {}), **request.options},
         f"option of {name}",
     )
+    if request.teacher and not method.teacher:
+        raise CompressError(f"the method {name!r} has no teacher", hint="leave out --teacher", code="no-teacher")
     target = request.target or (recipe.target if recipe and not request.drop else None)
     drop = request.drop or (dict(recipe.drop) if recipe and not request.target else {})
     if request.target and request.drop:
@@ -113,6 +120,12 @@ def resolve(request: TrainRequest) -> Resolved:
         raise CompressError(
             f"the method {name!r} needs to know how narrow the network shall be",
             hint="give --target macs=0.5 (or params=), a --recipe or --drop LAYER=RATE",
+            code="no-target",
+        )
+    if method.chooses and drop:
+        raise CompressError(
+            f"the method {name!r} learns what each layer keeps; it cannot follow drop rates",
+            hint="give --target macs=0.5 (or params=)",
             code="no-target",
         )
     model = request.model or (recipe.model if recipe else None)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import data as image_data
 from ..artifact import RunFolder, new_record
 from ..data import ImageData
 from ..errors import CompressError
+from ..methods import Setup
 from ..spec import Costs
 from ..training import Progress, fit
 from .gates import VERIFY_IMAGES, check_size, cut, fold, save_verified
-from .plan import Planned, plan_training
+from .plan import Planned, parse_target, plan_training
 from .request import Resolved, Size, TrainRequest, resolve
+from .start import dense_epochs, find_teacher, needs_dense, train_dense
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class TrainResult:
         run: path of the run folder. dense, compact: costs. top1: accuracy of the compact model, a fraction.
         best_top1: the best of all epochs. verify: the record of the exactness gate.
         is_first: whether this process wrote the run (of several).
+        dense_epochs: epochs spent on a dense network first, within the budget. dense_run: its run folder.
     """
 
     run: str
@@ -37,6 +43,8 @@ class TrainResult:
     epochs: int
     verify: dict[str, Any]
     is_first: bool = True
+    dense_epochs: int = 0
+    dense_run: str = ""
 
 
 def shapes(resolved: Resolved, data: ImageData | None) -> tuple[int, Size]:
@@ -67,12 +75,17 @@ def load_data(resolved: Resolved, needed: bool = True) -> ImageData | None:
 
 
 def train(
-    request: TrainRequest, *, progress: Progress | None = None, command: Sequence[str] | None = None
+    request: TrainRequest,
+    *,
+    progress: Progress | None = None,
+    command: Sequence[str] | None = None,
+    say: Callable[[str], None] = logger.info,
 ) -> TrainResult:
     """Train a network narrow: plan, prepare, fit, fold, verify, save.
 
     Args:
         request: what is asked. progress: told how far it is. command: the command line for the record.
+        say: told what else is done, such as the training of a dense network first.
 
     Raises:
         CompressError: whatever is wrong with the request, the data or the training; (exit 5) the compact
@@ -82,9 +95,18 @@ def train(
     data = load_data(resolved)
     assert data is not None
     planned = plan_training(resolved, *shapes(resolved, data))
+    if needs_dense(resolved):
+        dense_epochs(resolved)
+        _refuse_taken(resolved)
+    start = train_dense(resolved, progress, command, say)
+    if start.dense_epochs:
+        resolved = start.resolved
+        planned = plan_training(resolved, *shapes(resolved, data))
     method = resolved.method(resolved.options)
+    method.setup = _setup(resolved, planned)
     images, _ = data.test_arrays(VERIFY_IMAGES)
-    sliced = cut(planned.model, planned.plan, images)[1] if planned.plan is not None else None
+    first = planned.plan if not method.chooses else None
+    sliced = cut(planned.model, first, images)[1] if first is not None else None
     prepared = method.prepare(planned.model, planned.graph, planned.plan)
     record = new_record(
         model=planned.spec,
@@ -93,20 +115,24 @@ def train(
         target=resolved.target or "",
         seed=resolved.config.seed,
         method=method.name,
-        settings=resolved.settings(),
+        settings={**resolved.settings(), "dense_epochs": start.dense_epochs},
         command=command,
     )
     with RunFolder.create(resolved.out, record, resume=request.resume) as run:
         result = fit(
             prepared.model, method, data, resolved.config, run, resume=request.resume, progress=progress
         )
+        if method.chooses:
+            planned = replace(planned, plan=method.plan(result.model))
         report: dict[str, Any] = {}
         if result.is_first:
             compact, fold_report = fold(method, result.model, images)
             check_size(compact, planned)
             gates = {"compact_vs_trained": fold_report, "sliced_vs_masked_dense": sliced}
             extra = {"top1": result.top1, "best_top1": result.best_top1, "epochs": result.epochs}
-            report = save_verified(run, compact, planned.spec, prepared.plan, images, gates, extra)
+            extra["dense_epochs"] = start.dense_epochs
+            plan = planned.plan if method.chooses else prepared.plan
+            report = save_verified(run, compact, planned.spec, plan, images, gates, extra)
         return TrainResult(
             run=str(resolved.out),
             method=method.name,
@@ -118,4 +144,25 @@ def train(
             epochs=result.epochs,
             verify=report,
             is_first=result.is_first,
+            dense_epochs=start.dense_epochs,
+            dense_run=start.dense_run,
+        )
+
+
+def _setup(resolved: Resolved, planned: Planned) -> Setup:
+    """What the method must know before it prepares the network."""
+    kind, goal = parse_target(resolved.target) if resolved.target else ("", 0.0)
+    if kind and goal <= 1:
+        goal *= getattr(planned.graph.costs, kind)
+    teacher = find_teacher(resolved, planned.model, planned.spec)
+    return Setup(resolved.config, kind, goal, resolved.request.align, teacher)
+
+
+def _refuse_taken(resolved: Resolved) -> None:
+    """Before a dense network is trained: make sure that the run folder can then be made."""
+    if not resolved.request.resume and (resolved.out / "run.json").is_file():
+        raise CompressError(
+            f"{str(resolved.out)!r} already holds a run",
+            hint="go on with it by --resume, or choose another --out",
+            code="run-exists",
         )

@@ -1,0 +1,178 @@
+"""What the methods with learned gates share: search, then fixed masks that meet the budget, then the slice."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..cost.relaxed import RelaxedCost
+from ..errors import CompressError
+from ..graph import ChannelGraph, SlicePlan
+from ..graph.placement import Placement
+from ..slicing import slice_model
+from .base import Method, MethodConfig, Prepared
+from .gates import Gates, gate, gates_of, plain_state, units
+from .settle import Budget, layers, settle
+
+
+class GatedConfig(MethodConfig):
+    """Settings of every method with learned gates.
+
+    Attributes:
+        fixed_share: share of the epochs, at the end, in which the masks are final.
+    """
+
+    fixed_share: float = Field(0.1, gt=0, lt=1)
+
+
+class GatedMethod(Method):
+    """A method that learns gates in a first phase and trains on with fixed ones in a second."""
+
+    chooses: ClassVar[bool] = True
+    free_pads: ClassVar[bool] = False
+    config: GatedConfig
+
+    def __init__(self, config: GatedConfig) -> None:
+        super().__init__(config)
+        self._last: Tensor | None = None
+        self._metrics: dict[str, float] = {}
+
+    def make_gates(self, unit_of: NDArray[np.int64]) -> Gates:
+        """The gates this method learns."""
+        raise NotImplementedError
+
+    def scores(self, gates: Gates) -> Tensor:
+        """How much each unit is wanted `[units]`; the lowest close first."""
+        raise NotImplementedError
+
+    def excluded(self, place: Placement) -> NDArray[np.bool_]:
+        """Classes that are kept whatever is learned, bool `[classes]`."""
+        return place.never
+
+    def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
+        """Put gates on a copy of the dense network.
+
+        Raises:
+            CompressError: ``target-unreachable``: what this method may not cut costs more than the target;
+                ``too-few-epochs``.
+        """
+        epochs = self.setup.config.epochs
+        if epochs < 2:
+            raise CompressError(
+                f"{self.name} needs an epoch to search and one with fixed masks, {epochs} is given",
+                hint="give --epochs 2 or more",
+                code="too-few-epochs",
+            )
+        place = Placement(graph)
+        self._graph = graph
+        self._relaxed = RelaxedCost(graph.cost)
+        unit_of = units(graph, self.excluded(place))
+        gates = self.make_gates(unit_of)
+        self._groups = layers(graph, unit_of)
+        self._check_reach(gates)
+        student = copy.deepcopy(model)
+        self.place_gates(student, graph, place, gates)
+        return Prepared(student, None)
+
+    def place_gates(self, student: nn.Module, graph: ChannelGraph, place: Placement, gates: Gates) -> None:
+        """Where the masks act."""
+        gate(student, graph, gates, place.after)
+
+    def _check_reach(self, gates: Gates) -> None:
+        least = np.zeros(gates.count, dtype=np.bool_)
+        least[[group[0] for group in self._groups]] = True
+        lowest, dense = self._cost(gates, least), self._cost(gates, np.ones_like(least))
+        if self.setup.goal < lowest * 0.99:
+            raise CompressError(
+                f"{self.setup.kind}={self.setup.goal:,.0f} cannot be reached by {self.name}: what it may not cut "
+                f"costs {lowest:,.0f} of {dense:,.0f}",
+                hint=f"the smallest target is {self.setup.kind}={lowest / dense:.4f}",
+                code="target-unreachable",
+                details={"least": lowest / dense},
+            )
+
+    def _cost(self, gates: Gates, open_units: NDArray[np.bool_]) -> float:
+        with torch.no_grad():
+            keep = gates.keep(torch.from_numpy(open_units).to(gates.frozen.device).float())
+            return float(self._relaxed.of(self.setup.kind, keep.cpu().double()))
+
+    def cost_share(self, gates: Gates, of_units: Tensor) -> Tensor:
+        """The limited cost of relaxed gates `[units]`, as a share of the dense network's."""
+        return self._relaxed.of(self.setup.kind, gates.keep(of_units)) / self.dense_cost
+
+    @property
+    def dense_cost(self) -> float:
+        """The dense network's MACs or parameters."""
+        return float(getattr(self._graph.costs, self.setup.kind))
+
+    @property
+    def target(self) -> float:
+        """The limit as a share of the dense network's cost."""
+        return self.setup.goal / self.dense_cost
+
+    def fixed_from(self, epochs: int) -> int:
+        """The first epoch with final masks."""
+        return epochs - min(epochs - 1, max(1, round(self.config.fixed_share * epochs)))
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Fix the masks when it is time."""
+        gates = gates_of(model)
+        if self._last is None:
+            self._last = gates.binary().detach().cpu()
+        if epoch >= self.fixed_from(epochs) and not gates.is_frozen:
+            mask = self._settled(gates)
+            gates.freeze(mask)
+            self._plan(mask, gates)  # a network that cannot be cut so must say so now, not after the training
+
+    def _settled(self, gates: Gates) -> NDArray[np.bool_]:
+        budget = Budget(self.setup.kind, self.setup.goal, lambda mask: self._cost(gates, mask))
+        scores = self.scores(gates).detach().double().cpu().numpy()
+        learned = gates.binary().detach().cpu().numpy() > 0
+        return settle(budget, self._groups, scores, learned, self.setup.align)
+
+    def end_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Count what has closed and opened again since the last epoch."""
+        gates = gates_of(model)
+        now = (gates.fixed if gates.is_frozen else gates.binary()).detach().cpu()
+        before = self._last if self._last is not None else now
+        self._metrics = {
+            f"{self.name}_closed": float(((before > 0) & (now == 0)).sum()),
+            f"{self.name}_reopened": float(((before == 0) & (now > 0)).sum()),
+            f"{self.name}_open": float((now > 0).sum()),
+            f"{self.name}_{self.setup.kind}": self._cost(gates, now.numpy() > 0) / self.dense_cost,
+        }
+        self._last = now
+
+    def metrics(self) -> dict[str, float]:
+        """Closings, re-openings and open gates of the epoch, and the share of the cost that is left."""
+        return dict(self._metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The mask of the last epoch, for counting."""
+        return {"last": self._last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        self._last = state["last"]
+
+    def _plan(self, mask: NDArray[np.bool_], gates: Gates) -> SlicePlan:
+        keep = gates.keep(torch.from_numpy(mask).to(gates.frozen.device).float()).cpu().numpy() > 0
+        kept = {g.name: [int(i) for i in np.flatnonzero(keep[g.classes])] for g in self._graph.groups}
+        return self._graph.plan(keep=kept)
+
+    def plan(self, model: nn.Module) -> SlicePlan:
+        """What the final gates keep."""
+        gates = gates_of(model)
+        return self._plan(gates.fixed.cpu().numpy() > 0, gates)
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """The dense network with the trained tensors, sliced: kept gates are exactly 1 and vanish."""
+        dense = copy.deepcopy(self._graph.model).cpu()
+        dense.load_state_dict(plain_state(model))
+        return slice_model(dense.train(model.training), self.plan(model))

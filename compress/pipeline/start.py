@@ -1,0 +1,159 @@
+"""What a method starts from: given weights, or a dense network that is trained first and counted."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from .. import models
+from ..artifact import compact_info, load
+from ..errors import CompressError
+from ..spec import ModelSpec
+from ..training import Progress, TrainConfig
+from .request import Resolved, TrainRequest
+
+
+@dataclass(frozen=True)
+class Start:
+    """A request whose dense network is trained.
+
+    Attributes:
+        resolved: with its weights, and the epochs that are left for the method.
+        dense_epochs: epochs that went into the dense network here. dense_run: its run folder, or empty.
+    """
+
+    resolved: Resolved
+    dense_epochs: int = 0
+    dense_run: str = ""
+
+
+def needs_dense(resolved: Resolved) -> bool:
+    """Whether a dense network must be trained before the method can begin."""
+    request = resolved.request
+    return resolved.method.starts_dense and not request.weights and not request.teacher
+
+
+def dense_epochs(resolved: Resolved) -> int:
+    """How many of the epochs go into the dense network.
+
+    Raises:
+        CompressError: (exit 2) there are too few to share.
+    """
+    total = resolved.config.epochs
+    left = 2 if resolved.method.chooses else 1
+    if total <= left:
+        raise CompressError(
+            f"{resolved.method.name} trains the dense network first and needs more than {left} epochs, "
+            f"{total} is given",
+            hint=f"give --epochs {left + 1} or more, or --weights FILE",
+            code="too-few-epochs",
+        )
+    share: float = getattr(resolved.options, "dense_share", 0.5)
+    return max(1, min(total - left, round(share * total)))
+
+
+def train_dense(
+    resolved: Resolved, progress: Progress | None, command: Sequence[str] | None, say: Callable[[str], None]
+) -> Start:
+    """Train the dense network in its own run folder, if the method needs it; or go on with the one that is there."""
+    if not needs_dense(resolved):
+        return Start(resolved)
+    from .train import train
+
+    epochs, request = dense_epochs(resolved), resolved.request
+    left = resolved.config.epochs - epochs
+    out = Path(request.dense_out) if request.dense_out is not None else Path(f"{resolved.out}-dense")
+    say(
+        f"no weights are given: {resolved.method.name} trains the dense network first, {epochs} of "
+        f"{resolved.config.epochs} epochs, in {out}; {left} are left for itself"
+    )
+    dense = TrainRequest(
+        method="dense",
+        model=resolved.model,
+        data=resolved.data,
+        num_classes=resolved.num_classes,
+        input_size=resolved.input_size,
+        settings=_with_epochs(resolved.config, epochs).model_dump(),
+        out=out,
+        resume=(out / "run.json").is_file(),
+        workers=request.workers,
+    )
+    train(dense, progress=progress, command=command)
+    weights = str(out / "compact" / "weights.safetensors")
+    settled = replace(
+        resolved, request=replace(request, weights=weights), config=_with_epochs(resolved.config, left)
+    )
+    return Start(settled, epochs, str(out))
+
+
+def _with_epochs(config: TrainConfig, epochs: int) -> TrainConfig:
+    """The same settings over fewer epochs; the warm-up shrinks with them."""
+    values = config.model_dump()
+    scale = epochs / config.epochs
+    warmup = values["warmup_epochs"] * scale
+    marks = tuple(mark if mark < 1 else max(1.0, round(mark * scale)) for mark in config.milestones)
+    return TrainConfig(**{**values, "epochs": epochs, "warmup_epochs": warmup, "milestones": marks})
+
+
+def find_teacher(resolved: Resolved, model: nn.Module, spec: ModelSpec) -> nn.Module | None:
+    """The network a method learns from: ``--teacher``, or a copy of the dense network with its weights.
+
+    With a teacher and no weights the dense network starts from the teacher's (in place).
+
+    Raises:
+        CompressError: (exit 2) a teacher of another architecture or class count, or a narrow one.
+    """
+    if not resolved.method.teacher:
+        return None
+    text = resolved.request.teacher
+    if text is None:
+        return copy.deepcopy(model)
+    teacher = _from_run(text, spec) if Path(text).is_dir() else _from_file(text, spec)
+    if resolved.request.weights is None:
+        model.load_state_dict(teacher.state_dict())
+    return teacher
+
+
+def _from_run(text: str, spec: ModelSpec) -> nn.Module:
+    info = compact_info(text)
+    if info.model.num_classes != spec.num_classes:
+        raise CompressError(
+            f"the teacher {text!r} tells {info.model.num_classes} classes apart, the student {spec.num_classes}",
+            hint="give a teacher that was trained on the same classes",
+            code="teacher-classes",
+        )
+    if (info.model.name, info.model.source_sha256) != (spec.name, spec.source_sha256):
+        raise CompressError(
+            f"the teacher {text!r} is a {info.model.name}, the student a {spec.name}",
+            hint="give a teacher of the student's architecture",
+            code="teacher-architecture",
+        )
+    if info.compact != info.dense:
+        raise CompressError(
+            f"the teacher {text!r} is a narrow network (method {info.method})",
+            hint="give a run of `compress train --method dense`",
+            code="teacher-narrow",
+        )
+    return load(text)
+
+
+def _from_file(text: str, spec: ModelSpec) -> nn.Module:
+    try:
+        return models.build(spec.name, spec.num_classes, spec.input_size, text).eval()
+    except CompressError as error:
+        if error.code != "weights-mismatch":
+            raise
+        classes = "file_classes" in error.details
+        raise CompressError(
+            f"the teacher does not fit the student: {error.message}",
+            hint="give a teacher of the student's architecture and classes",
+            code="teacher-classes" if classes else "teacher-architecture",
+            details=error.details,
+        ) from error
+
+
+__all__ = ["Start", "dense_epochs", "find_teacher", "needs_dense", "train_dense"]
