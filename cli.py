@@ -63,6 +63,7 @@ def train(
     input_size: Size = None,
     weights: Weights = None,
     teacher: Annotated[str | None, typer.Option(help="kdfs: run folder or weights of a trained dense network.")] = None,
+    residual: Annotated[str | None, typer.Option(help="kdfs: how residual streams are cut: tied, keep or scatter.")] = None,
     align: Align = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
     out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/METHOD-MODEL-DATA.")] = None,
@@ -77,7 +78,7 @@ def train(
              "weight_decay": weight_decay, "schedule": schedule, "warmup_epochs": warmup_epochs,
              "label_smoothing": label_smoothing, "clip_grad": clip_grad, "ema": ema, "seed": seed,
              "device": device, "precision": precision}
-    more = _pairs(setting or [])
+    more = _pairs(setting or []) | ({"residual": residual} if residual is not None else {})
     known = set(training.TrainConfig.model_fields)
     request = pipeline.TrainRequest(
         method=method, model=model, data=data, recipe=recipe, target=target, drop=_rates(drop or []),

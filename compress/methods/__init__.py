@@ -5,7 +5,7 @@ A new method is one new file with a frozen config and a class under `@register`;
 
 from __future__ import annotations
 
-from . import abp, dcff, plain, ranked  # noqa: F401  (registers the methods)
+from . import abp, dcff, kdfs, plain, ranked  # noqa: F401  (registers the methods)
 from .base import Method, MethodConfig, Prepared, Setup, get, names, register
 
 __all__ = ["Method", "MethodConfig", "Prepared", "Setup", "get", "names", "register"]

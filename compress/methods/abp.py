@@ -22,22 +22,29 @@ from ..graph.placement import Placement
 from .base import register
 from .gated import GatedConfig, GatedMethod
 from .gates import Gates, gate, gates_of
+from .settle import layers
 
 
 class ABPConfig(GatedConfig):
     """Settings of ABP.
 
     Attributes:
-        score_lr: learning rate of the scores, as a share of the weights'.
-        budget_weight: w of the budget term `w log(max(cost, target) / target)`.
+        score_lr: learning rate of the scores, as a share of the weights'. None: 0.03, and more in a training of
+            fewer than 7,000 steps, in which scores could not get far otherwise.
+        pressure: strength of the budget term `w log(max(cost, target) / target)`: how far, of the way from
+            open to closed, the term alone would carry an average score in the time of the search. So it means
+            the same in a short training and in a long one, where a fixed w does not.
+        ramp: share of the search in which the budget term's target falls from the dense cost to its final
+            value, geometrically, so that the closings do not overshoot it.
         noise: spread of the scores' start below 1.
         faithful: the authors' earlier form: gates before the norms, scores from a normal distribution,
             `1[|v| >= 0.5]` in the forward pass and the identity in the backward one. For the last epochs the
             masks move behind the norms, as the network that is deployed needs it.
     """
 
-    score_lr: float = Field(0.03, gt=0)
-    budget_weight: float = Field(1.0, ge=0)
+    score_lr: float | None = Field(None, gt=0)
+    pressure: float = Field(2.0, ge=0)
+    ramp: float = Field(0.6, ge=0, le=1)
     noise: float = Field(0.01, ge=0, lt=0.5)
     faithful: bool = False
 
@@ -48,22 +55,26 @@ def sharpness(epoch: float, epochs: int) -> float:
 
 
 class _Attention(torch.autograd.Function):
-    """`a = lambda m + (1 - lambda) v`, `m = 1[v > 1/2]`; backward `2 lambda dL/da` inside [0, 1], ends included."""
+    """`a = lambda m + (1 - lambda) v`; backward `dL/dv = 2 lambda dL/da` inside [0, 1], ends included."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, sharp: Tensor) -> Tensor:
+    def forward(ctx: Any, v: Tensor, m: Tensor, sharp: Tensor) -> Tensor:
         ctx.save_for_backward(v, sharp)
-        return sharp * (v > 0.5).to(v.dtype) + (1 - sharp) * v
+        return sharp * m + (1 - sharp) * v
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         v, sharp = ctx.saved_tensors
-        return 2 * sharp * grads[0] * ((v >= 0) & (v <= 1)), None
+        return 2 * sharp * grads[0] * ((v >= 0) & (v <= 1)), None, None
 
 
-def attention(v: Tensor, sharp: Tensor) -> Tensor:
-    """The gate of scores `v` `[units]` at sharpness `sharp` (a scalar tensor), with its estimated gradient."""
-    gates: Tensor = _Attention.apply(v, sharp)  # type: ignore[no-untyped-call]
+def attention(v: Tensor, m: Tensor, sharp: Tensor) -> Tensor:
+    """The gate of scores `v` `[units]` that are `m` as binary, with its estimated gradient.
+
+    Args:
+        sharp: lambda, a scalar tensor.
+    """
+    gates: Tensor = _Attention.apply(v, m, sharp)  # type: ignore[no-untyped-call]
     return gates
 
 
@@ -71,9 +82,14 @@ class AttentionGates(Gates):
     """One score a unit, kept in [0, 1]."""
 
     sharp: Tensor
+    layer: Tensor
 
-    def __init__(self, unit_of: NDArray[np.int64], config: ABPConfig) -> None:
+    def __init__(self, unit_of: NDArray[np.int64], groups: list[NDArray[np.int64]], config: ABPConfig) -> None:
         super().__init__(unit_of)
+        layer = torch.zeros(self.count, dtype=torch.int64)
+        for i, group in enumerate(groups):
+            layer[torch.from_numpy(group)] = i
+        self.register_buffer("layer", layer, persistent=False)
         self.faithful = config.faithful
         start = torch.randn(self.count) if self.faithful else 1 - config.noise * torch.rand(self.count)
         self.score = nn.Parameter(start)
@@ -81,19 +97,24 @@ class AttentionGates(Gates):
 
     def relaxed(self) -> Tensor:
         """The gates of this step."""
-        return self.straight() if self.faithful else attention(self.score, self.sharp)
+        if self.faithful:
+            return self.score + (self.binary() - self.score).detach()
+        return attention(self.score, self.binary(), self.sharp)
 
     def straight(self) -> Tensor:
         """The binary gates with a gradient, for the budget."""
         if self.faithful:
-            return self.score + (self.binary() - self.score).detach()
-        return attention(self.score, torch.ones_like(self.sharp))
+            size = self.score.abs()
+            return size + (self.binary() - size).detach()
+        return attention(self.score, self.binary(), torch.ones_like(self.sharp))
 
     def binary(self) -> Tensor:
-        """`1[v > 1/2]`, or `1[|v| >= 1/2]` of the earlier form."""
-        if self.faithful:
-            return (self.score.detach().abs() >= 0.5).to(self.score.dtype)
-        return (self.score.detach() > 0.5).to(self.score.dtype)
+        """`1[v > 1/2]`, or `1[|v| >= 1/2]` of the earlier form; the best of every layer is always open."""
+        v = self.score.detach()
+        v = v.abs() if self.faithful else v
+        best = v.new_zeros(v.shape).scatter_reduce(0, self.layer, v, "amax")[self.layer]
+        opened = v >= 0.5 if self.faithful else v > 0.5
+        return (opened | (v >= best)).to(v.dtype)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -113,14 +134,38 @@ class ABP(GatedMethod):
     config_type = ABPConfig
     config: ABPConfig
 
+    def __init__(self, config: ABPConfig) -> None:
+        super().__init__(config)
+        self._weight: float | None = None
+        self._searching = True
+        self._epoch = self._step = 0
+
     def make_gates(self, unit_of: NDArray[np.int64]) -> AttentionGates:
         """The auxiliary layer."""
-        return AttentionGates(unit_of, self.config)
+        return AttentionGates(unit_of, layers(self._graph, unit_of), self.config)
 
     def scores(self, gates: Gates) -> Tensor:
         """The scores themselves."""
         assert isinstance(gates, AttentionGates)
         return gates.score.abs() if gates.faithful else gates.score
+
+    def _score_lr(self) -> float:
+        steps = self.setup.steps * self.setup.config.epochs
+        return self.config.score_lr if self.config.score_lr is not None else max(0.03, min(1.0, 200 / steps))
+
+    def _target_now(self) -> float:
+        """The budget term's target at this step, a share of the dense cost."""
+        done = (self._epoch + self._step / self.setup.steps) / self.fixed_from(self.setup.config.epochs)
+        return float(self.target ** min(1.0, done / self.config.ramp)) if self.config.ramp else self.target
+
+    def _budget_weight(self, gates: AttentionGates) -> float:
+        """The w that gives the budget term its pressure."""
+        train = self.setup.config
+        share = torch.log(self.cost_share(gates, gates.straight()))
+        (slope,) = torch.autograd.grad(share, gates.score)
+        steps = self.setup.steps * self.fixed_from(train.epochs)
+        reach = steps * train.lr * self._score_lr() / 2 / (1 - train.momentum)
+        return 0.5 * self.config.pressure / (reach * max(float(slope.mean()), 1e-12))
 
     def place_gates(self, student: nn.Module, graph: ChannelGraph, place: Placement, gates: Gates) -> None:
         """On the norms' affine output; the earlier form has them in front of the norms too."""
@@ -133,18 +178,23 @@ class ABP(GatedMethod):
         assert isinstance(gates, AttentionGates)
         gates.sharp.fill_(1.0 if gates.is_frozen else sharpness(epoch, epochs))
         self._searching = not gates.is_frozen
+        self._epoch, self._step = epoch, 0
+        if self._searching and self._weight is None:
+            self._weight = self._budget_weight(gates)
 
     def loss(
         self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
     ) -> Tensor:
-        """The criterion, and while searching `w log(max(cost, target) / target)`."""
+        """The criterion, and while searching the budget term."""
         loss = super().loss(model, inputs, outputs, targets, criterion)
         if not self._searching:
             return loss
         gates = gates_of(model)
         assert isinstance(gates, AttentionGates)
-        share = self.cost_share(gates, gates.straight())
-        return loss + self.config.budget_weight * torch.log(share.clamp(min=self.target) / self.target)
+        assert self._weight is not None
+        share, target = self.cost_share(gates, gates.straight()), self._target_now()
+        self._step += 1
+        return loss + self._weight * torch.log(share.clamp(min=target) / target)
 
     def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The weights, and the scores with a smaller rate and no decay."""
@@ -153,5 +203,14 @@ class ABP(GatedMethod):
         weights = [p for p in model.parameters() if p.requires_grad and p is not gates.score]
         return [
             {"params": weights, "lr": lr, "weight_decay": weight_decay},
-            {"params": [gates.score], "lr": lr * self.config.score_lr, "weight_decay": 0.0},
+            {"params": [gates.score], "lr": lr * self._score_lr(), "weight_decay": 0.0},
         ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the weight of the budget term, which was found at the start."""
+        return {**super().state_dict(), "weight": self._weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        super().load_state_dict(state)
+        self._weight = state["weight"]

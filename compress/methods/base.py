@@ -37,7 +37,7 @@ class Setup:
     """What a method is told before it prepares a network.
 
     Attributes:
-        config: how it will be trained.
+        config: how it will be trained. steps: optimizer steps in an epoch.
         kind: ``macs`` or ``params``, the cost that is limited; empty without a target.
         goal: its limit, an absolute number.
         align: ``auto``, ``none`` or a number that widths shall be multiples of.
@@ -45,6 +45,7 @@ class Setup:
     """
 
     config: TrainConfig
+    steps: int = 1
     kind: str = ""
     goal: float = 0.0
     align: str = "auto"

@@ -103,7 +103,7 @@ def train(
         resolved = start.resolved
         planned = plan_training(resolved, *shapes(resolved, data))
     method = resolved.method(resolved.options)
-    method.setup = _setup(resolved, planned)
+    method.setup = _setup(resolved, planned, data)
     images, _ = data.test_arrays(VERIFY_IMAGES)
     first = planned.plan if not method.chooses else None
     sliced = cut(planned.model, first, images)[1] if first is not None else None
@@ -149,13 +149,14 @@ def train(
         )
 
 
-def _setup(resolved: Resolved, planned: Planned) -> Setup:
+def _setup(resolved: Resolved, planned: Planned, data: ImageData) -> Setup:
     """What the method must know before it prepares the network."""
     kind, goal = parse_target(resolved.target) if resolved.target else ("", 0.0)
     if kind and goal <= 1:
         goal *= getattr(planned.graph.costs, kind)
     teacher = find_teacher(resolved, planned.model, planned.spec)
-    return Setup(resolved.config, kind, goal, resolved.request.align, teacher)
+    steps = len(data.train_batches(epoch=0, batch_size=resolved.config.batch_size, seed=0))
+    return Setup(resolved.config, steps, kind, goal, resolved.request.align, teacher)
 
 
 def _refuse_taken(resolved: Resolved) -> None:

@@ -1,0 +1,250 @@
+"""KDFS: a knowledge-driven differential filter sampler. A trained teacher shows which filters to keep.
+
+Lin et al., "Filter Pruning for Efficient CNNs via Knowledge-driven Differential Filter Sampler",
+https://arxiv.org/abs/2307.00198. Every filter has two logits; its mask is a Gumbel-softmax sample with a
+straight-through gradient. Masked filter modelling (the student's features, decoded, against the teacher's at
+the ends of the stages), dark knowledge and a global budget guide the sampling; then the masks are fixed and the
+network is trained on. The masks act on the norms' affine output and not, as in the published code, before the
+norms: there a dropped filter still emits the norm's bias, and the sliced network is another one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adamax, Optimizer
+
+from ..errors import CompressError
+from ..graph import ChannelGraph, SlicePlan
+from ..graph.placement import Placement
+from ..graph.stages import stage_ends
+from ..training.config import TrainConfig
+from .base import Prepared, register
+from .gated import GatedConfig, GatedMethod
+from .gates import Gates, gates_of
+from .settle import layers
+from .taps import Taps
+
+
+class KDFSConfig(GatedConfig):
+    """Settings of KDFS; the defaults are the paper's for CIFAR-10.
+
+    Attributes:
+        fixed_share: share of the epochs for fine-tuning with fixed masks (50 of 400).
+        dense_share: share of the epochs in which the teacher is trained first, if none and no weights are given.
+        residual: ``tied``: one mask for all layers of a residual stream; ``keep``: streams are not cut.
+        rate, decay: learning rate of both Adamax optimizers, weight decay of the weights'. The training's
+            schedule applies to both.
+        tau_start, tau_end: temperature of the sampler at the first and after the last epoch of the search.
+        kd, kd_temperature, mfm, budget: weights of the losses, and the temperature of the dark knowledge.
+    """
+
+    fixed_share: float = Field(0.125, gt=0, lt=1)
+    dense_share: float = Field(0.5, gt=0, lt=1)
+    residual: Literal["tied", "keep", "scatter"] = "tied"
+    rate: float = Field(0.01, gt=0)
+    decay: float = Field(1e-4, ge=0)
+    tau_start: float = Field(1.0, gt=0)
+    tau_end: float = Field(0.1, gt=0)
+    kd: float = Field(0.05, ge=0)
+    kd_temperature: float = Field(3.0, gt=0)
+    mfm: float = Field(1000.0, ge=0)
+    budget: float = Field(10000.0, ge=0)
+
+
+def temperature(epoch: int, epochs: int, config: KDFSConfig) -> float:
+    """tau(e) = tau_0 (tau_1 / tau_0)^(e/E)."""
+    return float(config.tau_start * (config.tau_end / config.tau_start) ** (epoch / epochs))
+
+
+def straight_through(logits: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """Hard samples `[units]` and the soft ones whose gradient they take, of logits and noise `[units, 2]`."""
+    soft = torch.softmax((logits + noise) / tau, dim=1)
+    return (soft[:, 1] >= soft[:, 0]).to(soft.dtype), soft[:, 1]
+
+
+def attention_map(features: Tensor) -> Tensor:
+    """Q(F): mean over channels of the squares of `[B, C, H, W]`, flattened and of length 1 for each image."""
+    return F.normalize(features.float().square().mean(1).flatten(1), dim=1)
+
+
+def modelling_loss(decoded: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """Mean over the stages of the mean squared difference of the attention maps."""
+    parts = [(attention_map(s) - attention_map(t)).square().mean() for s, t in zip(decoded, wanted, strict=True)]
+    return torch.stack(parts).mean()
+
+
+def dark_knowledge(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
+    """tau^2 KL(softmax(z_t / tau) || softmax(z_s / tau)), mean over the batch."""
+    kl = F.kl_div(
+        F.log_softmax(student.float() / tau, 1), F.log_softmax(teacher.float() / tau, 1), log_target=True,
+        reduction="batchmean",
+    )
+    return kl * tau**2
+
+
+class SamplerGates(Gates):
+    """Two logits a unit, closed and open; a sample of them is the mask."""
+
+    noise: Tensor
+    tau: Tensor
+    layer: Tensor
+
+    def __init__(self, unit_of: NDArray[np.int64], groups: list[NDArray[np.int64]]) -> None:
+        super().__init__(unit_of)
+        self.logits = nn.Parameter(torch.randn(self.count, 2))  # Kaiming-normal for a fan-in of 2
+        layer = torch.zeros(self.count, dtype=torch.int64)
+        for i, group in enumerate(groups):
+            layer[torch.from_numpy(group)] = i
+        self.register_buffer("layer", layer, persistent=False)
+        self.register_buffer("noise", torch.zeros(self.count, 2), persistent=False)
+        self.register_buffer("tau", torch.ones(()))
+        self._generator: torch.Generator | None = None
+
+    def seed(self) -> None:
+        """Draw the seed of an epoch's samples from torch's generator, which is the same on every process then."""
+        self._generator = torch.Generator(self.logits.device)
+        self._generator.manual_seed(int(torch.randint(2**62, ())))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Sample anew; the noise is Gumbel's."""
+        uniform = torch.rand(self.noise.shape, generator=self._generator, device=self.noise.device)
+        self.noise.copy_(-torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7))))
+
+    def relaxed(self) -> Tensor:
+        """The sample, with a straight-through gradient; the best of every layer is always open."""
+        hard, soft = straight_through(self.logits, self.noise, self.tau)
+        return torch.maximum(hard, self._best()) + (soft - soft.detach())
+
+    def binary(self) -> Tensor:
+        """`argmax` of the logits."""
+        margin = self.margin()
+        return torch.maximum((margin >= 0).to(margin.dtype), self._best())
+
+    def margin(self) -> Tensor:
+        """How much rather open than closed `[units]`."""
+        logits = self.logits.detach()
+        return logits[:, 1] - logits[:, 0]
+
+    def _best(self) -> Tensor:
+        margin = self.margin()
+        best = margin.new_full(margin.shape, -math.inf).scatter_reduce(0, self.layer, margin, "amax")
+        return (margin >= best[self.layer]).to(margin.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_generator": None}
+
+
+@register("kdfs")
+class KDFS(GatedMethod):
+    """Knowledge-driven differential filter sampler."""
+
+    config_type = KDFSConfig
+    starts_dense: ClassVar[bool] = True
+    teacher: ClassVar[bool] = True
+    config: KDFSConfig
+
+    def __init__(self, config: KDFSConfig) -> None:
+        super().__init__(config)
+        self._searching = True
+        self._parts: dict[str, float] = {}
+
+    def make_gates(self, unit_of: NDArray[np.int64]) -> SamplerGates:
+        """The sampler."""
+        return SamplerGates(unit_of, layers(self._graph, unit_of))
+
+    def scores(self, gates: Gates) -> Tensor:
+        """The margins of the logits."""
+        assert isinstance(gates, SamplerGates)
+        return gates.margin()
+
+    def excluded(self, place: Placement) -> NDArray[np.bool_]:
+        """With ``keep``, all that reaches a residual add."""
+        if self.config.residual == "scatter":
+            raise CompressError(
+                "residual='scatter' is not available",
+                hint="use tied (one mask a stream) or keep (streams are not cut)",
+                code="not-available",
+            )
+        return place.never | place.residual if self.config.residual == "keep" else place.never
+
+    def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
+        """Gates on the student, taps on both networks, a decoder for each stage."""
+        prepared = super().prepare(model, graph, plan)
+        ends = stage_ends(graph)
+        assert self.setup.teacher is not None
+        self._master = self.setup.teacher.eval().requires_grad_(False)
+        self._taught = Taps(self._master, ends, training_only=False)
+        self._own = Taps(prepared.model, ends, training_only=True)
+        self._decoders = nn.ModuleList(nn.Conv2d(end.channels, end.channels, 1) for end in ends)
+        return prepared
+
+    def build_optimizers(self, model: nn.Module, config: TrainConfig) -> list[Optimizer] | None:
+        """Two Adamax optimizers: of the weights (and decoders) with decay, of the logits without."""
+        gates = gates_of(model)
+        assert isinstance(gates, SamplerGates)
+        device = gates.logits.device
+        self._master.to(device)
+        self._decoders.to(device)
+        weights = [p for p in model.parameters() if p.requires_grad and p is not gates.logits]
+        kind = {"lr": self.config.rate, "eps": 1e-7}
+        return [
+            Adamax([*weights, *self._decoders.parameters()], weight_decay=self.config.decay, **kind),
+            Adamax([gates.logits], weight_decay=0.0, **kind),
+        ]
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Lower the temperature and seed the samples; in the last epochs the masks are final."""
+        super().begin_epoch(model, epoch, epochs)
+        gates = gates_of(model)
+        assert isinstance(gates, SamplerGates)
+        gates.seed()
+        search = self.fixed_from(epochs)
+        gates.tau.fill_(temperature(min(epoch, search), search, self.config))
+        self._searching = not gates.is_frozen
+        self._own.on = self._taught.on = self._searching and self.config.mfm > 0
+        self._parts = {}
+
+    def loss(
+        self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
+    ) -> Tensor:
+        """CE + 0.05 L_kd + 1000 L_mfm + 10000 R while searching, the criterion alone afterwards."""
+        loss = super().loss(model, inputs, outputs, targets, criterion)
+        if not self._searching:
+            return loss
+        with torch.no_grad():
+            lesson = self._master(inputs)
+        kd = dark_knowledge(outputs, lesson, self.config.kd_temperature)
+        loss = loss + self.config.kd * kd + self.config.budget * self._budget(model)
+        own, taught = self._own.take(), self._taught.take()
+        if own:
+            decoded = [decoder(features) for decoder, features in zip(self._decoders, own, strict=True)]
+            loss = loss + self.config.mfm * modelling_loss(decoded, taught)
+        return loss
+
+    def _budget(self, model: nn.Module) -> Tensor:
+        """R = (cost(M) / cost_dense - p)^2, of this step's sample."""
+        gates = gates_of(model)
+        assert isinstance(gates, SamplerGates)
+        return (self.cost_share(gates, gates.relaxed()) - self.target).square()
+
+    def metrics(self) -> dict[str, float]:
+        """Those of every gated method, and the temperature."""
+        return {**super().metrics(), "kdfs_fixed": float(not self._searching)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the decoders."""
+        return {**super().state_dict(), "decoders": self._decoders.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them back."""
+        super().load_state_dict(state)
+        self._decoders.load_state_dict(state["decoders"])
