@@ -21,7 +21,7 @@ from ..graph import ChannelGraph
 from ..graph.placement import Placement
 from .base import register
 from .gated import GatedConfig, GatedMethod
-from .gates import Gates, gate, gates_of
+from .gates import Gates, best_of, gate, gates_of, layer_of
 from .settle import layers
 
 
@@ -86,10 +86,7 @@ class AttentionGates(Gates):
 
     def __init__(self, unit_of: NDArray[np.int64], groups: list[NDArray[np.int64]], config: ABPConfig) -> None:
         super().__init__(unit_of)
-        layer = torch.zeros(self.count, dtype=torch.int64)
-        for i, group in enumerate(groups):
-            layer[torch.from_numpy(group)] = i
-        self.register_buffer("layer", layer, persistent=False)
+        self.register_buffer("layer", layer_of(self.count, groups), persistent=False)
         self.faithful = config.faithful
         start = torch.randn(self.count) if self.faithful else 1 - config.noise * torch.rand(self.count)
         self.score = nn.Parameter(start)
@@ -112,9 +109,8 @@ class AttentionGates(Gates):
         """`1[v > 1/2]`, or `1[|v| >= 1/2]` of the earlier form; the best of every layer is always open."""
         v = self.score.detach()
         v = v.abs() if self.faithful else v
-        best = v.new_zeros(v.shape).scatter_reduce(0, self.layer, v, "amax")[self.layer]
         opened = v >= 0.5 if self.faithful else v > 0.5
-        return (opened | (v >= best)).to(v.dtype)
+        return torch.maximum(opened.to(v.dtype), best_of(self.layer, v))
 
     @torch.no_grad()
     def step(self) -> None:

@@ -81,6 +81,13 @@ class Method(PlainMethod):
         self.config = config
         self.setup = Setup(TrainConfig())
 
+    def check(self, graph: ChannelGraph) -> None:
+        """Refuse, before anything is trained, what cannot be done with `setup`.
+
+        Raises:
+            CompressError: such as a target under what this method may not cut.
+        """
+
     def plan(self, model: nn.Module) -> SlicePlan | None:
         """What a method that `chooses` keeps of the dense network, once `model` is trained."""
         return None

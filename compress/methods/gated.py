@@ -15,6 +15,7 @@ from ..cost.relaxed import RelaxedCost
 from ..errors import CompressError
 from ..graph import ChannelGraph, SlicePlan
 from ..graph.placement import Placement
+from ..graph.planning import TOLERANCE
 from ..slicing import slice_model
 from .base import Method, MethodConfig, Prepared
 from .gates import Gates, gate, gates_of, plain_state, units
@@ -55,27 +56,42 @@ class GatedMethod(Method):
         """Classes that are kept whatever is learned, bool `[classes]`."""
         return place.never
 
-    def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
-        """Put gates on a copy of the dense network.
+    def check(self, graph: ChannelGraph) -> None:
+        """Make sure that there are epochs to search in and that the target can be reached.
 
         Raises:
-            CompressError: ``target-unreachable``: what this method may not cut costs more than the target;
-                ``too-few-epochs``.
+            CompressError: ``too-few-epochs``; ``target-unreachable`` with the smallest target.
         """
-        epochs = self.setup.config.epochs
-        if epochs < 2:
+        if self.setup.config.epochs < 2:
             raise CompressError(
-                f"{self.name} needs an epoch to search and one with fixed masks, {epochs} is given",
+                f"{self.name} needs an epoch to search and one with fixed masks, {self.setup.config.epochs} is given",
                 hint="give --epochs 2 or more",
                 code="too-few-epochs",
             )
+        unit_of = units(graph, self.excluded(Placement(graph)))
+        keep = np.ones(graph.classes.count)
+        keep[unit_of >= 0] = 0.0
+        first = [group[0] for group in layers(graph, unit_of)]
+        keep[np.isin(unit_of, first)] = 1.0
+        cost, dense = getattr(graph.cost, self.setup.kind), getattr(graph.costs, self.setup.kind)
+        least = float(cost(keep))
+        if self.setup.goal < least * (1 - TOLERANCE):
+            raise CompressError(
+                f"{self.setup.kind}={self.setup.goal:,.0f} cannot be reached by {self.name}: what it may not cut "
+                f"costs {least:,.0f} of {dense:,.0f}",
+                hint=f"the smallest target is {self.setup.kind}={least / dense:.4f}",
+                code="target-unreachable",
+                details={"least": least / dense},
+            )
+
+    def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
+        """Put gates on a copy of the dense network."""
         place = Placement(graph)
         self._graph = graph
         self._relaxed = RelaxedCost(graph.cost)
         unit_of = units(graph, self.excluded(place))
         gates = self.make_gates(unit_of)
         self._groups = layers(graph, unit_of)
-        self._check_reach(gates)
         student = copy.deepcopy(model)
         self.place_gates(student, graph, place, gates)
         return Prepared(student, None)
@@ -83,19 +99,6 @@ class GatedMethod(Method):
     def place_gates(self, student: nn.Module, graph: ChannelGraph, place: Placement, gates: Gates) -> None:
         """Where the masks act."""
         gate(student, graph, gates, place.after)
-
-    def _check_reach(self, gates: Gates) -> None:
-        least = np.zeros(gates.count, dtype=np.bool_)
-        least[[group[0] for group in self._groups]] = True
-        lowest, dense = self._cost(gates, least), self._cost(gates, np.ones_like(least))
-        if self.setup.goal < lowest * 0.99:
-            raise CompressError(
-                f"{self.setup.kind}={self.setup.goal:,.0f} cannot be reached by {self.name}: what it may not cut "
-                f"costs {lowest:,.0f} of {dense:,.0f}",
-                hint=f"the smallest target is {self.setup.kind}={lowest / dense:.4f}",
-                code="target-unreachable",
-                details={"least": lowest / dense},
-            )
 
     def _cost(self, gates: Gates, open_units: NDArray[np.bool_]) -> float:
         with torch.no_grad():

@@ -68,6 +68,28 @@ def _root(parent: NDArray[np.int64], i: int) -> int:
     return i
 
 
+def best_of(layer: Tensor, scores: Tensor) -> Tensor:
+    """1 for the unit with the highest score of each layer (the first of equals), else 0 `[units]`.
+
+    Args:
+        layer: number of each unit's layer `[units]`. scores: `[units]`.
+    """
+    size = int(scores.numel())
+    highest = scores.new_full((size,), -torch.inf).scatter_reduce(0, layer, scores, "amax")
+    index = torch.arange(size, device=scores.device)
+    candidates = torch.where(scores >= highest[layer], index, size)
+    first = torch.full_like(index, size).scatter_reduce(0, layer, candidates, "amin")
+    return (index == first[layer]).to(scores.dtype)
+
+
+def layer_of(count: int, groups: Iterable[NDArray[np.int64]]) -> Tensor:
+    """The number of the layer of each unit `[count]`."""
+    layer = torch.zeros(count, dtype=torch.int64)
+    for i, group in enumerate(groups):
+        layer[torch.from_numpy(group)] = i
+    return layer
+
+
 class Gates(nn.Module):
     """The gates of a network; a method subclasses it with what it learns.
 

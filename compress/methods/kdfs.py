@@ -10,7 +10,6 @@ norms: there a dropped filter still emits the norm's bias, and the sliced networ
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -28,7 +27,7 @@ from ..graph.stages import stage_ends
 from ..training.config import TrainConfig
 from .base import Prepared, register
 from .gated import GatedConfig, GatedMethod
-from .gates import Gates, gates_of
+from .gates import Gates, best_of, gates_of, layer_of
 from .settle import layers
 from .taps import Taps
 
@@ -100,10 +99,7 @@ class SamplerGates(Gates):
     def __init__(self, unit_of: NDArray[np.int64], groups: list[NDArray[np.int64]]) -> None:
         super().__init__(unit_of)
         self.logits = nn.Parameter(torch.randn(self.count, 2))  # Kaiming-normal for a fan-in of 2
-        layer = torch.zeros(self.count, dtype=torch.int64)
-        for i, group in enumerate(groups):
-            layer[torch.from_numpy(group)] = i
-        self.register_buffer("layer", layer, persistent=False)
+        self.register_buffer("layer", layer_of(self.count, groups), persistent=False)
         self.register_buffer("noise", torch.zeros(self.count, 2), persistent=False)
         self.register_buffer("tau", torch.ones(()))
         self._generator: torch.Generator | None = None
@@ -135,9 +131,7 @@ class SamplerGates(Gates):
         return logits[:, 1] - logits[:, 0]
 
     def _best(self) -> Tensor:
-        margin = self.margin()
-        best = margin.new_full(margin.shape, -math.inf).scatter_reduce(0, self.layer, margin, "amax")
-        return (margin >= best[self.layer]).to(margin.dtype)
+        return best_of(self.layer, self.margin())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_generator": None}

@@ -95,6 +95,9 @@ def train(
     data = load_data(resolved)
     assert data is not None
     planned = plan_training(resolved, *shapes(resolved, data))
+    method = resolved.method(resolved.options)
+    method.setup = _setup(resolved, planned, data)
+    method.check(planned.graph)
     if needs_dense(resolved):
         dense_epochs(resolved)
         _refuse_taken(resolved)
@@ -102,8 +105,7 @@ def train(
     if start.dense_epochs:
         resolved = start.resolved
         planned = plan_training(resolved, *shapes(resolved, data))
-    method = resolved.method(resolved.options)
-    method.setup = _setup(resolved, planned, data)
+        method.setup = _setup(resolved, planned, data)
     images, _ = data.test_arrays(VERIFY_IMAGES)
     first = planned.plan if not method.chooses else None
     sliced = cut(planned.model, first, images)[1] if first is not None else None
