@@ -243,6 +243,59 @@ def demo(
                f"{row.mac_reduction:.2f}x fewer; speed-up efficiency {row.efficiency:.2f}")
 
 
+@app.command("compare")
+def compare_(
+    methods: Annotated[str, typer.Option(help="Names with commas between, such as dcff,kdfs,abp,l1,random,scratch.")],
+    model: Annotated[str, typer.Option(help="Network, as for train.")],
+    data: Annotated[str, typer.Option(help="Images, as for train.")],
+    target: Annotated[str, typer.Option(help="macs=F or params=F.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every method, those of a dense network included.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder of the runs; a comparison in it goes on.")] = Path("runs/compare"),
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (kdfs has its own, kdfs.rate).")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of every training, or METHOD.KEY=VALUE.")] = None,
+    input_size: Size = None,
+    weights: Weights = None,
+    align: Align = "auto",
+    latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Measure the first seed's networks.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Methods side by side: same network, data, target and epochs, several seeds."""
+    from bench.compare import compare
+    from compress.training import progress_for
+
+    settings: dict[str, Any] = {k: v for k, v in (("batch_size", batch_size), ("lr", lr)) if v is not None}
+    options: dict[str, dict[str, Any]] = {}
+    for key, value in _pairs(setting or []).items():
+        method, dot, name = key.partition(".")
+        if dot:
+            options.setdefault(method, {})[name] = value
+        else:
+            settings[key] = value
+    result = compare(methods.split(","), model, data, target, epochs=epochs, seeds=seeds, out=out, settings=settings,
+                     options=options, input_size=_size(input_size), weights=weights, align=align, latency=latency,
+                     progress=progress_for(), say=_note)
+    if as_json:
+        _emit({"command": "compare", **result.model_dump(mode="json")})
+        return
+    from rich.table import Table
+
+    table = Table(title=f"{model} on {data}, {target}, {epochs} epochs, {seeds} seeds (dense: {result.dense_macs:,} MACs)",
+                  title_justify="left")
+    for column in ("method", "top-1", "spread", "MACs", "parameters", "epochs", "seconds", "latency", "speed-up"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for r in result.rows:
+        own = f"{r.dense_epochs} dense + {r.epochs}" if r.dense_epochs else str(r.epochs)
+        t = r.latency
+        table.add_row(r.method, f"{r.top1_mean:.2%}", f"± {r.top1_spread:.2%}", f"{r.macs:,.0f}", f"{r.params:,.0f}",
+                      own, f"{r.seconds:.0f}", f"{t.compact_ms:.3f} ms" if t else "",
+                      f"{t.speedup:.2f}x ({t.low:.2f} to {t.high:.2f})" if t else "")
+    _console().print(table)
+    for name, by in result.beaten_by.items():
+        typer.echo(f"{name} is not better than {' and '.join(by)} here")
+
+
 @app.command()
 def recipes(as_json: Json = False) -> None:
     """List the recipes: settings of the papers, with their numbers."""
