@@ -1,7 +1,7 @@
 """Methods side by side: the same network, data, target and number of epochs, several seeds, one table.
 
-Every cell is a run folder of its own, so a comparison that is stopped goes on where it was. A dense network that
-several methods start from is trained once a seed; its epochs count in the budget of each of them.
+Every cell is a run folder of its own, so a comparison that is stopped goes on where it was. A dense network
+that several methods start from is trained once a seed; its epochs count in the budget of each of them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Cell(Record):
 
 
 class Latency(Record):
-    """Latency of one run's compact network, in ms at batch 1, and its speed-up over the dense one with interval."""
+    """Latency of a run's two networks in ms at batch 1, and the speed-up with its interval."""
 
     run: str
     dense_ms: float
@@ -121,7 +121,8 @@ def compare(
     """Train every method with every seed, measure, and write `compare.json` and `compare.png` into `out`.
 
     Args:
-        methods: their names. model, data, target: as for training. epochs: of every cell, dense ones included.
+        methods: their names. model, data, target: as for training.
+        epochs: of every cell, dense ones included.
         seeds: how many, from 0. out: folder of the cells. settings: of every training.
         options: of single methods. input_size: of the images. weights: of a dense network to start from;
             without them the methods that need one train it within their epochs.
@@ -134,17 +135,34 @@ def compare(
     names = list(dict.fromkeys(methods))
     folder = Path(out)
     if not names or seeds < 1:
-        raise CompressError(f"{len(names)} methods with {seeds} seeds are nothing to compare",
-                            hint="give --methods A,B and --seeds 1 or more", code="bad-option")
+        raise CompressError(
+            f"{len(names)} methods with {seeds} seeds are nothing to compare",
+            hint="give --methods A,B and --seeds 1 or more",
+            code="bad-option",
+        )
     for name in names:
         if not book.get(name).narrows:
-            raise CompressError(f"the method {name!r} makes nothing narrow", hint="leave it out", code="bad-option")
+            raise CompressError(
+                f"the method {name!r} makes nothing narrow", hint="leave it out", code="bad-option"
+            )
     requests = [
-        _request(name, seed, folder, TrainRequest(
-            model=model, data=data, target=target, input_size=input_size, weights=weights, align=align,
-            settings={**(settings or {}), "epochs": epochs}, options=dict((options or {}).get(name, {})),
-        ))
-        for seed in range(seeds) for name in names
+        _request(
+            name,
+            seed,
+            folder,
+            TrainRequest(
+                model=model,
+                data=data,
+                target=target,
+                input_size=input_size,
+                weights=weights,
+                align=align,
+                settings={**(settings or {}), "epochs": epochs},
+                options=dict((options or {}).get(name, {})),
+            ),
+        )
+        for seed in range(seeds)
+        for name in names
     ]
     for request in requests:  # every mistake shows before the first hour of training
         resolved = resolve(request)
@@ -155,8 +173,16 @@ def compare(
     info = compact_info(folder / f"{names[0]}-s0")
     rows = tuple(_row(name, [c for c in cells if c.method == name], measured[name]) for name in names)
     result = Comparison(
-        model=model, data=data, target=target, epochs=epochs, seeds=seeds, dense_macs=info.dense.macs,
-        dense_params=info.dense.params, rows=rows, cells=tuple(cells), beaten_by=_beaten(rows),
+        model=model,
+        data=data,
+        target=target,
+        epochs=epochs,
+        seeds=seeds,
+        dense_macs=info.dense.macs,
+        dense_params=info.dense.params,
+        rows=rows,
+        cells=tuple(cells),
+        beaten_by=_beaten(rows),
     )
     write_json(folder / "compare.json", result.model_dump(mode="json"))
     _plot(result, folder / "compare.png")
@@ -167,8 +193,13 @@ def _request(name: str, seed: int, folder: Path, base: TrainRequest) -> TrainReq
     from dataclasses import replace
 
     out = folder / f"{name}-s{seed}"
-    request = replace(base, method=name, settings={**base.settings, "seed": seed}, out=out,
-                      resume=(out / "run.json").is_file())
+    request = replace(
+        base,
+        method=name,
+        settings={**base.settings, "seed": seed},
+        out=out,
+        resume=(out / "run.json").is_file(),
+    )
     resolved = resolve(request)
     if not needs_dense(resolved):
         return request
@@ -189,13 +220,20 @@ def _cell(request: TrainRequest, progress: Progress | None, say: Say) -> Cell:
     if (asked["target"], info.model.name, info.data) != (request.target, request.model, request.data):
         raise CompressError(
             f"{str(out)!r} holds {info.model.name} on {info.data} at {asked['target']}, another comparison",
-            hint="choose another --out", code="run-exists",
+            hint="choose another --out",
+            code="run-exists",
         )
     spent = int(info.extra.get("dense_epochs", 0))
     seconds = _seconds(out) + (_seconds(Path(request.dense_out)) if request.dense_out and spent else 0.0)
     return Cell(
-        method=request.method, seed=int(request.settings["seed"]), run=str(out), top1=float(info.extra["top1"]),
-        macs=info.compact.macs, params=info.compact.params, epochs=int(info.extra["epochs"]), dense_epochs=spent,
+        method=request.method,
+        seed=int(request.settings["seed"]),
+        run=str(out),
+        top1=float(info.extra["top1"]),
+        macs=info.compact.macs,
+        params=info.compact.params,
+        epochs=int(info.extra["epochs"]),
+        dense_epochs=spent,
         seconds=seconds,
     )
 
@@ -213,8 +251,15 @@ def _latency(run: Path, say: Say) -> Latency:
         say(f"measuring {run.name}")
         result = bench(run)
     row, batch = summary_row(result), result.batches[0]
-    return Latency(run=run.name, dense_ms=batch.dense.p50_ms, compact_ms=batch.compact.p50_ms, speedup=row.speedup,
-                   low=row.low, high=row.high, verdict=str(row.verdict))
+    return Latency(
+        run=run.name,
+        dense_ms=batch.dense.p50_ms,
+        compact_ms=batch.compact.p50_ms,
+        speedup=row.speedup,
+        low=row.low,
+        high=row.high,
+        verdict=str(row.verdict),
+    )
 
 
 def _row(name: str, cells: Sequence[Cell], latency: Latency | None) -> Row:
@@ -239,7 +284,8 @@ def _beaten(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
     yardsticks = [r for r in rows if r.method in YARDSTICKS]
     found = {
         r.method: tuple(y.method for y in yardsticks if y.top1_mean >= r.top1_mean)
-        for r in rows if r.method not in YARDSTICKS
+        for r in rows
+        if r.method not in YARDSTICKS
     }
     return {name: by for name, by in found.items() if by}
 
@@ -254,18 +300,32 @@ def _plot(result: Comparison, path: Path) -> None:
     for i, row in enumerate(result.rows):
         own = [c for c in result.cells if c.method == row.method]
         colour = f"C{i}"
-        axes[0].scatter([c.macs / 1e6 for c in own], [100 * c.top1 for c in own], color=colour, s=14, alpha=0.5)
-        axes[0].errorbar(row.macs / 1e6, 100 * row.top1_mean, 100 * row.top1_spread, fmt="D", color=colour,
-                         capsize=4, label=row.method)
-    axes[0].set(xlabel="MACs of one image (millions)", ylabel="top-1 (%)",
-                title=f"{result.model}, {result.data}, {result.target}, {result.epochs} epochs, {result.seeds} seeds")
+        axes[0].scatter(
+            [c.macs / 1e6 for c in own], [100 * c.top1 for c in own], color=colour, s=14, alpha=0.5
+        )
+        axes[0].errorbar(
+            row.macs / 1e6,
+            100 * row.top1_mean,
+            100 * row.top1_spread,
+            fmt="D",
+            color=colour,
+            capsize=4,
+            label=row.method,
+        )
+    axes[0].set(
+        xlabel="MACs of one image (millions)",
+        ylabel="top-1 (%)",
+        title=f"{result.model}, {result.data}, {result.target}, {result.epochs} epochs, {result.seeds} seeds",
+    )
     axes[0].legend()
     if timed:
         first = timed[0].latency
         assert first is not None
-        axes[1].bar(["dense", *(r.method for r in timed)],
-                    [first.dense_ms, *(r.latency.compact_ms for r in timed if r.latency is not None)],
-                    color=["grey", *(f"C{result.rows.index(r)}" for r in timed)])
+        axes[1].bar(
+            ["dense", *(r.method for r in timed)],
+            [first.dense_ms, *(r.latency.compact_ms for r in timed if r.latency is not None)],
+            color=["grey", *(f"C{result.rows.index(r)}" for r in timed)],
+        )
         axes[1].set(ylabel="median latency at batch 1 (ms)", title="measured, first seed")
     figure.savefig(path, dpi=120)
 

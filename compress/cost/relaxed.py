@@ -37,8 +37,12 @@ class _Products:
                 [torch.full((side.classes.size,), i, dtype=torch.int64) for i, side in enumerate(sides)]
                 or [torch.empty(0, dtype=torch.int64)]
             ),
-            "class": torch.cat([torch.from_numpy(side.classes) for side in sides] or [torch.empty(0, dtype=torch.int64)]),
-            "count": torch.cat([torch.from_numpy(side.counts) for side in sides] or [torch.empty(0, dtype=torch.float64)]),
+            "class": torch.cat(
+                [torch.from_numpy(side.classes) for side in sides] or [torch.empty(0, dtype=torch.int64)]
+            ),
+            "count": torch.cat(
+                [torch.from_numpy(side.counts) for side in sides] or [torch.empty(0, dtype=torch.float64)]
+            ),
         }
 
     def __call__(self, keep: Tensor) -> Tensor:

@@ -78,15 +78,22 @@ class Placement:
         facts, classes = self._graph.facts, self._graph.classes
         out = []
         for tensor, dim, start, width in facts.registry.dims():
-            if tensor == name and start not in self._consumed and classes.free[classes.root[start : start + width]].any():
+            if (
+                tensor == name
+                and start not in self._consumed
+                and classes.free[classes.root[start : start + width]].any()
+            ):
                 out.append(MaskPoint(name, dim))
         return out
 
     @cached_property
     def _consumed(self) -> set[int]:
         """First labels of dimensions that read channels."""
-        return {int(labels[labels != NONE][0]) for labels in self._graph.facts.consumed if (labels != NONE).any()} | {
-            self._graph.facts.registry.start(name, 1) for name in self._graph.facts.groups
+        return {
+            int(labels[labels != NONE][0]) for labels in self._graph.facts.consumed if (labels != NONE).any()
+        } | {
+            self._graph.facts.registry.start(name, 1)
+            for name in self._graph.facts.groups
             if self._graph.facts.registry.has(name, 1)
         }
 
@@ -105,7 +112,9 @@ class Placement:
     def _sources(self, node: Node) -> list[str]:
         """Parameters that this node adds to a channel's value or multiplies with other channels."""
         if self._is_norm(node):
-            return [self._names[a.name] for a in node.args[1:3] if isinstance(a, Node) and a.name in self._names]
+            return [
+                self._names[a.name] for a in node.args[1:3] if isinstance(a, Node) and a.name in self._names
+            ]
         if node.name in self._groups:
             return list(self._parameters(node))
         if short(node) in PRODUCTS or short(node) in VIEWS or short(node) in NORMS:

@@ -1,8 +1,8 @@
 """The ends of a network's stages: what it has made of the image just before each reduction of resolution.
 
-Found in the traced graph, for any network: of the nodes that everything flows through, the last activation (or
-join of branches) at each resolution. A hook needs a module, so each is matched with a call of a module whose
-output is that very value.
+Found in the traced graph, for any network: of the nodes that everything flows through, the last activation
+(or join of branches) at each resolution. A hook needs a module, so each is matched with a call of a module
+whose output is that very value.
 """
 
 from __future__ import annotations
@@ -22,8 +22,24 @@ from .trace import evaluating, parameter_names
 if TYPE_CHECKING:
     from .channels import ChannelGraph
 
-ACTIVATIONS = {"relu", "relu6", "leaky_relu", "elu", "celu", "selu", "silu", "gelu", "mish", "hardswish", "hardtanh",
-               "clamp", "prelu", "tanh", "sigmoid", "softplus"}
+ACTIVATIONS = {
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "celu",
+    "selu",
+    "silu",
+    "gelu",
+    "mish",
+    "hardswish",
+    "hardtanh",
+    "clamp",
+    "prelu",
+    "tanh",
+    "sigmoid",
+    "softplus",
+}
 JOINS = {"add", "cat", "mul"}
 
 
@@ -67,7 +83,9 @@ def _levels(graph: ChannelGraph) -> list[list[Node]]:
         lowest = min((h * w for h, w in levels), default=shape[2] * shape[3] if len(shape) == 4 else 0)
         if len(shape) == 4 and 1 < shape[2] * shape[3] <= lowest:
             levels.setdefault((shape[2], shape[3]), []).append(node)
-    return [sorted(reversed(nodes), key=_rank) for nodes in levels.values()]
+    return [
+        sorted(nodes, key=lambda node: (_rank(node), -nodes.index(node))) for nodes in list(levels.values())
+    ]
 
 
 def _rank(node: Node) -> int:
@@ -136,7 +154,10 @@ def _calls(model: nn.Module, inputs: tuple[Any, ...]) -> list[tuple[str, int, Te
 
         return hook
 
-    with _hooks([m.register_forward_hook(recorder(p)) for p, m in model.named_modules() if p]), evaluating(model):
+    with (
+        _hooks([m.register_forward_hook(recorder(p)) for p, m in model.named_modules() if p]),
+        evaluating(model),
+    ):
         model(*inputs)
     return calls
 

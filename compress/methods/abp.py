@@ -1,9 +1,10 @@
-"""ABP: adding before pruning. An auxiliary layer of binary attention is trained with the network, then folded.
+"""ABP: adding before pruning. A layer of binary attention is trained with the network, then folded away.
 
 After Tian et al., TNNLS 2021 (adding before pruning: sparse filter fusion by auxiliary attention), of which
-only the idea is public: scores that are binary in the forward pass, trained by a gradient estimator in the one
-run that also trains the network, so that a closed channel can come back. Thresholds, estimator and budget are
-ours; `faithful` is the form of the same authors' earlier public code (AAL). No accuracy here is a reproduction.
+only the idea is public: scores that are binary in the forward pass, trained by a gradient estimator in the
+one run that also trains the network, so that a closed channel can come back. Thresholds, estimator and budget
+are ours; `faithful` is the form of the same authors' earlier public code (AAL). No accuracy here is a
+reproduction.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class ABPConfig(GatedConfig):
     """Settings of ABP.
 
     Attributes:
-        score_lr: learning rate of the scores, as a share of the weights'. None: 0.03, and more in a training of
-            fewer than 7,000 steps, in which scores could not get far otherwise.
+        score_lr: learning rate of the scores, as a share of the weights'. None: 0.03, and more in a
+            training of fewer than 7,000 steps, in which scores could not get far otherwise.
         pressure: strength of the budget term `w log(max(cost, target) / target)`: how far, of the way from
             open to closed, the term alone would carry an average score in the time of the search. So it means
             the same in a short training and in a long one, where a fixed w does not.
@@ -74,7 +75,7 @@ def attention(v: Tensor, m: Tensor, sharp: Tensor) -> Tensor:
     Args:
         sharp: lambda, a scalar tensor.
     """
-    gates: Tensor = _Attention.apply(v, m, sharp)  # type: ignore[no-untyped-call]
+    gates: Tensor = _Attention.apply(v, m, sharp)
     return gates
 
 
@@ -84,7 +85,9 @@ class AttentionGates(Gates):
     sharp: Tensor
     layer: Tensor
 
-    def __init__(self, unit_of: NDArray[np.int64], groups: list[NDArray[np.int64]], config: ABPConfig) -> None:
+    def __init__(
+        self, unit_of: NDArray[np.int64], groups: list[NDArray[np.int64]], config: ABPConfig
+    ) -> None:
         super().__init__(unit_of)
         self.register_buffer("layer", layer_of(self.count, groups), persistent=False)
         self.faithful = config.faithful

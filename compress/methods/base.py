@@ -66,6 +66,7 @@ class Method(PlainMethod):
         starts_dense: whether it starts from a trained dense network; without ``--weights`` one is trained
             first, in the share of the epochs that its config calls ``dense_share``.
         teacher: whether it learns from a trained dense network.
+        setup: what it is told before `check` and `prepare`.
     """
 
     name: ClassVar[str]
@@ -76,10 +77,10 @@ class Method(PlainMethod):
     chooses: ClassVar[bool] = False
     starts_dense: ClassVar[bool] = False
     teacher: ClassVar[bool] = False
+    setup: Setup
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config
-        self.setup = Setup(TrainConfig())
 
     def check(self, graph: ChannelGraph) -> None:
         """Refuse, before anything is trained, what cannot be done with `setup`.

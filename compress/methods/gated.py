@@ -1,4 +1,4 @@
-"""What the methods with learned gates share: search, then fixed masks that meet the budget, then the slice."""
+"""What the methods with learned gates share: a search, fixed masks that meet the budget, the slice."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class GatedMethod(Method):
         """
         if self.setup.config.epochs < 2:
             raise CompressError(
-                f"{self.name} needs an epoch to search and one with fixed masks, {self.setup.config.epochs} is given",
+                f"{self.name} needs an epoch to search and one with fixed masks, "
+                f"{self.setup.config.epochs} is given",
                 hint="give --epochs 2 or more",
                 code="too-few-epochs",
             )
@@ -77,8 +78,8 @@ class GatedMethod(Method):
         least = float(cost(keep))
         if self.setup.goal < least * (1 - TOLERANCE):
             raise CompressError(
-                f"{self.setup.kind}={self.setup.goal:,.0f} cannot be reached by {self.name}: what it may not cut "
-                f"costs {least:,.0f} of {dense:,.0f}",
+                f"{self.setup.kind}={self.setup.goal:,.0f} cannot be reached by {self.name}: what it may "
+                f"not cut costs {least:,.0f} of {dense:,.0f}",
                 hint=f"the smallest target is {self.setup.kind}={least / dense:.4f}",
                 code="target-unreachable",
                 details={"least": least / dense},

@@ -1,9 +1,9 @@
 """Gates: one number a channel, multiplied onto the parameters where zero stays zero.
 
 A gate of 0 makes the dense network compute what the network without that channel computes; a gate of 1
-changes nothing. All parameters of a channel share its gate, as parametrizations (`torch.nn.utils.parametrize`),
-so the user's classes, names and forward code stay. Channels that must be kept equally many of (see `CountTie`)
-share one gate as well; such a set is called a unit.
+changes nothing. All parameters of a channel share its gate, as parametrizations (`torch.nn.utils.
+parametrize`), so the user's classes, names and forward code stay. Channels of which equally many must be kept
+(see `CountTie`) share one gate as well; such a set is called a unit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ def units(graph: ChannelGraph, fixed: NDArray[np.bool_]) -> NDArray[np.int64]:
         changed = False
         for tie in rows:
             counts = {(int(free[r].sum()), r.size) for r in tie if r.size}
-            every = np.unique(np.concatenate([r for r in tie if r.size])) if counts else np.empty(0, dtype=np.int64)
+            every = (
+                np.unique(np.concatenate([r for r in tie if r.size]))
+                if counts
+                else np.empty(0, dtype=np.int64)
+            )
             uneven = len(counts) > 1 or any(some != whole for some, whole in counts)
             if uneven and free[every].any():
                 free[every] = False
@@ -56,7 +60,7 @@ def units(graph: ChannelGraph, fixed: NDArray[np.bool_]) -> NDArray[np.int64]:
                 if free[a] and free[b]:
                     parent[_root(parent, int(b))] = _root(parent, int(a))
     out = np.full(classes.count, -1, dtype=np.int64)
-    roots = np.array([_root(parent, i) for i in np.flatnonzero(free)], dtype=np.int64)
+    roots = np.array([_root(parent, int(i)) for i in np.flatnonzero(free)], dtype=np.int64)
     out[free] = np.unique(roots, return_inverse=True)[1]
     return out
 
@@ -110,7 +114,9 @@ class Gates(nn.Module):
         super().__init__()
         self.count = int(unit_of.max(initial=-1)) + 1
         self.two_places = False
-        self.register_buffer("unit_of", torch.from_numpy(np.where(unit_of < 0, self.count, unit_of)), persistent=False)
+        self.register_buffer(
+            "unit_of", torch.from_numpy(np.where(unit_of < 0, self.count, unit_of)), persistent=False
+        )
         self.register_buffer("fixed", torch.ones(self.count))
         self.register_buffer("frozen", torch.zeros(()))
         self._now: Tensor | None = None
@@ -197,8 +203,13 @@ class Gated(nn.Module):
         return tensor * factor.to(tensor.dtype).view(self._shape)
 
 
-def gate(model: nn.Module, graph: ChannelGraph, gates: Gates, after: Iterable[MaskPoint],
-         before: Iterable[MaskPoint] = ()) -> None:
+def gate(
+    model: nn.Module,
+    graph: ChannelGraph,
+    gates: Gates,
+    after: Iterable[MaskPoint],
+    before: Iterable[MaskPoint] = (),
+) -> None:
     """Put gates into a network, in place.
 
     Args:

@@ -3,9 +3,9 @@
 Lin et al., "Filter Pruning for Efficient CNNs via Knowledge-driven Differential Filter Sampler",
 https://arxiv.org/abs/2307.00198. Every filter has two logits; its mask is a Gumbel-softmax sample with a
 straight-through gradient. Masked filter modelling (the student's features, decoded, against the teacher's at
-the ends of the stages), dark knowledge and a global budget guide the sampling; then the masks are fixed and the
-network is trained on. The masks act on the norms' affine output and not, as in the published code, before the
-norms: there a dropped filter still emits the norm's bias, and the sliced network is another one.
+the ends of the stages), dark knowledge and a global budget guide the sampling; then the masks are fixed and
+the network is trained on. The masks act on the norms' affine output and not, as in the published code, before
+the norms: there a dropped filter still emits the norm's bias, and the sliced network is another one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class KDFSConfig(GatedConfig):
 
     Attributes:
         fixed_share: share of the epochs for fine-tuning with fixed masks (50 of 400).
-        dense_share: share of the epochs in which the teacher is trained first, if none and no weights are given.
+        dense_share: share of the epochs in which the teacher is trained first, if neither it nor weights are
+            given.
         residual: ``tied``: one mask for all layers of a residual stream; ``keep``: streams are not cut.
         rate, decay: learning rate of both Adamax optimizers, weight decay of the weights'. The training's
             schedule applies to both.
@@ -76,14 +77,18 @@ def attention_map(features: Tensor) -> Tensor:
 
 def modelling_loss(decoded: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """Mean over the stages of the mean squared difference of the attention maps."""
-    parts = [(attention_map(s) - attention_map(t)).square().mean() for s, t in zip(decoded, wanted, strict=True)]
+    parts = [
+        (attention_map(s) - attention_map(t)).square().mean() for s, t in zip(decoded, wanted, strict=True)
+    ]
     return torch.stack(parts).mean()
 
 
 def dark_knowledge(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
     """tau^2 KL(softmax(z_t / tau) || softmax(z_s / tau)), mean over the batch."""
     kl = F.kl_div(
-        F.log_softmax(student.float() / tau, 1), F.log_softmax(teacher.float() / tau, 1), log_target=True,
+        F.log_softmax(student.float() / tau, 1),
+        F.log_softmax(teacher.float() / tau, 1),
+        log_target=True,
         reduction="batchmean",
     )
     return kl * tau**2
@@ -105,7 +110,7 @@ class SamplerGates(Gates):
         self._generator: torch.Generator | None = None
 
     def seed(self) -> None:
-        """Draw the seed of an epoch's samples from torch's generator, which is the same on every process then."""
+        """Draw the seed of an epoch's samples from torch's generator, now the same on every process."""
         self._generator = torch.Generator(self.logits.device)
         self._generator.manual_seed(int(torch.randint(2**62, ())))
 
@@ -189,10 +194,10 @@ class KDFS(GatedMethod):
         self._master.to(device)
         self._decoders.to(device)
         weights = [p for p in model.parameters() if p.requires_grad and p is not gates.logits]
-        kind = {"lr": self.config.rate, "eps": 1e-7}
+        trained = [*weights, *self._decoders.parameters()]
         return [
-            Adamax([*weights, *self._decoders.parameters()], weight_decay=self.config.decay, **kind),
-            Adamax([gates.logits], weight_decay=0.0, **kind),
+            Adamax(trained, lr=self.config.rate, eps=1e-7, weight_decay=self.config.decay),
+            Adamax([gates.logits], lr=self.config.rate, eps=1e-7),
         ]
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:

@@ -35,7 +35,7 @@ class Budget:
 
 
 def layers(graph: ChannelGraph, unit_of: NDArray[np.int64]) -> list[Chunk]:
-    """The units of each group of layers; groups that share units are one."""
+    """The units of each layer; layers that share units are one."""
     out: list[Chunk] = []
     for group in graph.groups:
         own = np.unique(unit_of[group.classes])
@@ -47,7 +47,9 @@ def layers(graph: ChannelGraph, unit_of: NDArray[np.int64]) -> list[Chunk]:
     return out
 
 
-def settle(budget: Budget, groups: list[Chunk], scores: NDArray[np.float64], open_units: Bools, align: str) -> Bools:
+def settle(
+    budget: Budget, groups: list[Chunk], scores: NDArray[np.float64], open_units: Bools, align: str
+) -> Bools:
     """The mask `[units]` that meets the budget within 1%, near the given one.
 
     Args:
@@ -68,15 +70,17 @@ def settle(budget: Budget, groups: list[Chunk], scores: NDArray[np.float64], ope
             best = mask
     assert best is not None
     raise CompressError(
-        f"the budget of {budget.goal:,.0f} {budget.kind} cannot be met within 1%: the nearest that the scores "
-        f"allow costs {budget.cost(best):,.0f}",
+        f"the budget of {budget.goal:,.0f} {budget.kind} cannot be met within 1%: the nearest that the "
+        f"scores allow costs {budget.cost(best):,.0f}",
         hint="use --align none, or a target that is further from what is protected",
         code="target-missed",
         details={"nearest": budget.cost(best)},
     )
 
 
-def _settle(budget: Budget, groups: list[Chunk], scores: NDArray[np.float64], open_units: Bools, step: int) -> Bools:
+def _settle(
+    budget: Budget, groups: list[Chunk], scores: NDArray[np.float64], open_units: Bools, step: int
+) -> Bools:
     mask = open_units.copy()
     for group in groups:
         _round(mask, group, scores, step)

@@ -49,7 +49,7 @@ class Taps:
 
 
 class _Tap:
-    """One hook; an object rather than a closure, so that a copy of the network reads into a copy of the taps."""
+    """One hook; not a closure, so that a copy of the network reads into a copy of the taps."""
 
     def __init__(self, taps: Taps, path: str) -> None:
         self.taps, self.path = taps, path

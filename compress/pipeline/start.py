@@ -59,7 +59,7 @@ def dense_epochs(resolved: Resolved) -> int:
 def train_dense(
     resolved: Resolved, progress: Progress | None, command: Sequence[str] | None, say: Callable[[str], None]
 ) -> Start:
-    """Train the dense network in its own run folder, if the method needs it; or go on with the one that is there."""
+    """Train the dense network in its own run folder, if the method needs one, or go on with it."""
     if not needs_dense(resolved):
         return Start(resolved)
     from .train import train
@@ -122,7 +122,8 @@ def _from_run(text: str, spec: ModelSpec) -> nn.Module:
     info = compact_info(text)
     if info.model.num_classes != spec.num_classes:
         raise CompressError(
-            f"the teacher {text!r} tells {info.model.num_classes} classes apart, the student {spec.num_classes}",
+            f"the teacher {text!r} tells {info.model.num_classes} classes apart, "
+            f"the student {spec.num_classes}",
             hint="give a teacher that was trained on the same classes",
             code="teacher-classes",
         )

@@ -19,13 +19,29 @@ Run = Callable[..., TrainResult]
 def run(tmp_path: Path) -> Run:
     """Train `vgg_small` (or another model) on small digits into `tmp_path / name`."""
 
-    def start(method: str, epochs: int, *, name: str = "run", target: str | None = "macs=0.5", seed: int = 0,
-              model: str = "vgg_small", settings: dict[str, Any] | None = None, **request: Any) -> TrainResult:
+    def start(
+        method: str,
+        epochs: int,
+        *,
+        name: str = "run",
+        target: str | None = "macs=0.5",
+        seed: int = 0,
+        model: str = "vgg_small",
+        settings: dict[str, Any] | None = None,
+        **request: Any,
+    ) -> TrainResult:
         said = request.pop("said", None)
         return train(
-            TrainRequest(method=method, model=model, data="digits", input_size=(3, 8, 8), target=target,
-                         settings={**SETTINGS, "epochs": epochs, "seed": seed, **(settings or {})},
-                         out=tmp_path / name, **request),
+            TrainRequest(
+                method=method,
+                model=model,
+                data="digits",
+                input_size=(3, 8, 8),
+                target=target,
+                settings={**SETTINGS, "epochs": epochs, "seed": seed, **(settings or {})},
+                out=tmp_path / name,
+                **request,
+            ),
             say=said.append if said is not None else lambda text: None,
         )
 

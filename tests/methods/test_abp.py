@@ -121,7 +121,7 @@ def test_masks_are_fixed_in_the_last_tenth_and_the_gates_exactly_binary() -> Non
 
 
 def test_earlier_form_acts_before_the_norms_while_searching_and_behind_them_in_the_end(run: Run) -> None:
-    method, student, gates = prepared(faithful=True)
+    method, student, _ = prepared(faithful=True)
     method.begin_epoch(student, 0, 10)
     norm, layer = student.get_submodule("features.bn1"), student.get_submodule("features.conv1")
     student.train()
@@ -137,8 +137,10 @@ def test_resumed_training_gives_the_same_network(run: Run, tmp_path: Path) -> No
     from compress.training import LineProgress  # noqa: F401
 
     whole = run("abp", 3, name="a", align="none")
+
     class Stop(Exception):
         pass
+
     from compress.training import NoProgress
 
     class Stopping(NoProgress):
@@ -147,9 +149,23 @@ def test_resumed_training_gives_the_same_network(run: Run, tmp_path: Path) -> No
 
     from compress.pipeline import TrainRequest, train
 
-    request = TrainRequest(method="abp", model="vgg_small", data="digits", input_size=(3, 8, 8), target="macs=0.5",
-                           settings={"batch_size": 96, "lr": 0.05, "tensorboard": False, "device": "cpu",
-                                     "epochs": 3, "seed": 0}, out=tmp_path / "b", align="none")
+    request = TrainRequest(
+        method="abp",
+        model="vgg_small",
+        data="digits",
+        input_size=(3, 8, 8),
+        target="macs=0.5",
+        settings={
+            "batch_size": 96,
+            "lr": 0.05,
+            "tensorboard": False,
+            "device": "cpu",
+            "epochs": 3,
+            "seed": 0,
+        },
+        out=tmp_path / "b",
+        align="none",
+    )
     with pytest.raises(Stop):
         train(request, progress=Stopping())
     again = run("abp", 3, name="b", align="none", resume=True)

@@ -39,7 +39,9 @@ def prepared(name: str = "vgg_small", target: float = 0.5, **options: object) ->
     model = models.build(name, input_size=(3, 16, 16))
     graph = trace(model, torch.rand(2, 3, 16, 16))
     method = KDFS(KDFSConfig(**options))  # type: ignore[arg-type]
-    method.setup = Setup(TrainConfig(epochs=8), 10, "macs", target * graph.costs.macs, "none", copy.deepcopy(model))
+    method.setup = Setup(
+        TrainConfig(epochs=8), 10, "macs", target * graph.costs.macs, "none", copy.deepcopy(model)
+    )
     student = method.prepare(model, graph, None).model
     method.build_optimizers(student, method.setup.config)
     return method, student
@@ -71,7 +73,9 @@ def test_all_tensors_of_a_channel_share_one_sample_in_a_pass_and_passes_differ()
     method.begin_epoch(student, 0, 8)
     seen: list[Tensor] = []
     norm = student.get_submodule("features.bn2")
-    norm.register_forward_hook(lambda m, a, o: seen.append(torch.stack([m.weight != 0, m.weight.abs() > 1e-4])))
+    norm.register_forward_hook(
+        lambda m, a, o: seen.append(torch.stack([m.weight != 0, m.weight.abs() > 1e-4]))
+    )
     gates = sampler(student)
     samples = []
     for _ in range(2):
@@ -103,14 +107,22 @@ def test_losses_vanish_where_student_and_teacher_agree_and_only_there() -> None:
     x, y = torch.randn(4, 10), torch.randn(4, 10)
     assert float(dark_knowledge(x, x, 3.0)) == pytest.approx(0, abs=1e-6)
     p, q = torch.softmax(y / 3, 1), torch.softmax(x / 3, 1)
-    assert float(dark_knowledge(x, y, 3.0)) == pytest.approx(float(9 * (p * (p / q).log()).sum(1).mean()), rel=1e-4)
+    assert float(dark_knowledge(x, y, 3.0)) == pytest.approx(
+        float(9 * (p * (p / q).log()).sum(1).mean()), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "channels"),
-    [("vgg_small", [32, 64, 128]), ("resnet56", [16, 32, 64]), ("vgg16", [64, 128, 256, 512, 512]),
-     ("densenet40", [168, 312, 456]), ("googlenet", [480, 832, 1024]), ("torchvision/resnet50", [64, 256, 512, 1024, 2048]),
-     ("torchvision/resnet18", [64, 64, 128, 256, 512])],
+    [
+        ("vgg_small", [32, 64, 128]),
+        ("resnet56", [16, 32, 64]),
+        ("vgg16", [64, 128, 256, 512, 512]),
+        ("densenet40", [168, 312, 456]),
+        ("googlenet", [480, 832, 1024]),
+        ("torchvision/resnet50", [64, 256, 512, 1024, 2048]),
+        ("torchvision/resnet18", [64, 64, 128, 256, 512]),
+    ],
 )
 def test_stages_end_before_each_reduction_of_resolution(name: str, channels: list[int]) -> None:
     size = 64 if "/" in name else 32
@@ -128,7 +140,9 @@ def test_loss_while_searching_reaches_the_weights_the_decoders_and_the_logits() 
     loss = method.loss(student, x, student.train()(x), y, nn.CrossEntropyLoss())
     loss.backward()
     assert sampler(student).logits.grad is not None
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method._decoders.parameters() if p.dim() == 4)
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in method._decoders.parameters() if p.dim() == 4
+    )
     assert all(p.grad is None for p in method._master.parameters())
     assert all(p.grad is not None for n, p in student.named_parameters() if "conv" in n)
 
@@ -189,7 +203,7 @@ def test_teacher_may_be_a_run_or_a_file_and_must_fit(run: Run, tmp_path: Path) -
         with pytest.raises(CompressError) as error:
             run("kdfs", 2, name="c", teacher=str(tmp_path / teacher))
         assert error.value.code == code
-    state = {k: v for k, v in models.build("vgg_small", 7, (3, 8, 8)).state_dict().items()}
+    state = dict(models.build("vgg_small", 7, (3, 8, 8)).state_dict())
     torch.save(state, tmp_path / "seven.pt")
     with pytest.raises(CompressError) as error:
         run("kdfs", 2, name="d", teacher=str(tmp_path / "seven.pt"))

@@ -17,7 +17,9 @@ Run = Callable[..., TrainResult]
 
 
 def kept(folder: Path) -> list[int]:
-    found = read_json(folder / "compact" / "plan.json", what="plan", hint="")["kept"]["features.conv5.weight"]["0"]
+    found = read_json(folder / "compact" / "plan.json", what="plan", hint="")["kept"][
+        "features.conv5.weight"
+    ]["0"]
     return [int(i) for i in found]
 
 
