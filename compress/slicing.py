@@ -83,7 +83,27 @@ def apply_plan(model: nn.Module, plan: SlicePlan) -> nn.Module:
                 module._buffers[attribute] = cut
     for module in model.modules():
         _adjust(module)
+    for path, (index, width) in plan.scattered.items():
+        scatter(model.get_submodule(path), index, width)
     return model
+
+
+def scatter(module: nn.Module, index: Sequence[int], width: int) -> None:
+    """Give a narrow module's output its dense width back: zeros, but for the channels in `index`.
+
+    One gather along the channels (behind a channel of zeros), which every runtime has.
+    """
+    place = torch.full((width,), len(index), dtype=torch.int64)
+    place[torch.tensor(index, dtype=torch.int64)] = torch.arange(len(index))
+    first = next(module.parameters(), place)
+    module.register_buffer("scatter_index", place.to(first.device), persistent=False)
+    module.register_forward_hook(_scattered)
+
+
+def _scattered(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    place: Any = module.scatter_index
+    padding = [0, 0] * (output.dim() - 2) + [0, 1]
+    return torch.nn.functional.pad(output, padding).index_select(1, place)
 
 
 def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import Node
 
-from .context import short
+from .context import short, static_shape
 from .labels import NONE, Lab
 from .trace import VIEWS, parameter_names
 
@@ -34,6 +34,21 @@ class MaskPoint:
 
     name: str
     dim: int
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A layer that ends a residual branch: its output goes, through its norm, into an add and nowhere else.
+
+    Attributes:
+        layer: name of the layer. module: path of the module whose output is added. width: its channels.
+        tensors: `(parameter or buffer, dimension)` of the layer's rows and the norm's tensors.
+    """
+
+    layer: str
+    module: str
+    width: int
+    tensors: tuple[tuple[str, int], ...]
 
 
 class Placement:
@@ -153,6 +168,40 @@ class Placement:
             out[self._classes_of(node)] = True
         return out
 
+    @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """The last layers of residual branches; one for each add, the first operand if both are one."""
+        used = [term.weight for term in self._graph.facts.terms]
+        out = []
+        for node in self._adds():
+            branch = self._branch(node.args[0]) or self._branch(node.args[1])
+            if branch is not None and used.count(branch.tensors[0][0]) == 1:
+                out.append(branch)
+        return tuple(out)
+
+    def _branch(self, end: object) -> Branch | None:
+        """The branch whose output this node is; None where something else hangs on it."""
+        if not isinstance(end, Node) or len(end.users) != 1:
+            return None
+        norm = end if self._is_norm(end) else None
+        layer = end.args[0] if norm is not None else end
+        if not isinstance(layer, Node) or len(layer.users) != 1 or self._groups.get(layer.name) != 1:
+            return None
+        if short(layer) not in ("conv2d", "conv3d", "conv1d"):
+            return None
+        operands = [*layer.args[1:3], *(norm.args[1:5] if norm is not None else ())]
+        names = [self._names[a.name] for a in operands if isinstance(a, Node) and a.name in self._names]
+        registry, classes = self._graph.facts.registry, self._graph.classes
+        if not names or not all(registry.has(name, 0) for name in names):
+            return None
+        start, width = registry.start(names[0], 0), static_shape(layer)[1]
+        if not classes.free[classes.root[start : start + width]].all():
+            return None
+        last = names[-1] if norm is not None else names[0]
+        return Branch(
+            names[0].removesuffix(".weight"), last.rpartition(".")[0], width, tuple((n, 0) for n in names)
+        )
+
     def _adds(self) -> Iterator[Node]:
         for node in self._calls:
             both = [a for a in node.args[:2] if isinstance(a, Node) and self._has_channels(a)]
@@ -170,4 +219,4 @@ class Placement:
         return np.unique(root[np.concatenate(labels)]) if labels else np.empty(0, dtype=np.int64)
 
 
-__all__ = ["MaskPoint", "Placement"]
+__all__ = ["Branch", "MaskPoint", "Placement"]

@@ -31,6 +31,8 @@ class SlicePlan:
         rewrites: node name -> (operator, arguments) that the narrow network needs instead of baked-in
             constants; empty if the model's own code adapts by itself.
         input_shapes: shapes the network was traced with.
+        scattered: module path -> (kept channels, width): its narrow output is put back among zeros, so that
+            what reads it sees the dense width.
         free_pads: how zero-padded shortcuts were treated (see `compress.trace`).
     """
 
@@ -42,6 +44,7 @@ class SlicePlan:
     rewrites: dict[str, list[Any]] = field(default_factory=dict)
     input_shapes: tuple[tuple[int, ...], ...] = ()
     free_pads: bool = False
+    scattered: dict[str, tuple[list[int], int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back."""
@@ -55,6 +58,7 @@ class SlicePlan:
             "rewrites": self.rewrites,
             "input_shapes": [list(s) for s in self.input_shapes],
             "free_pads": self.free_pads,
+            "scattered": {name: [index, width] for name, (index, width) in self.scattered.items()},
         }
 
     @classmethod
@@ -81,6 +85,7 @@ class SlicePlan:
                 rewrites=dict(data["rewrites"]),
                 input_shapes=tuple(tuple(s) for s in data["input_shapes"]),
                 free_pads=bool(data["free_pads"]),
+                scattered={name: (list(s[0]), int(s[1])) for name, s in data.get("scattered", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CompressError(

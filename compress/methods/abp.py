@@ -10,6 +10,7 @@ reproduction.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..graph.placement import Placement
 from .base import register
 from .gated import GatedConfig, GatedMethod
 from .gates import Gates, best_of, gate, gates_of, layer_of
-from .settle import layers
+from .space import Space
 
 
 class ABPConfig(GatedConfig):
@@ -86,7 +87,7 @@ class AttentionGates(Gates):
     layer: Tensor
 
     def __init__(
-        self, unit_of: NDArray[np.int64], groups: list[NDArray[np.int64]], config: ABPConfig
+        self, unit_of: NDArray[np.int64], groups: Sequence[NDArray[np.int64]], config: ABPConfig
     ) -> None:
         super().__init__(unit_of)
         self.register_buffer("layer", layer_of(self.count, groups), persistent=False)
@@ -139,9 +140,9 @@ class ABP(GatedMethod):
         self._searching = True
         self._epoch = self._step = 0
 
-    def make_gates(self, unit_of: NDArray[np.int64]) -> AttentionGates:
+    def make_gates(self, space: Space) -> AttentionGates:
         """The auxiliary layer."""
-        return AttentionGates(unit_of, layers(self._graph, unit_of), self.config)
+        return AttentionGates(space.unit_of, space.layers, self.config)
 
     def scores(self, gates: Gates) -> Tensor:
         """The scores themselves."""

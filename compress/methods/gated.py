@@ -18,8 +18,9 @@ from ..graph.placement import Placement
 from ..graph.planning import TOLERANCE
 from ..slicing import slice_model
 from .base import Method, MethodConfig, Prepared
-from .gates import Gates, gate, gates_of, plain_state, units
-from .settle import Budget, layers, settle
+from .gates import Gates, gate, gates_of, plain_state
+from .settle import Budget, settle
+from .space import Space, whole_space
 
 
 class GatedConfig(MethodConfig):
@@ -44,7 +45,7 @@ class GatedMethod(Method):
         self._last: Tensor | None = None
         self._metrics: dict[str, float] = {}
 
-    def make_gates(self, unit_of: NDArray[np.int64]) -> Gates:
+    def make_gates(self, space: Space) -> Gates:
         """The gates this method learns."""
         raise NotImplementedError
 
@@ -52,9 +53,9 @@ class GatedMethod(Method):
         """How much each unit is wanted `[units]`; the lowest close first."""
         raise NotImplementedError
 
-    def excluded(self, place: Placement) -> NDArray[np.bool_]:
-        """Classes that are kept whatever is learned, bool `[classes]`."""
-        return place.never
+    def space(self, graph: ChannelGraph, place: Placement) -> Space:
+        """What is chosen from: all groups but what a gate could not make zero."""
+        return whole_space(graph, place.never)
 
     def check(self, graph: ChannelGraph) -> None:
         """Make sure that there are epochs to search in and that the target can be reached.
@@ -69,13 +70,8 @@ class GatedMethod(Method):
                 hint="give --epochs 2 or more",
                 code="too-few-epochs",
             )
-        unit_of = units(graph, self.excluded(Placement(graph)))
-        keep = np.ones(graph.classes.count)
-        keep[unit_of >= 0] = 0.0
-        first = [group[0] for group in layers(graph, unit_of)]
-        keep[np.isin(unit_of, first)] = 1.0
-        cost, dense = getattr(graph.cost, self.setup.kind), getattr(graph.costs, self.setup.kind)
-        least = float(cost(keep))
+        space, dense = self.space(graph, Placement(graph)), getattr(graph.costs, self.setup.kind)
+        least = float(getattr(space.cost, self.setup.kind)(space.least))
         if self.setup.goal < least * (1 - TOLERANCE):
             raise CompressError(
                 f"{self.setup.kind}={self.setup.goal:,.0f} cannot be reached by {self.name}: what it may "
@@ -89,17 +85,16 @@ class GatedMethod(Method):
         """Put gates on a copy of the dense network."""
         place = Placement(graph)
         self._graph = graph
-        self._relaxed = RelaxedCost(graph.cost)
-        unit_of = units(graph, self.excluded(place))
-        gates = self.make_gates(unit_of)
-        self._groups = layers(graph, unit_of)
+        self._space = self.space(graph, place)
+        self._relaxed = RelaxedCost(self._space.cost)
+        gates = self.make_gates(self._space)
         student = copy.deepcopy(model)
         self.place_gates(student, graph, place, gates)
         return Prepared(student, None)
 
     def place_gates(self, student: nn.Module, graph: ChannelGraph, place: Placement, gates: Gates) -> None:
         """Where the masks act."""
-        gate(student, graph, gates, place.after)
+        gate(student, graph, gates, place.after, root=self._space.classes.root)
 
     def _cost(self, gates: Gates, open_units: NDArray[np.bool_]) -> float:
         with torch.no_grad():
@@ -138,7 +133,7 @@ class GatedMethod(Method):
         budget = Budget(self.setup.kind, self.setup.goal, lambda mask: self._cost(gates, mask))
         scores = self.scores(gates).detach().double().cpu().numpy()
         learned = gates.binary().detach().cpu().numpy() > 0
-        return settle(budget, self._groups, scores, learned, self.setup.align)
+        return settle(budget, self._space.layers, scores, learned, self.setup.align)
 
     def end_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Count what has closed and opened again since the last epoch."""
@@ -167,8 +162,7 @@ class GatedMethod(Method):
 
     def _plan(self, mask: NDArray[np.bool_], gates: Gates) -> SlicePlan:
         keep = gates.keep(torch.from_numpy(mask).to(gates.frozen.device).float()).cpu().numpy() > 0
-        kept = {g.name: [int(i) for i in np.flatnonzero(keep[g.classes])] for g in self._graph.groups}
-        return self._graph.plan(keep=kept)
+        return self._space.plan(keep)
 
     def plan(self, model: nn.Module) -> SlicePlan:
         """What the final gates keep."""

@@ -209,17 +209,19 @@ def gate(
     gates: Gates,
     after: Iterable[MaskPoint],
     before: Iterable[MaskPoint] = (),
+    root: NDArray[np.int64] | None = None,
 ) -> None:
     """Put gates into a network, in place.
 
     Args:
         model: a copy of the dense network of `graph`. gates: its gates.
         after: places where zero stays zero. before: places in front of norms, see `Gates.acts`.
+        root: class of each label, if not the graph's.
     """
     places = [(point, False) for point in after] + [(point, True) for point in before]
     gates.two_places = bool(list(before))
     owners = _owners(model)
-    root, registry = graph.classes.root, graph.facts.registry
+    root, registry = graph.classes.root if root is None else root, graph.facts.registry
     for point, is_before in places:
         start = registry.start(point.name, point.dim)
         for module, attribute in owners[point.name]:

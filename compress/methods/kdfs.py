@@ -10,6 +10,7 @@ the norms: there a dropped filter still emits the norm's bias, and the sliced ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adamax, Optimizer
 
-from ..errors import CompressError
 from ..graph import ChannelGraph, SlicePlan
 from ..graph.placement import Placement
 from ..graph.stages import stage_ends
@@ -28,7 +28,7 @@ from ..training.config import TrainConfig
 from .base import Prepared, register
 from .gated import GatedConfig, GatedMethod
 from .gates import Gates, best_of, gates_of, layer_of
-from .settle import layers
+from .space import Space, scattered_space, whole_space
 from .taps import Taps
 
 
@@ -39,7 +39,9 @@ class KDFSConfig(GatedConfig):
         fixed_share: share of the epochs for fine-tuning with fixed masks (50 of 400).
         dense_share: share of the epochs in which the teacher is trained first, if neither it nor weights are
             given.
-        residual: ``tied``: one mask for all layers of a residual stream; ``keep``: streams are not cut.
+        residual: ``tied``: one mask for all layers of a residual stream; ``keep``: streams are not cut;
+            ``scatter``, the paper's: streams are not cut, the last layer of each branch is, and its narrow
+            output is scattered into the stream.
         rate, decay: learning rate of both Adamax optimizers, weight decay of the weights'. The training's
             schedule applies to both.
         tau_start, tau_end: temperature of the sampler at the first and after the last epoch of the search.
@@ -101,7 +103,7 @@ class SamplerGates(Gates):
     tau: Tensor
     layer: Tensor
 
-    def __init__(self, unit_of: NDArray[np.int64], groups: list[NDArray[np.int64]]) -> None:
+    def __init__(self, unit_of: NDArray[np.int64], groups: Sequence[NDArray[np.int64]]) -> None:
         super().__init__(unit_of)
         self.logits = nn.Parameter(torch.randn(self.count, 2))  # Kaiming-normal for a fan-in of 2
         self.register_buffer("layer", layer_of(self.count, groups), persistent=False)
@@ -156,24 +158,22 @@ class KDFS(GatedMethod):
         self._searching = True
         self._parts: dict[str, float] = {}
 
-    def make_gates(self, unit_of: NDArray[np.int64]) -> SamplerGates:
+    def make_gates(self, space: Space) -> SamplerGates:
         """The sampler."""
-        return SamplerGates(unit_of, layers(self._graph, unit_of))
+        return SamplerGates(space.unit_of, space.layers)
 
     def scores(self, gates: Gates) -> Tensor:
         """The margins of the logits."""
         assert isinstance(gates, SamplerGates)
         return gates.margin()
 
-    def excluded(self, place: Placement) -> NDArray[np.bool_]:
-        """With ``keep``, all that reaches a residual add."""
+    def space(self, graph: ChannelGraph, place: Placement) -> Space:
+        """With ``keep`` and ``scatter`` all that reaches a residual add stays."""
         if self.config.residual == "scatter":
-            raise CompressError(
-                "residual='scatter' is not available",
-                hint="use tied (one mask a stream) or keep (streams are not cut)",
-                code="not-available",
-            )
-        return place.never | place.residual if self.config.residual == "keep" else place.never
+            return scattered_space(graph, place)
+        return whole_space(
+            graph, place.never | place.residual if self.config.residual == "keep" else place.never
+        )
 
     def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
         """Gates on the student, taps on both networks, a decoder for each stage."""

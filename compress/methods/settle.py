@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CompressError
-from ..graph import ChannelGraph
 from ..graph.planning import TOLERANCE
 
 Bools = NDArray[np.bool_]
@@ -34,11 +33,11 @@ class Budget:
         return abs(self.cost(open_units) - self.goal) <= TOLERANCE * self.goal
 
 
-def layers(graph: ChannelGraph, unit_of: NDArray[np.int64]) -> list[Chunk]:
-    """The units of each layer; layers that share units are one."""
+def layers(groups: Iterable[NDArray[np.int64]], unit_of: NDArray[np.int64]) -> list[Chunk]:
+    """The units of each layer, of the classes of each group; layers that share units are one."""
     out: list[Chunk] = []
-    for group in graph.groups:
-        own = np.unique(unit_of[group.classes])
+    for classes in groups:
+        own = np.unique(unit_of[classes])
         own = own[own >= 0]
         touching = [o for o in out if np.intersect1d(o, own).size]
         out = [o for o in out if not any(o is t for t in touching)]
@@ -48,7 +47,7 @@ def layers(graph: ChannelGraph, unit_of: NDArray[np.int64]) -> list[Chunk]:
 
 
 def settle(
-    budget: Budget, groups: list[Chunk], scores: NDArray[np.float64], open_units: Bools, align: str
+    budget: Budget, groups: Sequence[Chunk], scores: NDArray[np.float64], open_units: Bools, align: str
 ) -> Bools:
     """The mask `[units]` that meets the budget within 1%, near the given one.
 
@@ -79,7 +78,7 @@ def settle(
 
 
 def _settle(
-    budget: Budget, groups: list[Chunk], scores: NDArray[np.float64], open_units: Bools, step: int
+    budget: Budget, groups: Sequence[Chunk], scores: NDArray[np.float64], open_units: Bools, step: int
 ) -> Bools:
     mask = open_units.copy()
     for group in groups:
@@ -107,7 +106,7 @@ def _round(mask: Bools, group: Chunk, scores: NDArray[np.float64], step: int) ->
     mask[learned[: min(count, group.size)]] = True
 
 
-def _closings(mask: Bools, groups: list[Chunk], scores: NDArray[np.float64], step: int) -> list[Chunk]:
+def _closings(mask: Bools, groups: Sequence[Chunk], scores: NDArray[np.float64], step: int) -> list[Chunk]:
     """Open units in steps, the lowest scores first; the best step of every layer is never closed."""
     chunks = []
     for group in groups:
@@ -118,7 +117,7 @@ def _closings(mask: Bools, groups: list[Chunk], scores: NDArray[np.float64], ste
     return sorted(chunks, key=lambda c: float(scores[c].mean()))
 
 
-def _openings(mask: Bools, groups: list[Chunk], scores: NDArray[np.float64], step: int) -> list[Chunk]:
+def _openings(mask: Bools, groups: Sequence[Chunk], scores: NDArray[np.float64], step: int) -> list[Chunk]:
     chunks = []
     for group in groups:
         closed = group[~mask[group]]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compress import models
 from compress.errors import CompressError
-from compress.graph import trace
+from compress.graph import SlicePlan, trace
 from compress.graph.stages import stage_ends
 from compress.methods.base import Setup
 from compress.methods.gates import gates_of
@@ -28,7 +28,7 @@ from compress.methods.kdfs import (
     temperature,
 )
 from compress.pipeline import TrainResult
-from compress.slicing import compare
+from compress.slicing import apply_plan, compare, slice_model, verify
 from compress.training import TrainConfig
 
 Run = Callable[..., TrainResult]
@@ -223,3 +223,45 @@ def test_target_below_what_may_not_be_cut_names_the_least_before_anything_is_tra
     assert error.value.code == "target-unreachable"
     assert 0.03 < error.value.details["least"] < 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["resnet20", "torchvision/resnet18", "mobilenetv2"])
+def test_scattered_branches_are_exact_and_cost_what_they_should(name: str) -> None:
+    method, student = prepared(name, residual="scatter")
+    method.begin_epoch(student, 7, 8)
+    student.eval()
+    plan, compact = method.plan(student), method.finish(student)
+    assert plan.scattered
+    assert sum(p.numel() for p in compact.parameters()) == plan.narrow.params
+    x = torch.randn(4, 3, 16, 16)
+    assert compare(student, compact, (x,)).passed
+    assert verify(method._graph.model, plan, slice_model(method._graph.model, plan), x).passed
+    again = apply_plan(models.build(name, input_size=(3, 16, 16)), SlicePlan.from_json(plan.to_json()))
+    again.load_state_dict(compact.state_dict())
+    assert compare(compact, again, (x,), 0.0).passed
+    assert method.setup.goal * 0.99 <= plan.narrow.macs <= method.setup.goal * 1.01
+    real = trace(compact, x[:2]).costs
+    assert real == plan.narrow
+
+
+def test_scattered_streams_are_whole_and_their_branches_are_not() -> None:
+    method, student = prepared("resnet20", residual="scatter")
+    method.begin_epoch(student, 7, 8)
+    plan = method.plan(student)
+    assert plan.widths["conv1"] == (16, 16)
+    assert plan.widths["layer2.1.conv2"][0] < plan.widths["layer2.1.conv2"][1]
+
+
+def test_scattered_network_trains_exports_and_computes_the_same_in_onnx(run: Run, tmp_path: Path) -> None:
+    from export import export
+
+    options = {"residual": "scatter"}
+    result = run("kdfs", 5, model="resnet20", target="macs=0.5", align="none", options=options)
+    assert result.verify["compact_vs_trained"]["passed"]
+    written = export(tmp_path / "run", opset=18, samples=32)
+    assert written.record.parity.agreement == 1.0
+    import onnx
+
+    operators = {node.op_type for node in onnx.load(written.path).graph.node}
+    assert "Gather" in operators
+    assert not {"ScatterND", "ScatterElements", "Loop"} & operators
