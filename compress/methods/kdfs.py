@@ -156,7 +156,7 @@ class KDFS(GatedMethod):
     def __init__(self, config: KDFSConfig) -> None:
         super().__init__(config)
         self._searching = True
-        self._parts: dict[str, float] = {}
+        self._parts: list[Tensor] = []
 
     def make_gates(self, space: Space) -> SamplerGates:
         """The sampler."""
@@ -210,7 +210,7 @@ class KDFS(GatedMethod):
         gates.tau.fill_(temperature(min(epoch, search), search, self.config))
         self._searching = not gates.is_frozen
         self._own.on = self._taught.on = self._searching and self.config.mfm > 0
-        self._parts = {}
+        self._parts = []
 
     def loss(
         self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
@@ -222,12 +222,14 @@ class KDFS(GatedMethod):
         with torch.no_grad():
             lesson = self._master(inputs)
         kd = dark_knowledge(outputs, lesson, self.config.kd_temperature)
-        loss = loss + self.config.kd * kd + self.config.budget * self._budget(model)
+        budget, mfm = self._budget(model), torch.zeros_like(kd)
         own, taught = self._own.take(), self._taught.take()
         if own:
             decoded = [decoder(features) for decoder, features in zip(self._decoders, own, strict=True)]
-            loss = loss + self.config.mfm * modelling_loss(decoded, taught)
-        return loss
+            mfm = modelling_loss(decoded, taught)
+        parts = [loss, self.config.kd * kd, self.config.mfm * mfm, self.config.budget * budget]
+        self._parts.append(torch.stack(parts).detach())
+        return torch.stack(parts).sum()
 
     def _budget(self, model: nn.Module) -> Tensor:
         """R = (cost(M) / cost_dense - p)^2, of this step's sample."""
@@ -236,8 +238,13 @@ class KDFS(GatedMethod):
         return (self.cost_share(gates, gates.relaxed()) - self.target).square()
 
     def metrics(self) -> dict[str, float]:
-        """Those of every gated method, and the temperature."""
-        return {**super().metrics(), "kdfs_fixed": float(not self._searching)}
+        """Those of every gated method, and while searching the mean of each part of the loss."""
+        out = {**super().metrics(), "kdfs_fixed": float(not self._searching)}
+        if self._parts:
+            means = torch.stack(self._parts).mean(0).tolist()
+            names = ("kdfs_loss_ce", "kdfs_loss_kd", "kdfs_loss_mfm", "kdfs_loss_budget")
+            out.update(zip(names, means, strict=True))
+        return out
 
     def state_dict(self) -> dict[str, Any]:
         """With the decoders."""
