@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from .. import models
@@ -83,6 +84,8 @@ def train_dense(
         workers=request.workers,
     )
     train(dense, progress=progress, command=command)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()  # the first process writes what the others are about to read
     weights = str(out / "compact" / "weights.safetensors")
     settled = replace(
         resolved, request=replace(request, weights=weights), config=_with_epochs(resolved.config, left)
