@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .errors import CompressError, Exit
 from .graph.plan import Kept, SlicePlan
@@ -123,17 +124,18 @@ def _cut_blocks(tensor: Tensor, dim: int, index: list[list[int]]) -> Tensor:
 
 def _adjust(module: nn.Module) -> None:
     """Make a standard layer's own description agree with its tensors."""
-    weight = module._parameters.get("weight")
     m: Any = module
+    weight = _computed(m) if is_parametrized(module, "weight") else module._parameters.get("weight")
     if isinstance(module, nn.modules.conv._ConvNd) and weight is not None:
         rows, columns = weight.shape[:2]
+        depthwise = module.groups > 1 and module.in_channels == module.groups
         if module.transposed:
-            if module.groups > 1 and columns == 1:
+            if depthwise:
                 m.groups = rows
             m.in_channels, m.out_channels = rows, columns * module.groups
         else:
-            if module.groups > 1 and columns == 1:
-                m.groups = rows // max(1, module.out_channels // module.groups)
+            if depthwise:
+                m.groups = rows // (module.out_channels // module.groups)
             m.in_channels, m.out_channels = columns * module.groups, rows
     elif isinstance(module, nn.Linear) and weight is not None:
         m.out_features, m.in_features = weight.shape
@@ -141,8 +143,17 @@ def _adjust(module: nn.Module) -> None:
         tensor = weight if weight is not None else module.running_mean
         if tensor is not None:
             m.num_features = tensor.shape[0]
+    elif isinstance(module, nn.GroupNorm) and weight is not None and module.num_groups == module.num_channels:
+        m.num_groups = m.num_channels = weight.shape[0]
     elif isinstance(module, nn.PReLU) and weight is not None:
         m.num_parameters = weight.shape[0]
+
+
+def _computed(module: Any) -> Tensor:
+    """A parametrized weight; in eval mode, so that no parametrization updates its own state."""
+    with evaluating(module), torch.no_grad():
+        weight: Tensor = module.weight
+    return weight
 
 
 def mask_model(model: nn.Module, plan: SlicePlan) -> nn.Module:
@@ -156,7 +167,7 @@ def mask_model(model: nn.Module, plan: SlicePlan) -> nn.Module:
 
 
 def _zero(model: nn.Module, masked: Kept) -> None:
-    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
     with torch.no_grad():
         for name, dims in masked.items():
             for dim, index in dims.items():

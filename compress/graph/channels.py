@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from ..errors import CompressError
 from ..spec import Costs
 from .classes import Classes, Ints, find_classes
-from .context import Dense, Mismatch
+from .context import Dense, Mismatch, static_shape
 from .labels import NONE, Lab
 from .narrow import Narrow
 from .plan import Criterion, SlicePlan
+from .ties import Knob, find_knobs
 from .trace import as_inputs, dense_pass, export_program, parameter_names, walk
 
 if TYPE_CHECKING:
@@ -75,9 +78,20 @@ class ChannelGraph:
         self._rehearse()
 
     def _refresh(self) -> None:
+        """Groups from the facts; cells that no smaller numbers fit are protected."""
+        self._divide()
+        while stuck := [k for k in self.knobs if not k.uniform and k.solve(0.0) in (None, k.sizes)]:
+            for knob in stuck:
+                for g, c in knob.cells:
+                    labels = np.flatnonzero(np.isin(self._classes.root, self.groups[g].cells[c]))
+                    self._dense.kept.append((labels, "equally many channels cannot be kept in each part"))
+            self._divide()
+
+    def _divide(self) -> None:
         self._classes = find_classes(self._dense)
         self.__dict__.pop("cost", None)
         self.groups: tuple[ChannelGroup, ...] = tuple(_groups(self._dense, self._classes))
+        self.knobs: tuple[Knob, ...] = find_knobs(self.groups, self._classes)
         self.protected: tuple[Protected, ...] = tuple(_protected(self._dense, self._classes))
 
     def _rehearse(self) -> None:
@@ -96,6 +110,11 @@ class ChannelGraph:
         return self._dense
 
     @property
+    def values(self) -> dict[Node, Any]:
+        """The labelled value of each node of `program`."""
+        return self._values
+
+    @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the example inputs."""
         return tuple(tuple(x.shape) for x in self.inputs if isinstance(x, Tensor))
@@ -107,7 +126,7 @@ class ChannelGraph:
 
         names = parameter_names(self.program)
         parameters = {
-            names[node.name]: tuple(node.meta["val"].shape)
+            names[node.name]: static_shape(node)
             for node in self.program.graph.nodes
             if node.op == "placeholder" and node.name in self.program.graph_signature.inputs_to_parameters
         }
@@ -185,25 +204,43 @@ class ChannelGraph:
             try:
                 return self._cut(mask, check=_check)
             except Mismatch as problem:
+                if isinstance(keep, Mapping) and any(isinstance(v, Sequence) for v in keep.values()):
+                    raise CompressError(
+                        f"these channels cannot be cut exactly at {problem.node.name}: {problem.why}",
+                        hint="give ratios or widths, so that the channels can be chosen", code="plan-inexact",
+                    ) from problem
                 self._protect_node(problem)
 
+    def smallest(self) -> NDArray[np.bool_]:
+        """The mask of the narrowest network that can be planned, bool `[classes]`."""
+        from .planning import narrowest
+
+        return narrowest(self)
+
     def _protect_node(self, problem: Mismatch) -> None:
-        """Keep every channel at a node that a narrow network could not follow."""
+        """Keep every channel at a node that a narrow network could not follow, or at the nearest before it."""
         why = f"cannot be cut exactly at {problem.node.name}: {problem.why}"
         before = int(self._classes.free.sum())
-        for node in (problem.node, *problem.node.all_input_nodes):
-            for lab in _flat(self._values[node]):
-                self._dense.protect(lab.labels(), why)
-        self._refresh()
+        seen, front = {problem.node}, [problem.node, *problem.node.all_input_nodes]
+        while front and int(self._classes.free.sum()) == before:
+            for node in front:
+                for lab in _flat(self._values[node]):
+                    self._dense.protect(lab.labels(), why)
+            seen |= set(front)
+            front = [n for node in front for n in node.all_input_nodes if n not in seen]
+            self._refresh()
         if int(self._classes.free.sum()) == before:
-            raise RuntimeError(f"{why}, although nothing is cut there")
+            self._dense.kept.append((np.arange(self._dense.registry.size), why))
+            self._refresh()
 
     def _cut(self, mask: NDArray[np.bool_], check: bool) -> SlicePlan:
         narrow = Narrow(
             self._dense.registry, self._dense, self._values, self._classes.root, mask[self._classes.root]
         )
-        self._check_ties(mask)
-        walk(self.program, narrow)
+        if not mask.all():
+            self._check_ties(mask)
+            walk(self.program, narrow)
+        rewrites = {name: [str(target), _plain(args)] for name, (target, args) in narrow.rewrites.items()}
         widths = {g.name: (int(mask[g.classes].sum()), g.width) for g in self.groups}
         plan = SlicePlan(
             kept=narrow.kept(),
@@ -211,11 +248,7 @@ class ChannelGraph:
             widths=widths,
             dense=self.costs,
             narrow=self.cost.costs(mask),
-            rewrites={
-                name: [str(target), _plain(args)]
-                for name, (target, args) in narrow.rewrites.items()
-                if name not in self._adjusting
-            },
+            rewrites=rewrites if rewrites.keys() - self._adjusting else {},
             input_shapes=self.input_shapes,
             free_pads=self.free_pads,
         )
@@ -288,7 +321,7 @@ def _groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
                     made.append(name)
     groups, used = [], set()
     for key, members in order.items():
-        base = first[key][0].removesuffix(".weight")
+        base = layer_name(first[key][0])
         name = base if base not in used else f"{base}#{sum(u.split('#')[0] == base for u in used) + 1}"
         used.add(name)
         cells: dict[int, list[int]] = {}
@@ -299,6 +332,11 @@ def _groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
                          tuple(np.array(c, dtype=np.int64) for c in cells.values()))
         )
     return groups
+
+
+def layer_name(weight: str) -> str:
+    """A layer's name from its weight's, parametrized or not."""
+    return re.sub(r"(\.weight|\.parametrizations\.weight\.original\d*)$", "", weight)
 
 
 def _producers(dense: Dense) -> list[tuple[Ints, str]]:
@@ -317,15 +355,15 @@ def _producers(dense: Dense) -> list[tuple[Ints, str]]:
 
 def _protected(dense: Dense, classes: Classes) -> list[Protected]:
     """Layers some of whose outputs are never cut, with the reasons."""
-    out = []
+    out: dict[Protected, None] = {}
     for labels, name in _producers(dense):
         reasons: dict[str, int] = {}
         for c in classes.root[labels[labels != NONE]]:
             if not classes.free[c]:
                 why = classes.why.get(int(c), "")
                 reasons[why] = reasons.get(why, 0) + 1
-        out += [Protected(name.removesuffix(".weight"), n, why) for why, n in reasons.items()]
-    return out
+        out.update((Protected(layer_name(name), n, why), None) for why, n in reasons.items())
+    return list(out)
 
 
 def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any], *, free_pads: bool = False) -> ChannelGraph:

@@ -12,8 +12,9 @@ from ..data import ImageData
 from ..errors import CompressError
 from ..spec import Costs
 from ..training import Progress, fit
+from ..training.device import resolve_device
 from .gates import VERIFY_IMAGES, check_size, cut, fold, save_verified
-from .plan import Planned, plan_training
+from .plan import plan_training
 from .request import Resolved, Size, TrainRequest, resolve
 
 
@@ -52,7 +53,7 @@ def shapes(resolved: Resolved, data: ImageData | None) -> tuple[int, Size]:
     classes = data.info.num_classes
     if resolved.num_classes not in (None, classes):
         raise CompressError(
-            f"the model would have {resolved.num_classes} classes, the data {data.info.name!r} have {classes}",
+            f"the model would have {resolved.num_classes} classes, {data.info.name!r} has {classes}",
             hint=f"leave out --num-classes, or give {classes}",
             code="class-count",
         )
@@ -79,6 +80,7 @@ def train(
             network does not compute what was trained, and nothing was saved.
     """
     resolved = resolve(request)
+    resolve_device(resolved.config)
     data = load_data(resolved)
     assert data is not None
     planned = plan_training(resolved, *shapes(resolved, data))

@@ -85,7 +85,7 @@ def binary(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
         if b.clean or not a.fields:
             return ctx.give_up(node, [a, b], "division by a dropped channel")
         name = "mul"
-    return _pair(ctx, node, a, b, product=name in ("mul", "div"))
+    return pair(ctx, node, a, b, product=name in ("mul", "div"))
 
 
 def _with_number(ctx: Context, node: Node, name: str, a: Any, b: Any) -> Any:
@@ -99,7 +99,8 @@ def _with_number(ctx: Context, node: Node, name: str, a: Any, b: Any) -> Any:
     return Lab(tensor.shape, tensor.fields, tensor.clean and (keeps or name == "mul"))
 
 
-def _pair(ctx: Context, node: Node, a: Lab, b: Lab, product: bool) -> Lab:
+def pair(ctx: Context, node: Node, a: Lab, b: Lab, product: bool) -> Lab:
+    """Two labelled tensors, position by position, with broadcasting."""
     rank = max(len(a.shape), len(b.shape))
     left, right = _at_rank(a, rank), _at_rank(b, rank)
     fields: list[Field] = []
@@ -145,7 +146,7 @@ def _join(
         x, y = torch.broadcast_tensors(f.labels, g.labels)
     except RuntimeError as error:
         raise Mismatch(node, f"widths {tuple(f.labels.shape)} and {tuple(g.labels.shape)}") from error
-    source = _source(b, g) or None
+    source = _source(b, g) if g.dims == dims else None  # not a parameter spread over other labels
     if product:
         both = (x != NONE) & (y != NONE)
         if bool(both.any()):
@@ -181,4 +182,10 @@ def where(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any
     labs = [v for v in args if isinstance(v, Lab)]
     if condition.fields or not isinstance(a, Lab) or not isinstance(b, Lab):
         return ctx.give_up(node, labs, "where with a condition of its own channels")
-    return _pair(ctx, node, a, b, product=False)
+    return pair(ctx, node, a, b, product=False)
+
+
+@rule("_assert_tensor_metadata")
+def checks(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A check of the trace: it makes nothing."""
+    return None

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from ..context import Context, Mismatch, short, static_shape, unlabelled
-from ..labels import NONE, Lab
+from ..labels import NONE, Field, Lab
+from ..plan import PICK
 from . import rule
 
 
@@ -125,8 +126,11 @@ def split(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any
             if f.dims == (dim,):
                 ctx.equal_counts([p.reshape(-1) for p in f.labels.split(sizes, dim)], node)
     if ctx.narrow and along:
+        parts = [list(range(sum(sizes[:i]), sum(sizes[: i + 1]))) for i in range(len(sizes))]
+        if not in_order(ctx, node, x, dim):
+            return pick(ctx, node, x, dim, parts)
         keep = ctx.kept_along(_argument(node), dim)
-        new = [int(part.sum()) for part in keep.split(sizes)]
+        new = [int(keep[part].sum()) for part in parts]
         if len(set(new)) > 1 or "chunk" not in short(node):
             ctx.rewrite(node, (node.args[0], new, dim), torch.ops.aten.split_with_sizes.default)
         sizes = new
@@ -148,16 +152,15 @@ def slice_(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
         start, end, step = start, start + end, 1
     start, end, _ = slice(start, None if end is None or end > size else end).indices(size)
     step = 1 if step is None else step
-    if x.fields_along(dim):
-        if step != 1:
-            return ctx.give_up(node, [x], "a slice of every n-th channel")
-        if ctx.narrow:
-            keep = ctx.kept_along(_argument(node), dim)
-            begin, stop = int(keep[:start].sum()), int(keep[:end].sum())
-            if (begin, stop) != (start, end):
-                last = stop - begin if short(node) == "narrow" else stop
-                ctx.rewrite(node, (node.args[0], dim, begin, last))
-            start, end = begin, stop
+    if x.fields_along(dim) and (step != 1 or not in_order(ctx, node, x, dim)):
+        return pick(ctx, node, x, dim, [list(range(start, end, step))])[0]
+    if ctx.narrow and x.fields_along(dim):
+        keep = ctx.kept_along(_argument(node), dim)
+        begin, stop = int(keep[:start].sum()), int(keep[:end].sum())
+        if (begin, stop) != (start, end):
+            last = stop - begin if short(node) == "narrow" else stop
+            ctx.rewrite(node, (node.args[0], dim, begin, last))
+        start, end = begin, stop
     index = [slice(None)] * len(x.shape)
     index[dim] = slice(start, end, step)
     return ctx.move(node, [x], lambda ts: ts[0][tuple(index)], spread=(dim,))
@@ -173,11 +176,49 @@ def select(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
         keep = ctx.kept_along(_argument(node), dim)
         if not bool(keep[index]):
             raise Mismatch(node, f"position {index} is gone")
+        if not in_order(ctx, node, x, dim):
+            raise Mismatch(node, "one channel of several that arrive in another order")
         new = int(keep[:index].sum())
         if new != index:
             ctx.rewrite(node, (node.args[0], dim, new))
         index = new
     return ctx.move(node, [x], lambda ts: ts[0].select(dim, index), spread=(dim,))
+
+
+def in_order(ctx: Context, node: Node, x: Lab, dim: int) -> bool:
+    """Whether the channels of a narrow value stand as in the dense one, less those that are dropped."""
+    if not ctx.narrow:
+        return True
+    dense = ctx.dense_value(_argument(node)).fields_along(dim)
+    here = x.fields_along(dim)
+    if len(dense) != 1 or len(here) != 1 or here[0].dims != (dim,) or dense[0].dims != (dim,):
+        return True
+    at = ctx.locate(dense[0].labels.reshape(-1), here[0].labels.reshape(-1), node)
+    return bool((at == torch.arange(at.numel())).all())
+
+
+def pick(ctx: Context, node: Node, x: Lab, dim: int, parts: Sequence[Sequence[int]]) -> list[Lab]:
+    """Positions along a dimension, given one by one; the narrow network picks those that are kept.
+
+    One result for each of `parts`; positions are those of the dense value.
+    """
+    several = isinstance(node.meta["val"], (list, tuple))
+    chosen = [torch.tensor(part, dtype=torch.int64) for part in parts]
+    if ctx.narrow:
+        dense, here = ctx.dense_value(_argument(node)).fields_along(dim), x.fields_along(dim)
+        if len(dense) != 1 or dense[0].dims != (dim,) or here[0].dims != (dim,):
+            raise Mismatch(node, "picks positions that several channels share")
+        labels = dense[0].labels.reshape(-1)
+        keep, where = ctx.keeps(labels), torch.full(labels.shape, NONE)
+        where[keep] = ctx.locate(labels, here[0].labels.reshape(-1), node)
+        chosen = [where[part][keep[part]] for part in chosen]
+        lists: list[Any] = [part.tolist() for part in chosen]
+        ctx.rewrite(node, (node.args[0], dim, lists if several else lists[0]), PICK)
+    return [
+        ctx.move(node, [x], lambda ts, at=at: ts[0].index_select(dim, at), index=i if several else None,  # type: ignore[misc]
+                 spread=(dim,))
+        for i, at in enumerate(chosen)
+    ]
 
 
 @rule("unbind")
@@ -230,13 +271,83 @@ def channel_shuffle(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dic
 
 @rule("index_select", "index", "gather", "take")
 def index(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Positions chosen by a tensor: over space channels go through, over channels they stay."""
+    """Positions chosen by a tensor: a constant is followed, anything else only over space."""
     x = args[0]
-    labs = [x, *(a for a in args[1:] if isinstance(a, Lab))]
-    if short(node) == "index_select" and not x.fields_along(args[1] % len(x.shape)):
-        fields = x.fields
-        return Lab(ctx.shape(node, fields), fields, x.clean)
-    return ctx.give_up(node, labs, f"{short(node)} picks channels by a tensor")
+    labs = [a for a in (x, *_flat(args[1:])) if isinstance(a, Lab)]
+    dim, by = _indexed(node, len(x.shape))
+    if dim is None:
+        return ctx.give_up(node, labs, f"{short(node)} picks by several tensors")
+    if not x.fields_along(dim):
+        rank = len(static_shape(node))
+        return Lab(ctx.shape(node, x.fields), x.fields, x.clean) if rank == len(x.shape) else ctx.give_up(
+            node, labs, f"{short(node)} by a tensor of several dimensions")
+    value = ctx.constant(by)
+    if value is None or value.dim() != 1 or value.is_floating_point() or value.dtype == torch.bool:
+        return ctx.give_up(node, labs, f"{short(node)} picks channels by a tensor that is no constant")
+    size = static_shape(_argument(node))[dim]
+    return pick(ctx, node, x, dim, [[int(i) % size for i in value.tolist()]])[0]
+
+
+def _indexed(node: Node, rank: int) -> tuple[int | None, Any]:
+    """The one dimension that is indexed, and the node of the index."""
+    if short(node) == "index_select":
+        return int(node.args[1]) % rank, node.args[2]  # type: ignore[arg-type]
+    if short(node) != "index":
+        return None, None
+    given: Any = node.args[1]
+    used = [d for d, by in enumerate(given) if by is not None]
+    return (used[0], given[used[0]]) if len(used) == 1 else (None, None)
+
+
+def _flat(items: Sequence[Any]) -> list[Any]:
+    return [x for item in items for x in (_flat(item) if isinstance(item, (list, tuple)) else [item])]
+
+
+@rule("slice_scatter")
+def slice_scatter(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A range along a dimension replaced by another tensor."""
+    x, part = args[:2]
+    dim, start, end, step = ([*args[2:], None, None, None, None])[:4]
+    dim, step = (dim or 0) % len(x.shape), step or 1
+    size = static_shape(_argument(node))[dim]
+    start, end, _ = slice(start, None if end is None or end > size else end).indices(size)
+    inside = bool(x.fields_along(dim) or part.fields_along(dim))
+    if step != 1 or (inside and not in_order(ctx, node, x, dim)):
+        return ctx.give_up(node, [x, part], "writes into every n-th channel")
+    if ctx.narrow and inside:
+        keep = ctx.kept_along(_argument(node), dim)
+        start, end = int(keep[:start].sum()), int(keep[:end].sum())
+        if part.shape[dim] != end - start:
+            raise Mismatch(node, f"{part.shape[dim]} channels are written over {end - start}")
+        ctx.rewrite(node, (*node.args[:2], dim, start, end))
+    if not inside and (start, end) != (0, size):
+        return binary(ctx, node, x, part)
+    parts = [_between(x, dim, 0, start), part, _between(x, dim, end, x.shape[dim])]
+    return ctx.move(node, [p for p in parts if p.shape[dim]], lambda ts: torch.cat(_common(ts, dim), dim),
+                    spread=(dim,))
+
+
+def binary(ctx: Context, node: Node, a: Lab, b: Lab) -> Any:
+    """Two tensors side by side over space: as in a sum, their channels are the same."""
+    from .elementwise import pair
+
+    return pair(ctx, node, a, b, product=False)
+
+
+def _between(x: Lab, dim: int, start: int, end: int) -> Lab:
+    """A range of a value, as labels."""
+    fields = tuple(Field(f.labels.narrow(dim, start, end - start), f.dims) if dim in f.dims else f for f in x.fields)
+    return Lab((*x.shape[:dim], end - start, *x.shape[dim + 1 :]), fields, x.clean)
+
+
+@rule("copy")
+def copy(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The second tensor in the first one's shape."""
+    source = args[1]
+    if len(source.shape) != len(static_shape(node)):
+        return ctx.give_up(node, [a for a in args if isinstance(a, Lab)], "copy of another rank")
+    fields = source.fields
+    return Lab(ctx.shape(node, fields), fields, source.clean)
 
 
 def _argument(node: Node) -> Node:
