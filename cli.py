@@ -420,7 +420,7 @@ def _options(
 
 def _print_plan(request: Any, as_json: bool) -> None:
     from compress import pipeline, show
-    from compress.pipeline.train import load_data, shapes
+    from compress.pipeline.training import load_data, shapes
 
     resolved = pipeline.resolve(request)
     planned = pipeline.plan_training(resolved, *shapes(resolved, load_data(resolved, needed=False)))

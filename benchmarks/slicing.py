@@ -1,8 +1,8 @@
 """How long tracing, planning and slicing take, and how much memory.
 
-`python -m benchmarks.slicing [--repeats 3]`: torchvision's ResNet-50 and DenseNet-121 at 224 x 224, batch 2, one
-thread, half the MACs. Every repeat is a process of its own. Memory is the process's peak above what it holds
-with the network built, as a multiple of the network's parameters and buffers.
+`python -m benchmarks.slicing [--repeats 3]`: torchvision's ResNet-50 and DenseNet-121 at 224 x 224, batch 2,
+one thread, half the MACs. Every repeat is a process of its own. Memory is the process's peak above what it
+holds with the network built, as a multiple of the network's parameters and buffers.
 """
 
 from __future__ import annotations
@@ -70,13 +70,23 @@ def measure(name: str) -> dict[str, Any]:
         slice_model(model, plan)
         times.append(time.perf_counter())
     seconds = {step: times[i + 1] - times[i] for i, step in enumerate(("trace", "plan", "slice"))}
-    return {"seconds": seconds, "model_bytes": size, "peak_bytes": memory.peak, "groups": len(graph.groups),
-            "macs": plan.narrow.macs / plan.dense.macs}
+    return {
+        "seconds": seconds,
+        "model_bytes": size,
+        "peak_bytes": memory.peak,
+        "groups": len(graph.groups),
+        "macs": plan.narrow.macs / plan.dense.macs,
+    }
 
 
 def _in_process(name: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "benchmarks.slicing", "--one", name], check=True,
-                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.slicing", "--one", name],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
 
@@ -95,11 +105,21 @@ def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows as a table."""
-    shown = Table("network", "trace s", "plan s", "slice s", "total s", "at most s", "groups", "memory / model")
+    shown = Table(
+        "network", "trace s", "plan s", "slice s", "total s", "at most s", "groups", "memory / model"
+    )
     for r in rows:
         s = r["seconds"]
-        shown.add_row(r["network"], f"{s['trace']:.2f}", f"{s['plan']:.2f}", f"{s['slice']:.2f}",
-                      f"{r['total']:.2f}", f"{r['limit']:g}", str(r["groups"]), f"{r['memory']:.2f}")
+        shown.add_row(
+            r["network"],
+            f"{s['trace']:.2f}",
+            f"{s['plan']:.2f}",
+            f"{s['slice']:.2f}",
+            f"{r['total']:.2f}",
+            f"{r['limit']:g}",
+            str(r["groups"]),
+            f"{r['memory']:.2f}",
+        )
     return shown
 
 
@@ -114,8 +134,17 @@ def main() -> None:
         return
     rows = [summarise(name, [_in_process(name) for _ in range(given.repeats)]) for name in NETWORKS]
     Console().print(table(rows))
-    write_result("slicing", {"schema_version": 1, **provenance("benchmarks.slicing"), "threads": 1,
-                             "repeats": given.repeats, "input": [2, *SIZE], "rows": rows})
+    write_result(
+        "slicing",
+        {
+            "schema_version": 1,
+            **provenance("benchmarks.slicing"),
+            "threads": 1,
+            "repeats": given.repeats,
+            "input": [2, *SIZE],
+            "rows": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -347,5 +347,17 @@ def positions(shape: Sequence[int], start: int = 2) -> int:
     return math.prod(shape[start:])
 
 
-__all__ = ["Context", "CountTie", "Dense", "Labels", "MacTerm", "Mismatch", "numbers", "positions", "short",
-           "spread_fields", "static_shape", "unlabelled"]
+__all__ = [
+    "Context",
+    "CountTie",
+    "Dense",
+    "Labels",
+    "MacTerm",
+    "Mismatch",
+    "numbers",
+    "positions",
+    "short",
+    "spread_fields",
+    "static_shape",
+    "unlabelled",
+]

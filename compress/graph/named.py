@@ -13,7 +13,8 @@ from .planning import Mask, Scores, best
 from .ties import Counts, Knob
 
 if TYPE_CHECKING:
-    from .channels import ChannelGraph, ChannelGroup
+    from .channels import ChannelGraph
+    from .groups import ChannelGroup
 
 Value = float | int | Sequence[int]
 
@@ -44,16 +45,25 @@ def _find(graph: ChannelGraph, pattern: str) -> list[int]:
         return found
     for kept in graph.protected:
         if kept.name == pattern:
-            raise CompressError(f"{pattern} is protected: {kept.why}", code="protected-group",
-                                hint="leave it out; `compress inspect --model ...` lists the groups")
+            raise CompressError(
+                f"{pattern} is protected: {kept.why}",
+                code="protected-group",
+                hint="leave it out; `compress inspect --model ...` lists the groups",
+            )
     raise CompressError(
         f"no channel group is called {pattern!r}", code="unknown-group",
-        hint=near(pattern, [g.name for g in graph.groups]) or "`compress inspect --model ...` lists the groups",
+        hint=near(pattern, [g.name for g in graph.groups])
+        or "`compress inspect --model ...` lists the groups",
     )  # fmt: skip
 
 
 def _apply(
-    graph: ChannelGraph, knob: Knob, asked: Mapping[int, Value], mask: Mask, scores: Scores, align: int,
+    graph: ChannelGraph,
+    knob: Knob,
+    asked: Mapping[int, Value],
+    mask: Mask,
+    scores: Scores,
+    align: int,
     min_width: int,
 ) -> None:
     chosen: dict[int, list[int]] = {g: _indices(graph.groups[g], v) for g, v in asked.items() if _is_list(v)}
@@ -76,13 +86,18 @@ def _indices(group: ChannelGroup, value: Value) -> list[int]:
     assert isinstance(value, Sequence)
     index = sorted({int(i) for i in value})
     if not index or index[0] < 0 or index[-1] >= group.width:
-        raise CompressError(f"{group.name}: indices must lie in 0..{group.width - 1}, at least one",
-                            code="group-indices")
+        raise CompressError(
+            f"{group.name}: indices must lie in 0..{group.width - 1}, at least one", code="group-indices"
+        )
     return index
 
 
 def _counts(
-    graph: ChannelGraph, knob: Knob, asked: Mapping[int, Value], chosen: Mapping[int, list[int]], align: int,
+    graph: ChannelGraph,
+    knob: Knob,
+    asked: Mapping[int, Value],
+    chosen: Mapping[int, list[int]],
+    align: int,
     min_width: int,
 ) -> Counts:
     if chosen:
@@ -93,18 +108,25 @@ def _counts(
         assert isinstance(value, (int, float))
         exact = isinstance(value, int) and not isinstance(value, bool)
         if not 0 < value <= (group.width if exact else 1):
-            raise CompressError(f"{group.name}: {value} is not in "
-                                + (f"1..{group.width}" if exact else "0..1"), code="group-width")
+            raise CompressError(
+                f"{group.name}: {value} is not in " + (f"1..{group.width}" if exact else "0..1"),
+                code="group-width",
+            )
         targets[g] = value if exact else value * group.width
     levels = knob.levels(*((1, 1) if any(isinstance(v, int) for v in asked.values()) else (align, min_width)))
-    widths = [{g: sum(n for (h, _), n in zip(knob.cells, level, strict=True) if h == g) for g in targets}
-              for level in levels]
+    widths = [
+        {g: sum(n for (h, _), n in zip(knob.cells, level, strict=True) if h == g) for g in targets}
+        for level in levels
+    ]
     at = min(range(len(levels)), key=lambda i: sum(abs(widths[i][g] - t) for g, t in targets.items()))
     for g, value in asked.items():
         if isinstance(value, int) and widths[at][g] != value:
             possible = sorted({w[g] for w in widths})
-            raise CompressError(f"{graph.groups[g].name}: width {value} cannot be had here", code="group-width",
-                                hint=f"possible: {', '.join(map(str, possible[:12]))}")
+            raise CompressError(
+                f"{graph.groups[g].name}: width {value} cannot be had here",
+                code="group-width",
+                hint=f"possible: {', '.join(map(str, possible[:12]))}",
+            )
     return levels[at]
 
 
@@ -117,6 +139,9 @@ def _counts_of_indices(graph: ChannelGraph, knob: Knob, chosen: Mapping[int, lis
     counts = knob.solve(1.0, fixed=fixed)
     if counts is None:
         names = ", ".join(graph.groups[g].name for g in chosen)
-        raise CompressError(f"{names}: these indices leave different numbers of channels where equally many must stay",
-                            hint="keep as many in each part", code="group-indices")
+        raise CompressError(
+            f"{names}: these indices leave different numbers of channels where equally many must stay",
+            hint="keep as many in each part",
+            code="group-indices",
+        )
     return counts

@@ -48,7 +48,10 @@ class Narrow(Context):
     def parameter(self, name: str, shape: Sequence[int]) -> Lab:
         dense = self.registry.parameter(name, shape)
         fields = tuple(
-            Field(f.labels.index_select(f.dims[0], self.keeps(f.labels).reshape(-1).nonzero().reshape(-1)), f.dims)
+            Field(
+                f.labels.index_select(f.dims[0], self.keeps(f.labels).reshape(-1).nonzero().reshape(-1)),
+                f.dims,
+            )
             for f in dense.fields
         )
         sizes = list(shape)
@@ -174,7 +177,9 @@ class Narrow(Context):
         return out
 
 
-def match(wanted: NDArray[np.int64], have: NDArray[np.int64], node: Node, part: bool = False) -> NDArray[np.int64]:
+def match(
+    wanted: NDArray[np.int64], have: NDArray[np.int64], node: Node, part: bool = False
+) -> NDArray[np.int64]:
     """For each wanted class its position in `have`, equal ones in order of appearance.
 
     Raises:

@@ -72,7 +72,8 @@ class SlicePlan:
         """
         if data.get("schema_version") != SCHEMA_VERSION:
             raise CompressError(
-                f"the plan has schema version {data.get('schema_version')!r}, this release reads {SCHEMA_VERSION}",
+                f"the plan has schema version {data.get('schema_version')!r}, "
+                f"this release reads {SCHEMA_VERSION}",
                 hint="make the plan again with this release, or install the release that wrote it",
                 code="plan-version",
                 exit=Exit.MISSING,

@@ -43,14 +43,21 @@ def choose(
 
         return named(graph, keep, scores, align, min_width)
     if keep is not None:
-        return _pick(graph, [k.levels(align, min_width)[k.at(keep, align, min_width)] for k in graph.knobs], scores)
+        return _pick(
+            graph, [k.levels(align, min_width)[k.at(keep, align, min_width)] for k in graph.knobs], scores
+        )
     which, goal = ("macs", macs) if macs is not None else ("params", params)
     assert goal is not None
     return _pick(graph, _meet(graph, which, goal, align, min_width), scores)
 
 
 def _check(
-    graph: ChannelGraph, keep: Keep | None, macs: float | None, params: float | None, align: int, min_width: int,
+    graph: ChannelGraph,
+    keep: Keep | None,
+    macs: float | None,
+    params: float | None,
+    align: int,
+    min_width: int,
     criterion: Criterion,
 ) -> None:
     if sum(x is not None for x in (keep, macs, params)) != 1:
@@ -79,8 +86,10 @@ def score(graph: ChannelGraph, criterion: Criterion, seed: int) -> Scores:
         return np.random.default_rng(seed).random(classes.count)
     if criterion == "window":
         return out
-    tensors = {**dict(graph.model.named_parameters(remove_duplicate=False)),
-               **dict(graph.model.named_buffers(remove_duplicate=False))}
+    tensors = {
+        **dict(graph.model.named_parameters(remove_duplicate=False)),
+        **dict(graph.model.named_buffers(remove_duplicate=False)),
+    }
     produced = np.zeros(graph.facts.registry.size, dtype=bool)
     for labels in graph.facts.produced:
         produced[labels[labels != NONE]] = True
@@ -165,7 +174,10 @@ def _reachable(which: str, goal: float, target: float, least: float, dense: floa
 
 
 def _fill(
-    graph: ChannelGraph, chosen: list[int], levels: Sequence[int], target: float,
+    graph: ChannelGraph,
+    chosen: list[int],
+    levels: Sequence[int],
+    target: float,
     cost: Callable[[Sequence[int]], float],
 ) -> list[int]:
     """Add single steps, widest first, as long as they bring the cost nearer to the target."""
@@ -183,4 +195,3 @@ def _fill(
         if not improved:
             break
     return chosen
-

@@ -61,14 +61,19 @@ class TracedModel(GraphModule):
         listed = set(like.state_dict(keep_vars=True))
         for prefix, module in self.named_modules():
             module._non_persistent_buffers_set |= {
-                b for b in module._buffers if (f"{prefix}.{b}" if prefix else b) not in listed}
+                b for b in module._buffers if (f"{prefix}.{b}" if prefix else b) not in listed
+            }
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModel:
         holder = nn.Module()
-        holder.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items()
-                                if k in ("_parameters", "_buffers", "_modules", "training",
-                                         "_non_persistent_buffers_set")})
+        holder.__dict__.update(
+            {
+                k: copy.deepcopy(v, memo)
+                for k, v in self.__dict__.items()
+                if k in ("_parameters", "_buffers", "_modules", "training", "_non_persistent_buffers_set")
+            }
+        )
         copied = TracedModel(holder, copy.deepcopy(self.graph))
         copied.__dict__.update(holder.__dict__)  # a parametrized submodule as it is, not rebuilt from tensors
         copied.meta.update(self.meta)
@@ -76,7 +81,9 @@ class TracedModel(GraphModule):
 
 
 def _name(node: Node) -> str:
-    return str(node.target).removeprefix("aten.").split(".")[0].rstrip("_") if node.op == "call_function" else ""
+    return (
+        str(node.target).removeprefix("aten.").split(".")[0].rstrip("_") if node.op == "call_function" else ""
+    )
 
 
 def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
@@ -98,7 +105,8 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
         if node is None or node.op != "call_function":
             raise CompressError(
                 f"the plan rewrites the operator {name}, which this trace of the model does not have",
-                hint="the plan was made with another version of torch; make it again", code="plan-mismatch",
+                hint="the plan was made with another version of torch; make it again",
+                code="plan-mismatch",
                 exit=Exit.BUILD,
             )
         if target == PICK:
@@ -123,8 +131,10 @@ def _put_picks(module: GraphModule, picks: dict[str, list[Any]], device: torch.d
         node = nodes[name]
         parts = index if index and isinstance(index[0], list) else [index]
         with module.graph.inserting_before(node):
-            made = [_index_select(module, f"{BUFFER}{name}_{i}", nodes[source["node"]], dim, part, device)
-                    for i, part in enumerate(parts)]
+            made = [
+                _index_select(module, f"{BUFFER}{name}_{i}", nodes[source["node"]], dim, part, device)
+                for i, part in enumerate(parts)
+            ]
         if parts is index:
             for user in list(node.users):
                 user.replace_all_uses_with(made[user.args[1]])
@@ -156,7 +166,8 @@ def _restore_norms(module: GraphModule) -> None:
         x, weight, bias, mean, var, momentum, eps = node.args
         with module.graph.inserting_before(node):
             norm = module.graph.call_function(
-                torch.ops.aten.batch_norm.default, (x, weight, bias, mean, var, False, momentum, eps, True))
+                torch.ops.aten.batch_norm.default, (x, weight, bias, mean, var, False, momentum, eps, True)
+            )
         for user in list(node.users):
             user.replace_all_uses_with(norm)
             module.graph.erase_node(user)
@@ -171,7 +182,9 @@ def _restore_copies(module: GraphModule) -> None:
         target, source = node.args[:2]
         with module.graph.inserting_before(node):
             wide = module.graph.call_function(torch.ops.aten.expand_as.default, (source, target))
-            node.replace_all_uses_with(module.graph.call_function(torch.ops.aten.type_as.default, (wide, target)))
+            node.replace_all_uses_with(
+                module.graph.call_function(torch.ops.aten.type_as.default, (wide, target))
+            )
         module.graph.erase_node(node)
 
 
@@ -183,7 +196,10 @@ def _plain(module: GraphModule, model: nn.Module) -> TracedModel:
     _restore_norms(module)
     _restore_copies(module)
     traced = TracedModel(module, module.graph)
-    own = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    own = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
     for name, tensor in own.items():
         _place(traced, name, tensor)
     traced.recompile()

@@ -17,7 +17,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from .classes import Classes, Ints
 
 if TYPE_CHECKING:
-    from .channels import ChannelGroup
+    from .groups import ChannelGroup
 
 Counts = tuple[int, ...]
 LEVELS = 16
@@ -39,7 +39,9 @@ class Knob:
     equations: Ints
     constants: Ints
     _totals: dict[tuple[int, int], Ints] = field(default_factory=dict, repr=False, compare=False)
-    _levels: dict[tuple[int, int], tuple[Counts, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _levels: dict[tuple[int, int], tuple[Counts, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def uniform(self) -> bool:
@@ -72,7 +74,9 @@ class Knob:
         return math.lcm(*(align // math.gcd(align, b) for b in self.blocks))
 
     def _low(self, min_width: int) -> Counts:
-        return tuple(min(s, max(1, math.ceil(min_width / b))) for s, b in zip(self.sizes, self.blocks, strict=True))
+        return tuple(
+            min(s, max(1, math.ceil(min_width / b))) for s, b in zip(self.sizes, self.blocks, strict=True)
+        )
 
     def _uniform(self, align: int, min_width: int) -> tuple[Counts, ...]:
         size, step = self.sizes[0], self._step(align)
@@ -93,7 +97,11 @@ class Knob:
         return tuple(sorted(found, key=sum))
 
     def solve(
-        self, ratio: float, low: Sequence[int] | None = None, fixed: Mapping[int, int] | None = None, step: int = 1
+        self,
+        ratio: float,
+        low: Sequence[int] | None = None,
+        fixed: Mapping[int, int] | None = None,
+        step: int = 1,
     ) -> Counts | None:
         """Counts that satisfy the ties, nearest to `ratio` of each cell; None if there are none.
 
@@ -108,15 +116,22 @@ class Knob:
         wanted = np.array(self.sizes, dtype=np.float64) * ratio / step
         eye = np.eye(n)
         ties = np.hstack([self.equations * step, np.zeros_like(self.equations)])
-        distance = LinearConstraint(np.vstack([np.hstack([eye, -eye]), np.hstack([eye, eye])]),
-                                    np.concatenate([np.full(n, -np.inf), wanted]),
-                                    np.concatenate([wanted, np.full(n, np.inf)]))
+        distance = LinearConstraint(
+            np.vstack([np.hstack([eye, -eye]), np.hstack([eye, eye])]),
+            np.concatenate([np.full(n, -np.inf), wanted]),
+            np.concatenate([wanted, np.full(n, np.inf)]),
+        )
         result = milp(
             np.concatenate([np.zeros(n), np.ones(n)]),
             integrality=np.concatenate([np.ones(n), np.zeros(n)]),
-            bounds=Bounds(np.concatenate([np.ceil(least / step), np.zeros(n)]),
-                          np.concatenate([np.floor(most / step), np.full(n, np.inf)])),
-            constraints=[distance, *([LinearConstraint(ties, self.constants, self.constants)] if len(ties) else [])],
+            bounds=Bounds(
+                np.concatenate([np.ceil(least / step), np.zeros(n)]),
+                np.concatenate([np.floor(most / step), np.full(n, np.inf)]),
+            ),
+            constraints=[
+                distance,
+                *([LinearConstraint(ties, self.constants, self.constants)] if len(ties) else []),
+            ],
             options={"time_limit": 1.0},
         )
         if result.x is None:
@@ -153,12 +168,19 @@ def find_knobs(groups: Sequence[ChannelGroup], classes: Classes) -> tuple[Knob, 
     rows_of: dict[int, list[int]] = {}
     for r, row in enumerate(equations):
         rows_of.setdefault(root(int(np.flatnonzero(row)[0])), []).append(r)
-    return tuple(_knob(key, mine, cells, groups, equations, constants, rows_of) for key, mine in joined.items())
+    return tuple(
+        _knob(key, mine, cells, groups, equations, constants, rows_of) for key, mine in joined.items()
+    )
 
 
 def _knob(
-    key: int, mine: list[int], cells: list[tuple[int, int]], groups: Sequence[ChannelGroup], equations: Ints,
-    constants: Ints, rows_of: Mapping[int, list[int]],
+    key: int,
+    mine: list[int],
+    cells: list[tuple[int, int]],
+    groups: Sequence[ChannelGroup],
+    equations: Ints,
+    constants: Ints,
+    rows_of: Mapping[int, list[int]],
 ) -> Knob:
     rows = rows_of.get(key, [])
     return Knob(

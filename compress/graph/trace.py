@@ -18,8 +18,25 @@ from .labels import Lab, Registry
 from .plan import EVALUATES_ONLY
 from .rules import find
 
-VIEWS = {"reshape", "flatten", "contiguous", "to", "expand_as", "view_as", "reshape_as", "dropout", "detach",
-         "feature_dropout", "alpha_dropout", "type_as", "chunk", "split", "movedim", "swapaxes", "unflatten"}
+VIEWS = {
+    "reshape",
+    "flatten",
+    "contiguous",
+    "to",
+    "expand_as",
+    "view_as",
+    "reshape_as",
+    "dropout",
+    "detach",
+    "feature_dropout",
+    "alpha_dropout",
+    "type_as",
+    "chunk",
+    "split",
+    "movedim",
+    "swapaxes",
+    "unflatten",
+}
 """Operators that may return their argument's own memory although their schema does not say so."""
 
 
@@ -63,9 +80,11 @@ RANDOM = ("dropout", "feature_dropout", "alpha_dropout", "bernoulli", "rrelu", "
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without in-place operators. Its graph cannot train if it loses operators that only do then."""
-    lost = sorted({short(n).rstrip("_") for n in program.graph.nodes if n.op == "call_function"} & set(RANDOM))
-    functional = program.run_decompositions({})
+    """The program without in-place operators; it cannot train if it loses operators that only act then."""
+    lost = sorted(
+        {short(n).rstrip("_") for n in program.graph.nodes if n.op == "call_function"} & set(RANDOM)
+    )
+    functional: ExportedProgram = program.run_decompositions({})
     functional.graph_module.meta[EVALUATES_ONLY] = lost
     return functional
 
@@ -82,7 +101,7 @@ def _mutates_views(graph: Graph) -> bool:
         shared.setdefault(base[node], []).append(node)
     for node in graph.nodes:
         if node.op == "call_function" and _in_place(node) and isinstance(node.args[0], Node):
-            others = [n for n in shared[base[node]] if n is not node and n is not node.args[0]]
+            others = [n for n in shared[base[node]] if order[n] < order[node] and n is not node.args[0]]
             if any(order[user] > order[node] for other in others for user in other.users):
                 return True
     return False
@@ -97,8 +116,12 @@ def _may_alias(node: Node) -> bool:
 
 def _in_place(node: Node) -> bool:
     schema = getattr(node.target, "_schema", None)
-    return bool(schema and schema.arguments and schema.arguments[0].alias_info
-                and schema.arguments[0].alias_info.is_write)
+    return bool(
+        schema
+        and schema.arguments
+        and schema.arguments[0].alias_info
+        and schema.arguments[0].alias_info.is_write
+    )
 
 
 def parameter_names(program: ExportedProgram) -> dict[str, str]:
@@ -184,8 +207,11 @@ def _value(item: Any, values: dict[Node, Any]) -> Any:
     if isinstance(item, Node):
         return values[item]
     if isinstance(item, (list, tuple)):
-        return type(item)(_value(i, values) for i in item) if type(item) in (list, tuple) else [
-            _value(i, values) for i in item]
+        return (
+            type(item)(_value(i, values) for i in item)
+            if type(item) in (list, tuple)
+            else [_value(i, values) for i in item]
+        )
     if isinstance(item, dict):
         return {k: _value(v, values) for k, v in item.items()}
     return item

@@ -28,8 +28,8 @@ class GroupRow(Record):
         name: its first layer. width: channels that can be cut one by one. blocks: sets of which equally many
             must stay.
         layers: the layers that make the channels. ties: operators that join them.
-        macs: multiply-accumulates spent on making these channels. macs_per_channel: what one channel costs, in all layers
-            that make or read it.
+        macs: multiply-accumulates spent on making these channels.
+        macs_per_channel: what one channel costs, in all layers that make or read it.
     """
 
     name: str
@@ -119,7 +119,7 @@ def describe(graph: ChannelGraph, name: str) -> Inspection:
 
 
 def _making(graph: ChannelGraph, group: ChannelGroup, keep: Any) -> float:
-    """MACs spent on making a group's channels: of each layer the share of its outputs that are in the group."""
+    """MACs spent on making a group's channels: of each layer its share of the outputs."""
     total = 0.0
     for term, macs in zip(graph.facts.terms, graph.cost.layer_macs(keep), strict=True):
         inside = np.isin(graph.classes.of(term.outputs), group.classes)

@@ -39,7 +39,9 @@ def assert_exact(
 
     Compared in double precision, so that only a wrong channel can make a difference.
     """
-    batch = tuple(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in as_batch(inputs))
+    batch = tuple(
+        x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in as_batch(inputs)
+    )
     dense = model.double()
     narrow = slice_model(dense, plan)
     masked = mask_model(dense, plan)

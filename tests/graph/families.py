@@ -35,12 +35,15 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def case(*cut: str, inputs: tuple[tuple[int, ...], ...] = ((2, 3, 8, 8),), **protected: str) -> Callable[
-        [Callable[[], nn.Module]], Callable[[], nn.Module]]:
+def case(
+    *cut: str, inputs: tuple[tuple[int, ...], ...] = ((2, 3, 8, 8),), **protected: str
+) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
     """Register a network under its class's (or function's) name."""
 
     def register(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-        CASES[build.__name__] = Case(build, cut, inputs, {k.replace("__", "."): v for k, v in protected.items()})
+        CASES[build.__name__] = Case(
+            build, cut, inputs, {k.replace("__", "."): v for k, v in protected.items()}
+        )
         return build
 
     return register
@@ -53,7 +56,9 @@ def conv(inputs: int, outputs: int, size: int = 3, **options: Any) -> nn.Conv2d:
 
 def block(inputs: int, outputs: int, size: int = 3, **options: Any) -> nn.Sequential:
     """Convolution, norm, ReLU."""
-    return nn.Sequential(conv(inputs, outputs, size, bias=False, **options), nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(
+        conv(inputs, outputs, size, bias=False, **options), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
 
 
 class Net(nn.Module):

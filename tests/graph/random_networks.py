@@ -1,7 +1,7 @@
 """Random networks made of small blocks, nested at will, for property tests.
 
-A network is drawn as a tree of `Spec`s: a leaf changes one tensor, a combinator puts other blocks around, beside
-or after one another. Every block takes `[N, C, 8, 8]` and gives `[N, C', 8, 8]`.
+A network is drawn as a tree of `Spec`s: a leaf changes one tensor, a combinator puts other blocks around,
+beside or after one another. Every block takes `[N, C, 8, 8]` and gives `[N, C', 8, 8]`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ class Then(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, size: int = 3, **options: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, **options),
-                         nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, **options),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
 
 
 Leaf = Callable[[int, int], tuple[nn.Module, int]]
@@ -191,7 +194,9 @@ def token_attention(width: int, number: int) -> tuple[nn.Module, int]:
         n, _, c = mixed.shape
         return F.interpolate(mixed.transpose(1, 2).reshape(n, c, 4, 4), scale_factor=2)
 
-    return Then(forward, enter=nn.Linear(width, 8), attention=nn.MultiheadAttention(8, 2, batch_first=True)), 8
+    return Then(
+        forward, enter=nn.Linear(width, 8), attention=nn.MultiheadAttention(8, 2, batch_first=True)
+    ), 8
 
 
 @leaf
@@ -243,8 +248,9 @@ def strided(width: int, number: int) -> tuple[nn.Module, int]:
 @leaf
 def folded(width: int, number: int) -> tuple[nn.Module, int]:
     """Pixel unshuffle, a convolution, pixel shuffle."""
-    return Then(lambda self, x: F.pixel_shuffle(self.conv(F.pixel_unshuffle(x, 2)), 2),
-                conv=_conv(4 * width, 24)), 6
+    return Then(
+        lambda self, x: F.pixel_shuffle(self.conv(F.pixel_unshuffle(x, 2)), 2), conv=_conv(4 * width, 24)
+    ), 6
 
 
 @leaf
@@ -274,7 +280,9 @@ def padded_channels(width: int, number: int) -> tuple[nn.Module, int]:
 COMBINATORS: dict[str, Callable[[Spec, int], tuple[nn.Module, int]]] = {}
 
 
-def combinator(build: Callable[[Spec, int], tuple[nn.Module, int]]) -> Callable[[Spec, int], tuple[nn.Module, int]]:
+def combinator(
+    build: Callable[[Spec, int], tuple[nn.Module, int]],
+) -> Callable[[Spec, int], tuple[nn.Module, int]]:
     """Register a block that holds other blocks."""
     COMBINATORS[build.__name__] = build
     return build
@@ -309,7 +317,9 @@ def residual(spec: Spec, width: int) -> tuple[nn.Module, int]:
 
 @combinator
 def gated(spec: Spec, width: int) -> tuple[nn.Module, int]:
-    return Then(lambda self, x: x * torch.sigmoid(self.inner(x)), inner=_fitted(spec.inner[0], width, width)), width
+    return Then(
+        lambda self, x: x * torch.sigmoid(self.inner(x)), inner=_fitted(spec.inner[0], width, width)
+    ), width
 
 
 @combinator
@@ -393,11 +403,21 @@ class Composed(nn.Module):
 def specs(depth: int = 2) -> st.SearchStrategy[Spec]:
     """Random trees of blocks."""
     leaves = st.builds(Spec, st.sampled_from(sorted(LEAVES)), st.integers(0, 11))
-    convolutions = st.builds(Spec, st.sampled_from(["conv", "conv_bias", "grouped", "depthwise"]), st.integers(0, 11))
+    convolutions = st.builds(
+        Spec, st.sampled_from(["conv", "conv_bias", "grouped", "depthwise"]), st.integers(0, 11)
+    )
     one = convolutions | leaves
     if depth:
         below = specs(depth - 1)
-        one |= st.builds(Spec, st.sampled_from(sorted(set(COMBINATORS) - {"chain"})), st.integers(0, 11),
-                         st.lists(below, min_size=1, max_size=2).map(tuple))
-    return st.builds(Spec, st.just("chain"), st.just(0), st.lists(one, min_size=1, max_size=4 if depth == 2 else 3)
-                     .map(tuple))
+        one |= st.builds(
+            Spec,
+            st.sampled_from(sorted(set(COMBINATORS) - {"chain"})),
+            st.integers(0, 11),
+            st.lists(below, min_size=1, max_size=2).map(tuple),
+        )
+    return st.builds(
+        Spec,
+        st.just("chain"),
+        st.just(0),
+        st.lists(one, min_size=1, max_size=4 if depth == 2 else 3).map(tuple),
+    )

@@ -19,8 +19,18 @@ from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.rewrite import TracedModel
 from compress.slicing import apply_plan, compare, slice_model
 
-SAMPLE = ["Plain", "Concatenate", "Grouped", "ShuffleNet", "ViewHardCoded", "PaddedShortcut", "WeightNormedConvolution",
-          "UnevenSplit", "InPlaceOnHalf", "FrozenLayers"]
+SAMPLE = [
+    "Plain",
+    "Concatenate",
+    "Grouped",
+    "ShuffleNet",
+    "ViewHardCoded",
+    "PaddedShortcut",
+    "WeightNormedConvolution",
+    "UnevenSplit",
+    "InPlaceOnHalf",
+    "FrozenLayers",
+]
 
 
 def _case(name: str, keep: float = 0.5) -> tuple[nn.Module, ChannelGraph, SlicePlan, Tensor]:
@@ -146,7 +156,9 @@ def test_traced_copy_trains_as_the_module_does() -> None:
     torch.manual_seed(0)
     model, images = CASES["ViewHardCoded"].build(), torch.randn(4, 3, 8, 8)
     plan = traced(model, images).plan(keep=0.99)
-    rewritten = SlicePlan(**{**vars(plan), "rewrites": {"view": ["aten.view.default", [{"node": "relu"}, [-1, 512]]]}})
+    rewritten = SlicePlan(
+        **{**vars(plan), "rewrites": {"view": ["aten.view.default", [{"node": "relu"}, [-1, 512]]]}}
+    )
     copied = slice_model(model, rewritten).train()
     assert isinstance(copied, TracedModel)
     torch.testing.assert_close(copied(images), model.train()(images))

@@ -141,8 +141,9 @@ def test_groups_of_a_grouped_convolution_keep_different_channels_of_the_same_num
 
 
 def _scored(criterion: str) -> list[int]:
-    model = nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
-                          nn.Linear(16, 2))
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)
+    )
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([1.0, -4.0, 2.0, 3.0]).reshape(4, 1, 1, 1))
         model[1].weight.copy_(torch.tensor([0.9, 0.1, -0.8, 0.2]))
@@ -151,8 +152,9 @@ def _scored(criterion: str) -> list[int]:
     return kept
 
 
-@pytest.mark.parametrize(("criterion", "kept"), [("l1", [1, 3]), ("l2", [1, 3]), ("bn-scale", [0, 2]),
-                                                 ("window", [1, 2])])
+@pytest.mark.parametrize(
+    ("criterion", "kept"), [("l1", [1, 3]), ("l2", [1, 3]), ("bn-scale", [0, 2]), ("window", [1, 2])]
+)
 def test_criterion_keeps_the_channels_that_score_highest(criterion: str, kept: list[int]) -> None:
     assert _scored(criterion) == kept
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from compress.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan, trace
-from compress.graph.channels import layer_name
+from compress.graph.groups import layer_name
 
 EXAMPLES = int(os.environ.get("COMPRESS_EXAMPLES", "300"))
 CRITERIA = ("l1", "l2", "bn-scale", "random", "window")
@@ -44,7 +44,7 @@ def _plan(graph: ChannelGraph, seed: int) -> SlicePlan:
         return graph.plan(keep=_indices(graph, rng))
     if kind == "some" and graph.groups:
         names = rng.sample([g.name for g in graph.groups], rng.randint(1, len(graph.groups)))
-        return graph.plan(keep={name: 0.4 for name in names}, **options)
+        return graph.plan(keep=dict.fromkeys(names, 0.4), **options)
     options |= {"align": rng.choice([1, 1, 2, 4]), "min_width": rng.choice([1, 1, 3])}
     if kind in ("macs", "params"):
         try:
@@ -65,8 +65,14 @@ def _assert_every_layer_is_named(model: nn.Module, graph: ChannelGraph) -> None:
             assert name in named or outputs == 1 or name.endswith("out_proj"), name
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
-          suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate, Phase.shrink),
+)
 @given(spec=specs(), head=st.integers(0, 4), seed=st.integers(0, 2**16))
 def test_sliced_random_network_equals_the_masked_dense_one(spec: Spec, head: int, seed: int) -> None:
     torch.manual_seed(0)

@@ -41,18 +41,24 @@ class UNet(nn.Module):
 
 def _deeplab() -> nn.Module:
     model: nn.Module = segmentation.deeplabv3_resnet50(
-        weights=None, weights_backbone=None, num_classes=4, aux_loss=True)
+        weights=None, weights_backbone=None, num_classes=4, aux_loss=True
+    )
     return model
 
 
 def _lraspp() -> nn.Module:
-    model: nn.Module = segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4)
+    model: nn.Module = segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4
+    )
     return model
 
 
-@pytest.mark.parametrize(("build", "size"), [(UNet, 32), (_deeplab, 64), (_lraspp, 64)],
-                         ids=["unet", "deeplabv3", "lraspp"])
-def test_body_is_cut_exactly_and_the_heads_outputs_are_protected(build: Callable[[], nn.Module], size: int) -> None:
+@pytest.mark.parametrize(
+    ("build", "size"), [(UNet, 32), (_deeplab, 64), (_lraspp, 64)], ids=["unet", "deeplabv3", "lraspp"]
+)
+def test_body_is_cut_exactly_and_the_heads_outputs_are_protected(
+    build: Callable[[], nn.Module], size: int
+) -> None:
     torch.manual_seed(0)
     model = build()
     images = torch.randn(2, 3, size, size)

@@ -21,7 +21,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of operators, by name: `"conv2d"`, or `"mylib.squash"` for one that is not ATen's."""
+    """Register a function as the rule of operators, by name: `"conv2d"`; not ATen's: `"mylib.squash"`."""
 
     def register(function: Rule) -> Rule:
         for name in operators:
@@ -39,4 +39,4 @@ def find(node: Node) -> Rule | None:
     return RULES.get(name) or (RULES.get(name[:-1]) if name.endswith("_") else None)
 
 
-from . import conv, elementwise, linear, movement, norm, pad, pool, reduce  # noqa: E402, F401
+from . import conv, elementwise, indexing, linear, movement, norm, pad, parts, pool, reduce  # noqa: E402, F401

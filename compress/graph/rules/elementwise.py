@@ -10,16 +10,59 @@ from torch import Tensor
 from torch.fx import Node
 
 from ..context import Context, Mismatch, short
-from ..labels import NONE, Field, Lab
+from ..labels import NONE, Field, Lab, broadcast
 from . import rule
 
 
 @rule(
-    "relu", "relu6", "leaky_relu", "rrelu", "elu", "celu", "selu", "silu", "gelu", "mish", "hardswish",
-    "tanh", "hardshrink", "softshrink", "tanhshrink", "softsign", "abs", "neg", "sign", "square", "sqrt", "sin",
-    "asin", "atan", "sinh", "asinh", "erf", "expm1", "log1p", "floor", "ceil", "round", "trunc", "dropout",
-    "feature_dropout", "alpha_dropout", "to", "_to_copy", "type_as", "contiguous", "clone", "alias", "detach",
-    "detach_copy", "lift_fresh_copy", "nan_to_num", "conj", "positive",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "rrelu",
+    "elu",
+    "celu",
+    "selu",
+    "silu",
+    "gelu",
+    "mish",
+    "hardswish",
+    "tanh",
+    "hardshrink",
+    "softshrink",
+    "tanhshrink",
+    "softsign",
+    "abs",
+    "neg",
+    "sign",
+    "square",
+    "sqrt",
+    "sin",
+    "asin",
+    "atan",
+    "sinh",
+    "asinh",
+    "erf",
+    "expm1",
+    "log1p",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "dropout",
+    "feature_dropout",
+    "alpha_dropout",
+    "to",
+    "_to_copy",
+    "type_as",
+    "contiguous",
+    "clone",
+    "alias",
+    "detach",
+    "detach_copy",
+    "lift_fresh_copy",
+    "nan_to_num",
+    "conj",
+    "positive",
 )
 def keeps_zero(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """f(0) = 0."""
@@ -27,8 +70,24 @@ def keeps_zero(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str
     return Lab(x.shape, x.fields, x.clean)
 
 
-@rule("sigmoid", "hardsigmoid", "exp", "exp2", "cos", "cosh", "softplus", "log_sigmoid", "logsigmoid",
-      "rsqrt", "reciprocal", "log", "log2", "erfc", "logical_not", "bitwise_not")
+@rule(
+    "sigmoid",
+    "hardsigmoid",
+    "exp",
+    "exp2",
+    "cos",
+    "cosh",
+    "softplus",
+    "log_sigmoid",
+    "logsigmoid",
+    "rsqrt",
+    "reciprocal",
+    "log",
+    "log2",
+    "erfc",
+    "logical_not",
+    "bitwise_not",
+)
 def moves_zero(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """f(0) != 0: still one channel by itself, but not zero; a product with a value that is zero mends it."""
     x = args[0]
@@ -42,7 +101,7 @@ def clamp(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any
     if any(isinstance(b, Lab) for b in bounds):
         return ctx.give_up(node, [x, *(b for b in bounds if isinstance(b, Lab))], "clamp between tensors")
     name = short(node)
-    low, high = (bounds + [None, None])[:2]
+    low, high = [*bounds, None, None][:2]
     if name.startswith("hardtanh"):
         low, high = (-1.0 if low is None else low), (1.0 if high is None else high)
     if name.startswith("clamp_max"):
@@ -125,8 +184,10 @@ def pair(ctx: Context, node: Node, a: Lab, b: Lab, product: bool) -> Lab:
 
 def _at_rank(lab: Lab, rank: int) -> list[Field]:
     shift = rank - len(lab.shape)
-    return [Field(f.labels.reshape([1] * shift + list(f.labels.shape)), tuple(d + shift for d in f.dims))
-            for f in lab.fields]
+    return [
+        Field(f.labels.reshape([1] * shift + list(f.labels.shape)), tuple(d + shift for d in f.dims))
+        for f in lab.fields
+    ]
 
 
 def _alone(ctx: Context, node: Node, f: Field, clean: bool, product: bool) -> bool:
@@ -137,13 +198,11 @@ def _alone(ctx: Context, node: Node, f: Field, clean: bool, product: bool) -> bo
     return True
 
 
-def _join(
-    ctx: Context, node: Node, f: Field, g: Field, a: Lab, b: Lab, product: bool
-) -> tuple[Field, bool]:
+def _join(ctx: Context, node: Node, f: Field, g: Field, a: Lab, b: Lab, product: bool) -> tuple[Field, bool]:
     """Tie two fields where they overlap; the joined field and whether it is zero where dropped."""
     dims = tuple(sorted({*f.dims, *g.dims}))
     try:
-        x, y = torch.broadcast_tensors(f.labels, g.labels)
+        x, y = broadcast([f.labels, g.labels])
     except RuntimeError as error:
         raise Mismatch(node, f"widths {tuple(f.labels.shape)} and {tuple(g.labels.shape)}") from error
     source = _source(b, g) if g.dims == dims else None  # not a parameter spread over other labels

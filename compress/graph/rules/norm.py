@@ -35,8 +35,11 @@ def layer_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str
     first = len(x.shape) - len(normalized)
     for f in x.fields:
         if any(d >= first for d in f.dims):
-            return ctx.give_up(node, [a for a in args if isinstance(a, Lab)],
-                               f"{short(node)} takes statistics across its channels")
+            return ctx.give_up(
+                node,
+                [a for a in args if isinstance(a, Lab)],
+                f"{short(node)} takes statistics across its channels",
+            )
     return Lab(x.shape, x.fields, False)
 
 
@@ -45,8 +48,11 @@ def group_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str
     """Statistics across the channels of a group; with one channel a group, an instance norm."""
     x = args[0]
     if not str(node.target).startswith("aten.group_norm") or args[1] != static_shape(node)[1]:
-        return ctx.give_up(node, [a for a in args if isinstance(a, Lab)],
-                           f"{short(node)} takes statistics across its channels")
+        return ctx.give_up(
+            node,
+            [a for a in args if isinstance(a, Lab)],
+            f"{short(node)} takes statistics across its channels",
+        )
     if ctx.narrow and x.shape[1] != args[1]:
         ctx.rewrite(node, (node.args[0], x.shape[1], *node.args[2:]))
     weight, bias = [*args[2:4], None, None][:2]

@@ -14,7 +14,20 @@ KEEPS_ZERO = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm",
 WITHOUT_DIM = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm", "var", "std"}
 
 
-@rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "linalg_vector_norm", "norm", "argmax", "cumsum")
+@rule(
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "var",
+    "std",
+    "linalg_vector_norm",
+    "norm",
+    "argmax",
+    "cumsum",
+)
 def reduce(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Reduce over dimensions; the two-operand forms of max and min are elementwise."""
     from .elementwise import binary
