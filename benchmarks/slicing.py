@@ -133,7 +133,7 @@ def main() -> None:
         print(json.dumps(measure(given.one)))
         return
     rows = [summarise(name, [_in_process(name) for _ in range(given.repeats)]) for name in NETWORKS]
-    Console().print(table(rows))
+    Console(width=110).print(table(rows))
     write_result(
         "slicing",
         {
