@@ -2,270 +2,434 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
+import os
 import sys
-import warnings
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from compress import __version__
+from compress import __version__, console
 from compress.errors import CompressError, Exit
-from compress.spec import SCHEMA_VERSION
+
+PRECEDENCE = (
+    "An option may also come from the environment: COMPRESS_TRAIN_EPOCHS=5 for `train --epochs 5`, "
+    "COMPRESS_JSON=1 for --json. A flag goes before the environment, the environment before a recipe, "
+    "a recipe before the default."
+)
+
+EPILOG = f"""\b
+Examples:
+  compress demo
+  compress train --model vgg16 --data cifar10 --target macs=0.5 --out runs/a
+  compress eval runs/a
+  compress export runs/a
+  compress bench runs/a --batch 1,8
+
+{PRECEDENCE}
+
+\b
+Exit codes: 0 done, 1 internal error, 2 usage, 3 something is missing,
+4 build failed, 5 parity failed, 6 gate failed, 7 inconclusive,
+130 interrupted."""
+
+TRAIN = f"""\b
+Examples:
+  compress train --model resnet20 --data cifar10 --target macs=0.5 --epochs 5
+  compress train --recipe dcff-resnet56-cifar10 --dry-run
+  compress train --model net.py:make --data folder:photos --target params=0.4
+  compress train --model vgg16 --data cifar10 --drop 'features.*=0.5'
+  compress train --model vgg16 --data npz:x.npz --method dense --set nesterov=true
+  compress train ... --out runs/a --resume
+
+{PRECEDENCE}"""
+
+SLICE = """\b
+Example:
+  compress slice --model resnet56 --weights dense.safetensors --data cifar10 \\
+      --target macs=0.7 --out runs/cut"""
+
+EVAL = """\b
+Examples:
+  compress eval runs/a --confusion
+  compress eval runs/a/export/model.onnx --data cifar10 --json"""
+
+EXPORT = """\b
+Examples:
+  compress export runs/a
+  compress export runs/a --batch 8 --opset 20 --simplify"""
+
+BENCH = """\b
+Examples:
+  compress bench runs/a
+  compress bench runs/a --batch 1,8 --threads 2 --json"""
+
+COMPARE = """\b
+Example:
+  compress compare --methods dcff,l1,random,scratch --model resnet20 --data cifar10 \\
+      --target macs=0.5 --epochs 10 --seeds 3 --out runs/compare"""
+
+INSPECT = """\b
+Examples:
+  compress inspect --model resnet56
+  compress inspect --model torchvision/resnet50 --input-size 3,224,224 --plot groups.png"""
 
 app = typer.Typer(
     name="compress",
     help="Train a CNN narrow, cut it exactly, export it, and measure what that is worth.",
-    no_args_is_help=True,
+    epilog=EPILOG,
     pretty_exceptions_enable=False,
     context_settings={"auto_envvar_prefix": "COMPRESS", "help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
-Model = Annotated[str | None, typer.Option(help="Network: resnet56, torchvision/NAME, timm/NAME, FILE.py:FACTORY.")]
-Data = Annotated[str | None, typer.Option(help="Images: digits, cifar10, cifar100, npz:FILE, folder:DIR, hf:NAME.")]
-Size = Annotated[str | None, typer.Option(help="Channels, height and width of an image, such as 3,32,32.")]
-Classes = Annotated[int | None, typer.Option(min=1, help="Number of classes; default: the data's.")]
-Weights = Annotated[str | None, typer.Option(help="Weights of the dense network (safetensors, or torch without pickle).")]
-Align = Annotated[str, typer.Option(help="Widths are multiples of: auto, none, or a number.")]
-Run = Annotated[Path, typer.Argument(help="A run folder.")]
+# the epilog says once how an option is set by the environment
+Option = partial(typer.Option, show_envvar=False)
+HowOption = partial(Option, rich_help_panel="Training")
+NetOption = partial(Option, rich_help_panel="Network and data")
+
+Json = Annotated[
+    bool, Option("--json", envvar="COMPRESS_JSON", help="Print exactly one JSON object on stdout.")
+]
+Model = Annotated[
+    str | None, NetOption(help="Network: resnet56, torchvision/NAME, timm/NAME, FILE.py:FACTORY.")
+]
+Data = Annotated[
+    str | None, NetOption(help="Images: digits, cifar10, cifar100, npz:FILE, folder:DIR, hf:NAME.")
+]
+Size = Annotated[str | None, NetOption(help="Channels, height and width of an image, such as 3,32,32.")]
+Classes = Annotated[int | None, NetOption(min=1, help="Number of classes; default: the data's.")]
+Weights = Annotated[
+    str | None, NetOption(help="Weights of the dense network (safetensors, or torch without pickle).")
+]
+Align = Annotated[str, Option(help="Widths are multiples of: auto, none, or a number.")]
+Workers = Annotated[int, Option(min=0, help="Processes that decode images.")]
+Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 
 
 # --- commands -------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(epilog=TRAIN)
 def train(
-    method: Annotated[str | None, typer.Option(help="dcff, kdfs, abp, l1, random, scratch or dense.")] = None,
+    method: Annotated[
+        str | None,
+        Option(
+            help="dcff, kdfs (experimental), abp (experimental), l1, random, scratch or dense; "
+            "default: the recipe's, or dcff."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        Option(help="macs=F or params=F: a fraction of the dense network, or a number such as 60M."),
+    ] = None,
+    recipe: Annotated[
+        str | None, Option(help="A recipe's name or TOML file; `compress recipes` lists them.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        Option(help="LAYER=RATE[,RATE...]: fraction dropped, instead of a target; repeatable."),
+    ] = None,
+    align: Align = "auto",
+    out: Annotated[Path | None, Option(help="The run folder; default: runs/METHOD-MODEL-DATA.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the plan; train and write nothing.")] = False,
+    as_json: Json = False,
     model: Model = None,
     data: Data = None,
-    target: Annotated[str | None, typer.Option(help="macs=F or params=F: a fraction of the dense network, or a number.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe's name or TOML file; `compress recipes` lists them.")] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="LAYER=RATE[,RATE...]: fraction dropped, instead of a target.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step, over all processes.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate after the warm-up.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, adamw or adamax.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Momentum of SGD.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="cosine, step or constant.")] = None,
-    warmup_epochs: Annotated[float | None, typer.Option(help="Epochs in which the learning rate rises.")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="Label smoothing.")] = None,
-    clip_grad: Annotated[float | None, typer.Option(help="Largest norm of the gradients.")] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, such as 0.999.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16 (mixed).")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any other setting of training or method.")] = None,
     num_classes: Classes = None,
     input_size: Size = None,
     weights: Weights = None,
-    teacher: Annotated[str | None, typer.Option(help="kdfs: run folder or weights of a trained dense network.")] = None,
-    residual: Annotated[str | None, typer.Option(help="kdfs: how residual streams are cut: tied, keep or scatter.")] = None,
-    align: Align = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
-    out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/METHOD-MODEL-DATA.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; train nothing.")] = False,
-    as_json: Json = False,
+    teacher: Annotated[
+        str | None, NetOption(help="kdfs: run folder or weights of a trained dense network.")
+    ] = None,
+    residual: Annotated[
+        str | None, HowOption(help="kdfs: how residual streams are cut: tied, keep or scatter.")
+    ] = None,
+    epochs: Annotated[int | None, HowOption(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, HowOption(help="Images a step, over all processes.")] = None,
+    lr: Annotated[float | None, HowOption(help="Learning rate after the warm-up.")] = None,
+    optimizer: Annotated[str | None, HowOption(help="sgd, adamw or adamax.")] = None,
+    momentum: Annotated[float | None, HowOption(help="Momentum of SGD.")] = None,
+    weight_decay: Annotated[float | None, HowOption(help="Weight decay.")] = None,
+    schedule: Annotated[str | None, HowOption(help="cosine, step or constant.")] = None,
+    warmup_epochs: Annotated[float | None, HowOption(help="Epochs in which the learning rate rises.")] = None,
+    label_smoothing: Annotated[float | None, HowOption(help="Label smoothing.")] = None,
+    clip_grad: Annotated[float | None, HowOption(help="Largest norm of the gradients.")] = None,
+    ema: Annotated[
+        float | None, HowOption(help="Decay of a moving average of the weights, such as 0.999.")
+    ] = None,
+    seed: Annotated[int | None, HowOption(help="Seed of everything random.")] = None,
+    device: Annotated[str | None, HowOption(help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[str | None, HowOption(help="fp32, bf16 or fp16 (mixed).")] = None,
+    setting: Annotated[
+        list[str] | None,
+        HowOption(
+            "--set",
+            envvar="COMPRESS_TRAIN_SET",
+            help="KEY=VALUE: any other setting of training or method; repeatable.",
+        ),
+    ] = None,
+    workers: Workers = 2,
 ) -> None:
     """Train a network narrow and leave it in a run folder."""
-    from compress import pipeline, training
+    from compress import pipeline, show, training
 
-    flags = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": optimizer, "momentum": momentum,
-             "weight_decay": weight_decay, "schedule": schedule, "warmup_epochs": warmup_epochs,
-             "label_smoothing": label_smoothing, "clip_grad": clip_grad, "ema": ema, "seed": seed,
-             "device": device, "precision": precision}
+    flags = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "optimizer": optimizer,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "warmup_epochs": warmup_epochs,
+        "label_smoothing": label_smoothing,
+        "clip_grad": clip_grad,
+        "ema": ema,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+    }
     more = _pairs(setting or []) | ({"residual": residual} if residual is not None else {})
     known = set(training.TrainConfig.model_fields)
     request = pipeline.TrainRequest(
-        method=method, model=model, data=data, recipe=recipe, target=target, drop=_rates(drop or []),
-        num_classes=num_classes, input_size=_size(input_size), weights=weights, teacher=teacher, align=align,
-        settings={**{k: v for k, v in flags.items() if v is not None}, **{k: v for k, v in more.items() if k in known}},
-        options={k: v for k, v in more.items() if k not in known},
-        out=out, resume=resume, workers=workers,
+        method=method,
+        model=model,
+        data=data,
+        recipe=recipe,
+        target=target,
+        drop=_rates(drop or []),
+        num_classes=num_classes,
+        input_size=_size(input_size),
+        weights=weights,
+        teacher=teacher,
+        align=align,
+        settings={
+            **{key: value for key, value in flags.items() if value is not None},
+            **{key: value for key, value in more.items() if key in known},
+        },
+        options={key: value for key, value in more.items() if key not in known},
+        out=out,
+        resume=resume,
+        workers=workers,
     )
     if dry_run:
         _print_plan(request, as_json)
         return
-    result = pipeline.train(request, progress=training.progress_for(), command=_command(), say=_note)
+    result = pipeline.train(request, progress=training.progress_for(), command=_command(), say=console.note)
     if not result.is_first:
         return
     if as_json:
-        _emit({"command": "train", **_plain(result)})
+        console.emit("train", _plain(result))
         return
-    from rich.table import Table
-
-    table = Table(title=f"{result.method}: {result.run}", title_justify="left")
-    for column in ("", "MACs", "parameters"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, costs in (("dense", result.dense), ("compact", result.compact)):
-        table.add_row(name, f"{costs.macs:,}", f"{costs.params:,}")
-    _console().print(table)
-    typer.echo(f"top-1 {result.top1:.2%} after {result.epochs} epochs (best {result.best_top1:.2%} in epoch "
-               f"{result.best_epoch})")
-    gate = result.verify.get("compact_vs_trained")
-    if gate:
-        typer.echo(f"compact = trained: largest relative difference {gate['max_rel']:.1e} on {gate['samples']} images")
+    console.show(*show.training(result))
 
 
-@app.command("slice")
+@app.command("slice", epilog=SLICE)
 def slice_(
-    model: Annotated[str, typer.Option(help="Network, as for train.")],
-    data: Annotated[str, typer.Option(help="Images, as for train: for verifying and accuracy.")],
-    target: Annotated[str, typer.Option(help="macs=F or params=F.")],
-    out: Annotated[Path, typer.Option(help="The run folder.")],
+    model: Annotated[str, NetOption(help="Network, as for train.")],
+    data: Annotated[str, NetOption(help="Images, as for train: for verifying and accuracy.")],
+    target: Annotated[str, Option(help="macs=F or params=F.")],
+    out: Annotated[Path, Option(help="The run folder.")],
     weights: Weights = None,
-    criterion: Annotated[str, typer.Option(help="l1, l2, bn-scale or random.")] = "l1",
+    criterion: Annotated[str, Option(help="l1, l2, bn-scale or random.")] = "l1",
     num_classes: Classes = None,
     input_size: Size = None,
     align: Align = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of random.")] = 0,
+    seed: Annotated[int, Option(help="Seed of random.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Cut a trained network by a criterion, without training."""
-    from compress.pipeline import slice_to_run
+    from compress import pipeline, show
 
-    result = slice_to_run(model, data, target, out, weights=weights, input_size=_size(input_size),
-                          num_classes=num_classes, criterion=criterion, align=align, seed=seed,  # type: ignore[arg-type]
-                          command=_command())
+    result = pipeline.slice_to_run(
+        model,
+        data,
+        target,
+        out,
+        weights=weights,
+        input_size=_size(input_size),
+        num_classes=num_classes,
+        criterion=criterion,  # type: ignore[arg-type]
+        align=align,
+        seed=seed,
+        command=_command(),
+    )
     if as_json:
-        _emit({"command": "slice", **result})
+        console.emit("slice", result)
         return
-    for name in ("dense", "compact"):
-        typer.echo(f"{name:8} {result[name]['macs']:>15,} MACs {result[name]['params']:>13,} parameters")
-    typer.echo(f"top-1 {result['dense_top1']:.2%} before, {result['top1']:.2%} after; {result['run']}")
+    console.show(*show.slicing(result))
 
 
-@app.command("eval")
+@app.command("eval", epilog=EVAL)
 def eval_(
-    what: Annotated[Path, typer.Argument(metavar="RUN|MODEL.onnx", help="A run folder or an ONNX file.")],
+    what: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|MODEL.onnx", help="A run folder or an ONNX file.", show_default=False),
+    ],
     data: Data = None,
-    device: Annotated[str, typer.Option(help="Where a run's model is evaluated.")] = "cpu",
-    batch_size: Annotated[int, typer.Option(min=1)] = 256,
-    confusion: Annotated[bool, typer.Option("--confusion", help="Print the confusion matrix too.")] = False,
+    device: Annotated[str, Option(help="Where a run's model is evaluated: auto, cpu, cuda or mps.")] = "cpu",
+    batch_size: Annotated[int, Option(min=1, help="Images at once.")] = 256,
+    confusion: Annotated[bool, Option("--confusion", help="Print the confusion matrix too.")] = False,
+    workers: Workers = 2,
     as_json: Json = False,
 ) -> None:
     """Accuracy of a run's compact model or of an exported file."""
     from bench.evaluate import evaluate_any
 
-    result, name = evaluate_any(what, data, device=device, batch_size=batch_size)
+    result = evaluate_any(what, data, device=device, batch_size=batch_size, workers=workers)
     if as_json:
-        row = _plain(result)
-        if not confusion:
-            row.pop("confusion")
-        _emit({"command": "eval", "data": name, **row})
+        console.emit("eval", result.to_json(confusion=confusion))
         return
-    typer.echo(f"top-1 {result.top1:.2%}  top-5 {result.top5:.2%}  loss {result.loss:.4f}  on {result.count} images of {name}")
-    if confusion and result.confusion:
-        for label, row in enumerate(result.confusion):
-            typer.echo(f"{label:>5}: " + " ".join(f"{n:>5}" for n in row) + f"   {row[label] / max(1, sum(row)):.1%}")
+    console.show(*result.lines(confusion=confusion))
 
 
-@app.command("export")
+@app.command("export", epilog=EXPORT)
 def export_(
     run: Run,
-    format: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
-    opset: Annotated[int | None, typer.Option(help="ONNX operator set, from 18; default: the exporter's.")] = None,
-    batch: Annotated[str, typer.Option(help="dynamic, or a fixed number.")] = "dynamic",
-    simplify: Annotated[bool, typer.Option("--simplify", help="Try onnxsim; kept only if smaller and equal.")] = False,
+    format: Annotated[str, Option("--format", help="onnx.")] = "onnx",
+    opset: Annotated[int | None, Option(help="ONNX operator set, from 18; default: the exporter's.")] = None,
+    batch: Annotated[str, Option(help="dynamic, or a fixed number.")] = "dynamic",
+    simplify: Annotated[
+        bool, Option("--simplify", help="Try onnxsim; kept only if smaller and equal.")
+    ] = False,
     data: Data = None,
-    samples: Annotated[int, typer.Option(min=1, help="Test images that are compared.")] = 256,
+    samples: Annotated[int, Option(min=1, help="Test images that are compared.")] = 256,
     as_json: Json = False,
 ) -> None:
     """Write a file for a runtime, after proving that it computes the same."""
     from export import export
 
-    if batch != "dynamic" and not batch.isdecimal():
-        raise CompressError(f"the batch {batch!r} is not understood", hint="dynamic, or a number such as 1")
-    result = export(run, format, opset, "dynamic" if batch == "dynamic" else int(batch), simplify, data, samples)
+    size: Any = int(batch) if batch.lstrip("-").isdecimal() else batch  # `export` refuses other words
+    result = export(run, format, opset, size, simplify, data, samples)
     record = result.record
     if as_json:
-        _emit({"command": "export", "path": str(result.path), **record.model_dump(mode="json")})
+        console.emit("export", {"path": str(result.path), **record.model_dump(mode="json")})
         return
     parity = record.parity
-    typer.echo(str(result.path))
-    _note(f"opset {record.opset}, {record.bytes:,} bytes, sha256 {record.sha256[:16]}...")
-    _note(f"parity on {parity.images} images: largest difference {parity.max_abs:.2e}, same class "
-          f"{parity.agreement:.2%}, top-1 {parity.top1_reference:.2%} and {parity.top1_exported:.2%}")
+    console.show(str(result.path))
+    console.note(f"opset {record.opset}, {record.bytes:,} bytes, sha256 {record.sha256[:16]}...")
+    console.note(
+        f"parity on {parity.images} images: largest difference {parity.max_abs:.2e}, same class "
+        f"{parity.agreement:.2%}, top-1 {parity.top1_reference:.2%} and {parity.top1_exported:.2%}"
+    )
 
 
-@app.command("bench")
+@app.command("bench", epilog=BENCH)
 def bench_(
     run: Run,
-    batch: Annotated[str, typer.Option(help="Batch sizes, such as 1,8.")] = "1",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: physical cores.")] = None,
-    pairs: Annotated[int, typer.Option(min=10, help="Pairs of measurements.")] = 30,
-    budget: Annotated[float | None, typer.Option(help="Seconds for all comparisons, instead of --pairs.")] = None,
-    backend: Annotated[str, typer.Option(help="ort-cpu.")] = "ort-cpu",
+    batch: Annotated[str, Option(help="Batch sizes, such as 1,8.")] = "1",
+    threads: Annotated[int | None, Option(min=1, help="Threads; default: physical cores.")] = None,
+    pairs: Annotated[int, Option(min=10, help="Pairs of measurements.")] = 30,
+    budget: Annotated[float | None, Option(help="Seconds for all comparisons, instead of --pairs.")] = None,
+    backend: Annotated[str, Option(help="ort-cpu.")] = "ort-cpu",
     as_json: Json = False,
 ) -> None:
     """Measure a run's compact network against its dense one, in pairs."""
     from bench import bench, table
 
     sizes = _numbers(batch)
-    result = bench(run, batches=sizes, threads=threads, pairs=pairs, budget_s=budget, backend=backend,
-                   progress=lambda what, done: _note(f"{done:4.0%} {what}"), command=_command())
+    with console.progress_bar() as progress:
+        result = bench(
+            run,
+            batches=sizes,
+            threads=threads,
+            pairs=pairs,
+            budget_s=budget,
+            backend=backend,
+            progress=progress,
+            command=_command(),
+        )
     if as_json:
-        _emit({"command": "bench", "result": result.model_dump(mode="json")})
+        console.emit("bench", {"result": result.model_dump(mode="json")})
         return
-    _console().print(table(result))
+    console.show(table(result))
+
+
+@app.command(epilog=INSPECT)
+def inspect(
+    model: Annotated[str, NetOption(help="Network, as for train.", show_default=False)],
+    input_size: Size = None,
+    num_classes: Classes = None,
+    weights: Weights = None,
+    plot: Annotated[Path | None, Option(help="Draw the MACs of each group (PNG, SVG or PDF).")] = None,
+    as_json: Json = False,
+) -> None:
+    """What can be cut of a network: its channel groups, what ties them, what is protected and why."""
+    from compress import show
+    from compress.pipeline import inspect as inspection
+
+    found = inspection.inspect(model, num_classes=num_classes, input_size=_size(input_size), weights=weights)
+    if plot is not None:
+        inspection.plot(found, plot)
+    if as_json:
+        console.emit("inspect", found.model_dump(mode="json"))
+        return
+    console.show(*show.inspection(found))
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the two runs.")] = Path("runs/demo"),
+    out: Annotated[Path | None, Option(help="Folder for the two runs; default: runs/demo.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The whole way on built-in data: train, export, measure. About two minutes on two cores."""
+    """The whole way on built-in data: train, export, measure. About a minute on two cores."""
     from bench.demo import demo
-    from bench.table import summary_row
     from compress.training import progress_for
 
-    result = demo(out, progress=progress_for(), say=lambda line: _note(f"\n$ {line}"))
-    row = summary_row(result.result)
+    with console.progress_bar() as progress:
+        result = demo(
+            out, progress=progress_for(), say=lambda line: console.note(f"\n$ {line}"), measuring=progress
+        )
     if as_json:
-        _emit({"command": "demo", "rows": list(result.rows), "speedup": row.speedup, "interval": [row.low, row.high],
-               "mac_reduction": row.mac_reduction, "efficiency": row.efficiency, "verdict": str(row.verdict)})
+        console.emit("demo", result.to_json())
         return
-    from rich.table import Table
-
-    table = Table(title="digits, small VGG, ONNX Runtime on this CPU", title_justify="left")
-    for column in ("", "MACs", "parameters", "top-1", "size", "latency"):
-        table.add_column(column, justify="right" if column else "left")
-    for r in result.rows:
-        table.add_row(r["network"], f"{r['macs']:,}", f"{r['params']:,}", f"{r['top1']:.2%}",
-                      f"{r['bytes'] / 1e3:,.0f} kB", f"{r['latency_ms']:.3f} ms")
-    _console().print(table)
-    typer.echo(f"speed-up {row.speedup:.2f}x (95%: {row.low:.2f} to {row.high:.2f}), {row.verdict}; MACs "
-               f"{row.mac_reduction:.2f}x fewer; speed-up efficiency {row.efficiency:.2f}")
+    console.show(*result.parts())
 
 
-@app.command("compare")
-def compare_(
-    methods: Annotated[str, typer.Option(help="Names with commas between, such as dcff,kdfs,abp,l1,random,scratch.")],
-    model: Annotated[str, typer.Option(help="Network, as for train.")],
-    data: Annotated[str, typer.Option(help="Images, as for train.")],
-    target: Annotated[str, typer.Option(help="macs=F or params=F.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every method, those of a dense network included.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder of the runs; a comparison in it goes on.")] = Path("runs/compare"),
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (kdfs has its own, kdfs.rate).")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of every training, or METHOD.KEY=VALUE.")] = None,
+@app.command(epilog=COMPARE)
+def compare(
+    methods: Annotated[
+        str, Option(help="Names with commas between, such as dcff,l1,random,scratch.", show_default=False)
+    ],
+    model: Annotated[str, NetOption(help="Network, as for train.", show_default=False)],
+    data: Annotated[str, NetOption(help="Images, as for train.", show_default=False)],
+    target: Annotated[str, Option(help="macs=F or params=F.", show_default=False)],
+    epochs: Annotated[
+        int,
+        Option(min=1, help="Epochs of every method, those of a dense network included.", show_default=False),
+    ],
+    seeds: Annotated[int, Option(min=1, help="Number of seeds.")] = 3,
+    out: Annotated[Path, Option(help="Folder of the runs; a comparison that is in it goes on.")] = Path(
+        "runs/compare"
+    ),
+    align: Align = "auto",
+    latency: Annotated[
+        bool, Option("--latency/--no-latency", help="Measure the first seed's networks.")
+    ] = True,
+    as_json: Json = False,
     input_size: Size = None,
     weights: Weights = None,
-    align: Align = "auto",
-    latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Measure the first seed's networks.")] = True,
-    as_json: Json = False,
+    batch_size: Annotated[int | None, HowOption(help="Images a step.")] = None,
+    lr: Annotated[float | None, HowOption(help="Learning rate (kdfs has its own, kdfs.rate).")] = None,
+    setting: Annotated[
+        list[str] | None,
+        HowOption(
+            "--set",
+            envvar="COMPRESS_COMPARE_SET",
+            help="KEY=VALUE of every training, or METHOD.KEY=VALUE; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Methods side by side: same network, data, target and epochs, several seeds."""
     from bench.compare import compare
     from compress.training import progress_for
 
-    settings: dict[str, Any] = {k: v for k, v in (("batch_size", batch_size), ("lr", lr)) if v is not None}
+    flags = {"batch_size": batch_size, "lr": lr}
+    settings: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
     options: dict[str, dict[str, Any]] = {}
     for key, value in _pairs(setting or []).items():
         method, dot, name = key.partition(".")
@@ -273,93 +437,100 @@ def compare_(
             options.setdefault(method, {})[name] = value
         else:
             settings[key] = value
-    result = compare(methods.split(","), model, data, target, epochs=epochs, seeds=seeds, out=out, settings=settings,
-                     options=options, input_size=_size(input_size), weights=weights, align=align, latency=latency,
-                     progress=progress_for(), say=_note)
+    result = compare(
+        methods.split(","),
+        model,
+        data,
+        target,
+        epochs=epochs,
+        seeds=seeds,
+        out=out,
+        settings=settings,
+        options=options,
+        input_size=_size(input_size),
+        weights=weights,
+        align=align,
+        latency=latency,
+        progress=progress_for(),
+        say=console.note,
+    )
     if as_json:
-        _emit({"command": "compare", **result.model_dump(mode="json")})
+        console.emit("compare", result.model_dump(mode="json"))
         return
-    from rich.table import Table
-
-    table = Table(title=f"{model} on {data}, {target}, {epochs} epochs, {seeds} seeds (dense: {result.dense_macs:,} MACs)",
-                  title_justify="left")
-    for column in ("method", "top-1", "spread", "MACs", "parameters", "epochs", "seconds", "latency", "speed-up"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for r in result.rows:
-        own = f"{r.dense_epochs} dense + {r.epochs}" if r.dense_epochs else str(r.epochs)
-        t = r.latency
-        table.add_row(r.method, f"{r.top1_mean:.2%}", f"± {r.top1_spread:.2%}", f"{r.macs:,.0f}", f"{r.params:,.0f}",
-                      own, f"{r.seconds:.0f}", f"{t.compact_ms:.3f} ms" if t else "",
-                      f"{t.speedup:.2f}x ({t.low:.2f} to {t.high:.2f})" if t else "")
-    _console().print(table)
-    for name, by in result.beaten_by.items():
-        typer.echo(f"{name} is not better than {' and '.join(by)} here")
+    console.show(*result.parts())
 
 
 @app.command()
 def recipes(as_json: Json = False) -> None:
     """List the recipes: settings of the papers, with their numbers."""
     from compress import recipes as book
+    from compress import show
 
     every = [book.load(name) for name in book.names()]
     if as_json:
-        _emit({"command": "recipes", "recipes": [r.model_dump(mode="json", exclude_none=True) for r in every]})
+        rows = [recipe.model_dump(mode="json", exclude_none=True) for recipe in every]
+        console.emit("recipes", {"recipes": rows})
         return
-    from rich.table import Table
-
-    table = Table(title="published numbers (the papers count with thop, norms included)", title_justify="left")
-    for column in ("recipe", "model", "data", "MACs", "parameters", "top-1"):
-        table.add_column(column, justify="left" if column in ("recipe", "model", "data") else "right",
-                         no_wrap=column == "recipe")
-    for r in every:
-        p = r.published
-        table.add_row(r.name, r.model or "", r.data or "", f"{p.macs / 1e6:,.1f}M" if p else "",
-                      f"{p.params / 1e6:.2f}M" if p else "", f"{p.top1:.2f}" if p and p.top1 else "")
-    _console().print(table)
+    console.show(show.recipes(every))
 
 
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and warnings.")] = False,
+    version: Annotated[bool, Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, Option("--debug", help="Show tracebacks and warnings; allowed anywhere on the line.")
+    ] = False,
+    as_json: Annotated[bool, Option("--json", help="With --version: print a JSON object.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"compress {__version__}")
+        if as_json:
+            console.emit("version", {"version": __version__})
+        else:
+            console.show(f"compress {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        if as_json:
+            raise CompressError("no command is given", hint="`compress --help` lists the commands")
+        with contextlib.redirect_stdout(sys.stderr):
+            context.get_help()
+        raise typer.Exit(int(Exit.USAGE))
+    if as_json:
+        raise CompressError(
+            "--json stands before the command", hint=f"write compress {context.invoked_subcommand} ... --json"
+        )
 
 
 # --- reading flags, printing ----------------------------------------------------------------------------
 
 
 def _print_plan(request: Any, as_json: bool) -> None:
-    from compress import pipeline
-    from compress.pipeline.train import load_data, shapes
+    from compress import pipeline, show
+    from compress.pipeline.training import load_data, shapes
 
     resolved = pipeline.resolve(request)
     planned = pipeline.plan_training(resolved, *shapes(resolved, load_data(resolved, needed=False)))
     summary = planned.summary(resolved)
-    if as_json:
-        _emit({"command": "train", "dry_run": True, **summary})
+    if not console.is_first_process():
         return
-    typer.echo(f"{summary['model']}: {summary['dense']['macs']:,} MACs, {summary['dense']['params']:,} parameters")
-    typer.echo(f"narrow: {summary['macs']:,} MACs, {summary['params']:,} parameters, "
-               f"{summary['mac_reduction']:.2f}x fewer MACs, widths in multiples of {summary['align']}")
-    if "published" in summary:
-        p = summary["published"]
-        typer.echo(f"published: {p['macs']:,} MACs, {p['params']:,} parameters (counted with thop, norms included)")
-    for name, (kept, dense) in summary["widths"].items():
-        typer.echo(f"  {name:40} {kept:>5} of {dense}")
+    if as_json:
+        values = {"dry_run": True, **summary, "out": str(resolved.out), "settings": resolved.settings()}
+        console.emit("train", values)
+        return
+    console.show(*show.plan(summary))
 
 
 def _size(text: str | None) -> tuple[int, int, int] | None:
     if text is None:
         return None
     parts = text.replace("x", ",").split(",")
-    if len(parts) != 3 or not all(p.strip().isdecimal() and int(p) for p in parts):
-        raise CompressError(f"the input size {text!r} is not understood",
-                            hint="channels, height and width, such as 3,32,32", code="input-size")
-    c, h, w = (int(p) for p in parts)
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise CompressError(
+            f"the input size {text!r} is not understood",
+            hint="channels, height and width, such as 3,32,32",
+            code="input-size",
+        )
+    c, h, w = (int(part) for part in parts)
     return c, h, w
 
 
@@ -367,7 +538,9 @@ def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise CompressError(f"{text!r} is not a list of numbers", hint="such as 1,8,32") from error
+        raise CompressError(
+            f"{text!r} is not a list of numbers", hint="such as 1,8,32", code="bad-option"
+        ) from error
 
 
 def _pairs(items: list[str]) -> dict[str, Any]:
@@ -375,7 +548,11 @@ def _pairs(items: list[str]) -> dict[str, Any]:
     for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise CompressError(f"--set {item!r} is not understood", hint="write KEY=VALUE, such as min_lr=0.001")
+            raise CompressError(
+                f"--set {item!r} is not understood",
+                hint="write KEY=VALUE, such as min_lr=0.001",
+                code="bad-setting",
+            )
         try:
             out[key.replace("-", "_")] = json.loads(value)
         except json.JSONDecodeError:
@@ -388,80 +565,53 @@ def _rates(items: list[str]) -> dict[str, list[float]]:
     for item in items:
         name, _, rates = item.partition("=")
         try:
-            out[name] = [float(r) for r in rates.split(",")]
+            out[name] = [float(rate) for rate in rates.split(",")]
         except ValueError as error:
-            raise CompressError(f"--drop {item!r} is not understood",
-                                hint="write LAYER=RATE, such as 'layer1.*=0.5'") from error
+            raise CompressError(
+                f"--drop {item!r} is not understood",
+                hint="write LAYER=RATE, such as 'layer1.*=0.5'",
+                code="bad-drop",
+            ) from error
     return out
 
 
 def _plain(result: Any) -> dict[str, Any]:
-    """A result dataclass as JSON types."""
+    """A result dataclass as JSON types, without what only the program needs."""
     from dataclasses import asdict
 
-    return {k: v.model_dump() if hasattr(v, "model_dump") else v for k, v in asdict(result).items()}
-
-
-def _emit(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **value}))
-
-
-def _note(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console()
+    values = {key: v.model_dump() if hasattr(v, "model_dump") else v for key, v in asdict(result).items()}
+    values.pop("is_first", None)
+    return values
 
 
 def _command() -> list[str]:
     return ["compress", *sys.argv[1:]]
 
 
-# --- errors ---------------------------------------------------------------------------------------------
+# --- entry ----------------------------------------------------------------------------------------------
 
 
-def _fail(message: str, hint: str, code: str, exit_code: int, details: dict[str, Any]) -> int:
-    if "--json" in sys.argv:
-        error = {"code": code, "message": message, "hint": hint, "details": details}
-        _emit({"error": error})
-    else:
-        typer.echo(f"error: {message}", err=True)
-        if hint:
-            typer.echo(f"hint: {hint}", err=True)
-    return exit_code
-
-
-def _run() -> int:
+def _invoke(arguments: list[str]) -> int:
+    if "_COMPRESS_COMPLETE" in os.environ:  # a shell asks for completions
+        app(arguments, prog_name="compress")
+    command = typer.main.get_command(app)
     try:
-        code = app(standalone_mode=False)
-    except CompressError as error:
-        return _fail(error.message, error.hint, error.code, int(error.exit), error.details)
-    except typer.TyperException as error:
-        return _fail(error.format_message(), "compress --help", "usage", int(Exit.USAGE), {})
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", "", "interrupted", int(Exit.INTERRUPTED), {})
-    except BrokenPipeError:
-        return int(Exit.INTERNAL)
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        return _fail(f"{type(error).__name__}: {error}", "this is a bug; --debug shows the traceback", "internal",
-                     int(Exit.INTERNAL), {})
-    return code if isinstance(code, int) else 0
+        with command.make_context("compress", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as error:
+        return error.exit_code
+    return int(Exit.OK)
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the arguments say, print the outcome, and return the exit code."""
+    return console.guarded(_invoke, arguments)
 
 
 def main() -> None:
     """Entry point of the console script."""
-    debug = "--debug" in sys.argv
-    if debug:  # allowed anywhere on the line
-        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
-    else:
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-    sys.exit(_run())
+    console.prepare(sys.argv[1:])
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

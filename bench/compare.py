@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from rich.table import Table
 
 from bench import record
 from bench.pipeline import bench
@@ -98,6 +99,33 @@ class Comparison(Record):
     rows: tuple[Row, ...]
     cells: tuple[Cell, ...]
     beaten_by: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    def parts(self) -> list[Table | str]:
+        """The same for people: a row for each method, then who is beaten by a yardstick."""
+        table = Table(
+            title=f"{self.model} on {self.data}, {self.target}, {self.epochs} epochs, {self.seeds} seeds "
+            f"(dense: {self.dense_macs:,} MACs)",
+            title_justify="left",
+        )
+        table.add_column("method")
+        for column in ("top-1", "spread", "MACs", "parameters", "epochs", "seconds", "latency", "speed-up"):
+            table.add_column(column, justify="right")
+        for row in self.rows:
+            own = f"{row.dense_epochs} dense + {row.epochs}" if row.dense_epochs else str(row.epochs)
+            timed = row.latency
+            table.add_row(
+                row.method,
+                f"{row.top1_mean:.2%}",
+                f"± {row.top1_spread:.2%}",
+                f"{row.macs:,.0f}",
+                f"{row.params:,.0f}",
+                own,
+                f"{row.seconds:.0f}",
+                f"{timed.compact_ms:.3f} ms" if timed else "",
+                f"{timed.speedup:.2f}x ({timed.low:.2f} to {timed.high:.2f})" if timed else "",
+            )
+        lines = (f"{name} is not better than {' and '.join(by)} here" for name, by in self.beaten_by.items())
+        return [table, *lines]
 
 
 def compare(

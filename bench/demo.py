@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from bench.pipeline import bench
 from bench.record import BenchResult
+from bench.table import SummaryRow, summary_row
 from compress.errors import CompressError
 from compress.pipeline import TrainRequest, train
 from compress.training import Progress
@@ -25,12 +28,52 @@ class DemoResult:
     """What the demo found.
 
     Attributes:
+        out: folder of its two runs.
         rows: one a network: MACs, parameters, accuracy, size, latency.
         result: the measurement.
     """
 
+    out: Path
     rows: tuple[dict[str, Any], ...]
     result: BenchResult
+
+    @property
+    def summary(self) -> SummaryRow:
+        """The measurement in one row."""
+        return summary_row(self.result)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        row = self.summary
+        return {
+            "out": str(self.out),
+            "rows": list(self.rows),
+            "speedup": row.speedup,
+            "interval": [row.low, row.high],
+            "mac_reduction": row.mac_reduction,
+            "efficiency": row.efficiency,
+            "verdict": str(row.verdict),
+        }
+
+    def parts(self) -> tuple[Table, str]:
+        """The same for people: a table and a line."""
+        table = Table(title="digits, small VGG, ONNX Runtime on this CPU", title_justify="left")
+        for column in ("", "MACs", "parameters", "top-1", "size", "latency"):
+            table.add_column(column, justify="right" if column else "left")
+        for entry in self.rows:
+            table.add_row(
+                entry["network"],
+                f"{entry['macs']:,}",
+                f"{entry['params']:,}",
+                f"{entry['top1']:.2%}",
+                f"{entry['bytes'] / 1e3:,.0f} kB",
+                f"{entry['latency_ms']:.3f} ms",
+            )
+        row = self.summary
+        return table, (
+            f"speed-up {row.speedup:.2f}x (95%: {row.low:.2f} to {row.high:.2f}), {row.verdict}; "
+            f"MACs {row.mac_reduction:.2f}x fewer; speed-up efficiency {row.efficiency:.2f}"
+        )
 
 
 def commands(out: Path) -> list[str]:
@@ -45,32 +88,67 @@ def commands(out: Path) -> list[str]:
     ]
 
 
-def demo(out: str | Path, *, progress: Progress | None = None, say: Callable[[str], None] = lambda text: None
-         ) -> DemoResult:
-    """Run the four commands in `out` and gather their results.
+def demo(
+    out: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    measuring: Callable[[str, float], None] | None = None,
+) -> DemoResult:
+    """Run the four commands and gather their results.
+
+    Args:
+        out: folder for the two runs; None takes the first free one of ``runs/demo``, ``runs/demo-2``, ...
+        progress: of the trainings.
+        say: told each command before it is run.
+        measuring: progress of the bench.
 
     Raises:
-        CompressError: (exit 2) `out` already holds a demo; and whatever the parts raise.
+        CompressError: ``run-exists`` (exit 2), `out` already holds a demo; and whatever the parts raise.
     """
-    out = Path(out)
-    if any((out / name).exists() for name in ("dense", "dcff")):
-        raise CompressError(f"the folder {str(out)!r} already holds a demo", code="run-exists",
-                            hint="remove it, or choose another with --out")
+    out = _free() if out is None else Path(out)
+    if _is_taken(out):
+        raise CompressError(
+            f"the folder {str(out)!r} already holds a demo",
+            hint="remove it, or choose another with --out",
+            code="run-exists",
+        )
     lines = commands(out)
     runs = []
     for line, method, target in ((lines[0], "dense", None), (lines[1], "dcff", TARGET)):
         say(line)
-        request = TrainRequest(method=method, model=MODEL, data=DATA, target=target, settings=SETTINGS,
-                               out=out / method)
+        request = TrainRequest(
+            method=method, model=MODEL, data=DATA, target=target, settings=SETTINGS, out=out / method
+        )
         runs.append(train(request, progress=progress, command=shlex.split(line)))
     say(lines[2])
     export(out / "dcff")
     say(lines[3])
-    result = bench(out / "dcff", command=shlex.split(lines[3]))
-    sides = ((runs[0], result.dense, result.batches[0].dense), (runs[1], result.compact, result.batches[0].compact))
+    result = bench(out / "dcff", command=shlex.split(lines[3]), progress=measuring)
+    first = result.batches[0]
+    sides = ((runs[0], result.dense, first.dense), (runs[1], result.compact, first.compact))
     rows = tuple(
-        {"network": name, "macs": file.macs, "params": file.params, "top1": run.top1, "bytes": file.bytes,
-         "latency_ms": side.p50_ms}
-        for name, (run, file, side) in zip(("dense", "compact"), sides, strict=True)
+        {
+            "network": file.label,
+            "macs": file.macs,
+            "params": file.params,
+            "top1": run.top1,
+            "bytes": file.bytes,
+            "latency_ms": side.p50_ms,
+        }
+        for run, file, side in sides
     )
-    return DemoResult(rows, result)
+    return DemoResult(out, rows, result)
+
+
+def _is_taken(out: Path) -> bool:
+    return any((out / name).exists() for name in ("dense", "dcff"))
+
+
+def _free() -> Path:
+    """The first of ``runs/demo``, ``runs/demo-2``, ... without a demo in it."""
+    out, count = Path("runs/demo"), 1
+    while _is_taken(out):
+        count += 1
+        out = Path(f"runs/demo-{count}")
+    return out

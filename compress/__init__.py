@@ -38,8 +38,23 @@ _HOME = {
     "verify": "slicing",
 }
 
-__all__ = ["ChannelGraph", "ChannelGroup", "CompressError", "SlicePlan", "TrainRequest", "TrainResult",
-           "__version__", "apply_plan", "build", "load", "mask_model", "slice_model", "trace", "train", "verify"]
+__all__ = [
+    "ChannelGraph",
+    "ChannelGroup",
+    "CompressError",
+    "SlicePlan",
+    "TrainRequest",
+    "TrainResult",
+    "__version__",
+    "apply_plan",
+    "build",
+    "load",
+    "mask_model",
+    "slice_model",
+    "trace",
+    "train",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

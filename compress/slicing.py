@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .errors import CompressError, Exit
 from .graph.plan import Kept, SlicePlan
 from .graph.trace import as_inputs, evaluating
-
-if TYPE_CHECKING:
-    from .graph import ChannelGraph
 
 RELATIVE_TOLERANCE = 1e-5
 """Largest difference of a sliced network, relative to the largest output, that counts as exact (float32)."""
@@ -54,38 +52,31 @@ def slice_model(model: nn.Module, plan: SlicePlan) -> nn.Module:
     Raises:
         CompressError: (exit 2) the plan does not fit the model.
     """
-    return apply_plan(copy.deepcopy(model), plan)
+    source = _traced(model, plan) if plan.rewrites else model
+    narrow: nn.Module = copy.deepcopy(source, {id(old): new for old, new in _cuts(source, plan)})
+    _fit_modules(narrow, plan)
+    return narrow
 
 
 def apply_plan(model: nn.Module, plan: SlicePlan) -> nn.Module:
     """As `slice_model`, but cuts the given module itself and returns it."""
-    if plan.rewrites:
-        from .graph.rewrite import traced_copy
+    model = _traced(model, plan) if plan.rewrites else model
+    new = {id(old): cut for old, cut in _cuts(model, plan)}
+    for module in model.modules():
+        holders: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for held in holders:
+            for key, tensor in list(held.items()):
+                held[key] = new.get(id(tensor), tensor)
+    _fit_modules(model, plan)
+    return model
 
-        model = traced_copy(model, plan)
-    tensors = _owners(model)
-    for name, dims in plan.kept.items():
-        if name not in tensors:
-            raise CompressError(
-                f"the plan cuts {name}, which {type(model).__name__} does not have",
-                hint="the plan belongs to another model", code="plan-mismatch",
-            )
-        owners = tensors[name]
-        old = owners[0][0]._parameters.get(owners[0][1])
-        value = old if old is not None else owners[0][0]._buffers[owners[0][1]]
-        assert value is not None
-        new = _cut(name, value.detach(), dims)
-        cut: Any = nn.Parameter(new, requires_grad=value.requires_grad) if old is not None else new
-        for module, attribute in owners:
-            if old is not None:
-                module._parameters[attribute] = cut
-            else:
-                module._buffers[attribute] = cut
+
+def _fit_modules(model: nn.Module, plan: SlicePlan) -> None:
+    """Make the modules of a network whose tensors are cut fit them."""
     for module in model.modules():
         _adjust(module)
     for path, (index, width) in plan.scattered.items():
         scatter(model.get_submodule(path), index, width)
-    return model
 
 
 def scatter(module: nn.Module, index: Sequence[int], width: int) -> None:
@@ -106,18 +97,29 @@ def _scattered(module: nn.Module, args: Any, output: Tensor) -> Tensor:
     return torch.nn.functional.pad(output, padding).index_select(1, place)
 
 
-def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
-    """Every name of every parameter and buffer, with all modules that hold the same tensor."""
-    by_id: dict[int, list[tuple[nn.Module, str]]] = {}
-    names: dict[str, int] = {}
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if tensor is not None:
-                names[f"{prefix}.{attribute}" if prefix else attribute] = id(tensor)
-                held = by_id.setdefault(id(tensor), [])
-                if (module, attribute) not in held:
-                    held.append((module, attribute))
-    return {name: by_id[key] for name, key in names.items()}
+def _traced(model: nn.Module, plan: SlicePlan) -> nn.Module:
+    from .graph.rewrite import traced_copy
+
+    return traced_copy(model, plan)
+
+
+def _cuts(model: nn.Module, plan: SlicePlan) -> list[tuple[Tensor, Tensor]]:
+    """Every parameter and buffer that the plan cuts, with what is left of it."""
+    tensors: dict[str, Tensor] = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    out: list[tuple[Tensor, Tensor]] = []
+    for name, dims in plan.kept.items():
+        if name not in tensors:
+            raise CompressError(
+                f"the plan cuts {name}, which {type(model).__name__} does not have",
+                hint="the plan belongs to another model", code="plan-mismatch",
+            )  # fmt: skip
+        old = tensors[name]
+        new = _cut(name, old.detach(), dims)
+        out.append((old, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new))
+    return out
 
 
 def _cut(name: str, tensor: Tensor, dims: dict[int, list[Any]]) -> Tensor:
@@ -130,7 +132,8 @@ def _cut(name: str, tensor: Tensor, dims: dict[int, list[Any]]) -> Tensor:
     except (IndexError, RuntimeError) as error:
         raise CompressError(
             f"the plan does not fit {name} of shape {list(tensor.shape)}",
-            hint="the plan belongs to another model", code="plan-mismatch",
+            hint="the plan belongs to another model",
+            code="plan-mismatch",
         ) from error
     return tensor.clone(memory_format=torch.preserve_format)
 
@@ -138,22 +141,25 @@ def _cut(name: str, tensor: Tensor, dims: dict[int, list[Any]]) -> Tensor:
 def _cut_blocks(tensor: Tensor, dim: int, index: list[list[int]]) -> Tensor:
     """A grouped convolution: rows are already cut; each group keeps its own inputs."""
     blocks = tensor.chunk(len(index), 0)
-    return torch.cat([b.index_select(dim, torch.tensor(i, device=b.device)) for b, i in zip(blocks, index, strict=True)])
+    return torch.cat(
+        [b.index_select(dim, torch.tensor(i, device=b.device)) for b, i in zip(blocks, index, strict=True)]
+    )
 
 
 def _adjust(module: nn.Module) -> None:
     """Make a standard layer's own description agree with its tensors."""
-    weight = module._parameters.get("weight")
     m: Any = module
+    weight = _computed(m) if is_parametrized(module, "weight") else module._parameters.get("weight")
     if isinstance(module, nn.modules.conv._ConvNd) and weight is not None:
         rows, columns = weight.shape[:2]
+        depthwise = module.groups > 1 and module.in_channels == module.groups
         if module.transposed:
-            if module.groups > 1 and columns == 1:
+            if depthwise:
                 m.groups = rows
             m.in_channels, m.out_channels = rows, columns * module.groups
         else:
-            if module.groups > 1 and columns == 1:
-                m.groups = rows // max(1, module.out_channels // module.groups)
+            if depthwise:
+                m.groups = rows // (module.out_channels // module.groups)
             m.in_channels, m.out_channels = columns * module.groups, rows
     elif isinstance(module, nn.Linear) and weight is not None:
         m.out_features, m.in_features = weight.shape
@@ -161,8 +167,17 @@ def _adjust(module: nn.Module) -> None:
         tensor = weight if weight is not None else module.running_mean
         if tensor is not None:
             m.num_features = tensor.shape[0]
+    elif isinstance(module, nn.GroupNorm) and weight is not None and module.num_groups == module.num_channels:
+        m.num_groups = m.num_channels = weight.shape[0]
     elif isinstance(module, nn.PReLU) and weight is not None:
         m.num_parameters = weight.shape[0]
+
+
+def _computed(module: Any) -> Tensor:
+    """A parametrized weight; in eval mode, so that no parametrization updates its own state."""
+    with evaluating(module), torch.no_grad():
+        weight: Tensor = module.weight
+    return weight
 
 
 def mask_model(model: nn.Module, plan: SlicePlan) -> nn.Module:
@@ -176,7 +191,10 @@ def mask_model(model: nn.Module, plan: SlicePlan) -> nn.Module:
 
 
 def _zero(model: nn.Module, masked: Kept) -> None:
-    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    tensors = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
     with torch.no_grad():
         for name, dims in masked.items():
             for dim, index in dims.items():
@@ -200,19 +218,35 @@ def compare(
     reference: nn.Module, other: nn.Module, inputs: tuple[Any, ...], tolerance: float = RELATIVE_TOLERANCE
 ) -> VerifyReport:
     """Largest difference between two networks' outputs, in eval mode."""
-    with evaluating(reference), evaluating(other), torch.no_grad():
-        wanted, got = flatten(reference(*inputs)), flatten(other(*inputs))
+    samples = int(inputs[0].shape[0]) if inputs and isinstance(inputs[0], Tensor) else 1
+    return difference(outputs(reference, inputs), outputs(other, inputs), samples, tolerance)
+
+
+def outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
+    """All tensors a network answers with in eval mode, without gradients."""
+    with evaluating(model), torch.no_grad():
+        return flatten(model(*inputs))
+
+
+def difference(wanted: list[Tensor], got: list[Tensor], samples: int, tolerance: float) -> VerifyReport:
+    """Largest difference between two lists of tensors.
+
+    Raises:
+        CompressError: (exit 5) they have other shapes.
+    """
     if [t.shape for t in wanted] != [t.shape for t in got]:
         raise CompressError(
             f"outputs have shapes {[list(t.shape) for t in got]}, not {[list(t.shape) for t in wanted]}",
-            code="parity", exit=Exit.PARITY,
+            code="parity",
+            exit=Exit.PARITY,
         )
-    difference = max((float((a.double() - b.double()).abs().max()) for a, b in zip(wanted, got, strict=True)
-                      if a.numel()), default=0.0)
+    largest_difference = max(
+        (float((a.double() - b.double()).abs().max()) for a, b in zip(wanted, got, strict=True) if a.numel()),
+        default=0.0,
+    )
     largest = max((float(a.abs().max()) for a in wanted if a.numel()), default=0.0)
-    relative = difference / largest if largest else difference
-    samples = int(inputs[0].shape[0]) if inputs and isinstance(inputs[0], Tensor) else 1
-    return VerifyReport(difference, relative, samples, tolerance, relative <= tolerance)
+    relative = largest_difference / largest if largest else largest_difference
+    return VerifyReport(largest_difference, relative, samples, tolerance, relative <= tolerance)
 
 
 def flatten(output: Any) -> list[Tensor]:
@@ -224,32 +258,6 @@ def flatten(output: Any) -> list[Tensor]:
     if isinstance(output, (list, tuple)):
         return [t for v in output for t in flatten(v)]
     return []
-
-
-def drop_needless_rewrites(graph: ChannelGraph, plan: SlicePlan) -> SlicePlan:
-    """The plan without rewrites if the model's own code computes the same with narrow parameters."""
-    model = copy.deepcopy(graph.model)
-    _perturb(model)
-    plain = replace(plan, rewrites={})
-    try:
-        narrow = slice_model(model, plain)
-        report = verify(model, plain, narrow, graph.inputs)
-    except Exception:
-        return plan
-    return plain if report.passed else plan
-
-
-def _perturb(model: nn.Module) -> None:
-    """Give biases and norms values that matter, so that a wrong channel shows in the output."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if tensor.dim() == 1 and tensor.is_floating_point():
-                noise = torch.rand(tensor.shape, generator=generator).to(tensor)
-                if "var" in name.rsplit(".", 1)[-1] or name.endswith("weight"):
-                    tensor.copy_(0.5 + noise)
-                else:
-                    tensor.copy_(0.2 * (noise - 0.5))
 
 
 __all__ = ["SlicePlan", "VerifyReport", "apply_plan", "compare", "mask_model", "slice_model", "verify"]

@@ -9,6 +9,16 @@ os.environ.setdefault("NO_COLOR", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["COLUMNS"] = "160"
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--zoo",
+        action="store_true",
+        default=os.environ.get("CI") == "true",
+        help="all networks of the zoo, not only the sample (the default where CI=true)",
+    )

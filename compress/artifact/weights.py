@@ -38,7 +38,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
             continue
         first[place] = name
         tensors[name] = tensor.detach().cpu().contiguous().clone()
-    save_file(tensors, path, metadata={"format": "pt", "aliases": json.dumps(aliases)})
+    # one key only: the order of several is random, and the hash of the file with it
+    save_file(tensors, path, metadata={"aliases": json.dumps(aliases)})
 
 
 def read_weights(path: Path, *, hint: str = "") -> dict[str, Tensor]:

@@ -50,7 +50,8 @@ class CostModel:
 
     def __init__(self, dense: Dense, classes: Classes, parameters: Mapping[str, tuple[int, ...]]) -> None:
         self._terms = [
-            (t.factor, t.groups, _side(classes.of(t.inputs)), _side(classes.of(t.outputs))) for t in dense.terms
+            (t.factor, t.groups, _side(classes.of(t.inputs)), _side(classes.of(t.outputs)))
+            for t in dense.terms
         ]
         self.layers = [(t.weight, t.node) for t in dense.terms]
         self._parameters: list[tuple[float, list[_Side]]] = []

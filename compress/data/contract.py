@@ -78,7 +78,9 @@ class _Renormalised:
 
     def test_batches(self, *, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
         """As the data set's own."""
-        return _Converted(self.data.test_batches(batch_size=batch_size, rank=rank, world=world), self._convert)
+        return _Converted(
+            self.data.test_batches(batch_size=batch_size, rank=rank, world=world), self._convert
+        )
 
     def test_arrays(self, limit: int | None = None, *, offset: int = 0) -> Batch:
         """As the data set's own."""

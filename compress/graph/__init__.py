@@ -4,7 +4,8 @@
 protected and why, and makes plans. Operators are described in `rules/`; nothing in here knows a module type.
 """
 
-from .channels import ChannelGraph, ChannelGroup, Protected, trace
+from .channels import ChannelGraph, trace
+from .groups import ChannelGroup, Protected
 from .plan import Criterion, SlicePlan
 
 __all__ = ["ChannelGraph", "ChannelGroup", "Criterion", "Protected", "SlicePlan", "trace"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,50 +12,19 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from ..errors import CompressError
 from ..spec import Costs
-from .classes import Classes, Ints, find_classes
-from .context import Dense, Mismatch
+from .classes import Classes, find_classes
+from .context import Dense, Mismatch, static_shape
+from .groups import ChannelGroup, Protected, find_groups, find_protected
 from .labels import NONE, Lab
 from .narrow import Narrow
 from .plan import Criterion, SlicePlan
+from .ties import Knob, find_knobs
 from .trace import as_inputs, dense_pass, export_program, parameter_names, walk
 
 if TYPE_CHECKING:
     from ..cost import CostModel
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Channels that are cut by the same rule and may be cut one by one.
-
-    Attributes:
-        name: the first layer that makes these channels.
-        width: how many channels can be kept or dropped.
-        members: `(parameter or buffer, dimension)` pairs that are cut with them.
-        producers: the weights whose rows make them.
-        cells: classes, in blocks of which equally many stay (one block unless a grouped convolution, a
-            shuffle or an even split needs several).
-    """
-
-    name: str
-    width: int
-    members: tuple[tuple[str, int], ...]
-    producers: tuple[str, ...]
-    cells: tuple[Ints, ...] = field(repr=False)
-
-    @property
-    def classes(self) -> Ints:
-        """All classes of the group, in channel order."""
-        return np.sort(np.concatenate(self.cells))
-
-
-@dataclass(frozen=True)
-class Protected:
-    """Channels that are never cut: the layer that makes them, how many, and why."""
-
-    name: str
-    width: int
-    why: str
 
 
 class ChannelGraph:
@@ -75,10 +43,21 @@ class ChannelGraph:
         self._rehearse()
 
     def _refresh(self) -> None:
+        """Groups from the facts; cells that no smaller numbers fit are protected."""
+        self._divide()
+        while stuck := [k for k in self.knobs if not k.uniform and k.solve(0.0) in (None, k.sizes)]:
+            for knob in stuck:
+                for g, c in knob.cells:
+                    labels = np.flatnonzero(np.isin(self._classes.root, self.groups[g].cells[c]))
+                    self._dense.kept.append((labels, "equally many channels cannot be kept in each part"))
+            self._divide()
+
+    def _divide(self) -> None:
         self._classes = find_classes(self._dense)
         self.__dict__.pop("cost", None)
-        self.groups: tuple[ChannelGroup, ...] = tuple(_groups(self._dense, self._classes))
-        self.protected: tuple[Protected, ...] = tuple(_protected(self._dense, self._classes))
+        self.groups: tuple[ChannelGroup, ...] = tuple(find_groups(self._dense, self._classes))
+        self.knobs: tuple[Knob, ...] = find_knobs(self.groups, self._classes)
+        self.protected: tuple[Protected, ...] = tuple(find_protected(self._dense, self._classes))
 
     def _rehearse(self) -> None:
         """Cut half of every group once, and protect what the narrow network cannot follow."""
@@ -112,7 +91,7 @@ class ChannelGraph:
 
         names = parameter_names(self.program)
         parameters = {
-            names[node.name]: tuple(node.meta["val"].shape)
+            names[node.name]: static_shape(node)
             for node in self.program.graph.nodes
             if node.op == "placeholder" and node.name in self.program.graph_signature.inputs_to_parameters
         }
@@ -121,8 +100,11 @@ class ChannelGraph:
     @cached_property
     def _adjusting(self) -> frozenset[str]:
         """Nodes of convolution modules: slicing sets their group count, so nothing is baked in."""
-        modules = {f"{name}.weight" for name, m in self.model.named_modules(remove_duplicate=False)
-                   if isinstance(m, nn.modules.conv._ConvNd)}
+        modules = {
+            f"{name}.weight"
+            for name, m in self.model.named_modules(remove_duplicate=False)
+            if isinstance(m, nn.modules.conv._ConvNd)
+        }
         return frozenset(node for weight, node in self.cost.layers if weight in modules)
 
     @property
@@ -190,25 +172,44 @@ class ChannelGraph:
             try:
                 return self._cut(mask, check=_check)
             except Mismatch as problem:
+                if isinstance(keep, Mapping) and any(isinstance(v, Sequence) for v in keep.values()):
+                    raise CompressError(
+                        f"these channels cannot be cut exactly at {problem.node.name}: {problem.why}",
+                        hint="give ratios or widths, so that the channels can be chosen",
+                        code="plan-inexact",
+                    ) from problem
                 self._protect_node(problem)
 
+    def smallest(self) -> NDArray[np.bool_]:
+        """The mask of the narrowest network that can be planned, bool `[classes]`."""
+        from .planning import narrowest
+
+        return narrowest(self)
+
     def _protect_node(self, problem: Mismatch) -> None:
-        """Keep every channel at a node that a narrow network could not follow."""
+        """Keep every channel at a node that a narrow network cannot follow, or at the nearest before it."""
         why = f"cannot be cut exactly at {problem.node.name}: {problem.why}"
         before = int(self._classes.free.sum())
-        for node in (problem.node, *problem.node.all_input_nodes):
-            for lab in _flat(self._values[node]):
-                self._dense.protect(lab.labels(), why)
-        self._refresh()
+        seen, front = {problem.node}, [problem.node, *problem.node.all_input_nodes]
+        while front and int(self._classes.free.sum()) == before:
+            for node in front:
+                for lab in _flat(self._values[node]):
+                    self._dense.protect(lab.labels(), why)
+            seen |= set(front)
+            front = [n for node in front for n in node.all_input_nodes if n not in seen]
+            self._refresh()
         if int(self._classes.free.sum()) == before:
-            raise RuntimeError(f"{why}, although nothing is cut there")
+            self._dense.kept.append((np.arange(self._dense.registry.size), why))
+            self._refresh()
 
     def _cut(self, mask: NDArray[np.bool_], check: bool) -> SlicePlan:
         narrow = Narrow(
             self._dense.registry, self._dense, self._values, self._classes.root, mask[self._classes.root]
         )
-        self._check_ties(mask)
-        walk(self.program, narrow)
+        if not mask.all():
+            self._check_ties(mask)
+            walk(self.program, narrow)
+        rewrites = {name: [str(target), plain(args)] for name, (target, args) in narrow.rewrites.items()}
         widths = {g.name: (int(mask[g.classes].sum()), g.width) for g in self.groups}
         plan = SlicePlan(
             kept=narrow.kept(),
@@ -216,18 +217,14 @@ class ChannelGraph:
             widths=widths,
             dense=self.costs,
             narrow=self.cost.costs(mask),
-            rewrites={
-                name: [str(target), _plain(args)]
-                for name, (target, args) in narrow.rewrites.items()
-                if name not in self._adjusting
-            },
+            rewrites=rewrites if rewrites.keys() - self._adjusting else {},
             input_shapes=self.input_shapes,
             free_pads=self.free_pads,
         )
-        if check and plan.rewrites:
-            from ..slicing import drop_needless_rewrites
+        if check:
+            from .own_code import settle
 
-            plan = drop_needless_rewrites(self, plan)
+            plan = settle(self, plan)
         return plan
 
     def _check_ties(self, mask: NDArray[np.bool_]) -> None:
@@ -250,12 +247,12 @@ class ChannelGraph:
         return out
 
 
-def _plain(args: Any) -> Any:
+def plain(args: Any) -> Any:
     """Node arguments as JSON: other nodes by name."""
     if isinstance(args, Node):
         return {"node": args.name}
     if isinstance(args, (list, tuple)):
-        return [_plain(a) for a in args]
+        return [plain(a) for a in args]
     return args if isinstance(args, (int, float, str, bool, type(None))) else str(args)
 
 
@@ -265,75 +262,9 @@ def _flat(value: Any) -> list[Lab]:
     return [v for v in value if isinstance(v, Lab)] if isinstance(value, (list, tuple)) else []
 
 
-def _groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
-    """Classes with the same members form a group; count ties divide it into cells."""
-    rng = np.random.default_rng(0)
-    signature, cell = np.zeros((2, classes.count), dtype=np.uint64)
-    where: dict[int, list[tuple[str, int]]] = {}
-    for name, dim, start, width in dense.registry.dims():
-        root = classes.root[start : start + width]
-        np.add.at(signature, root, rng.integers(1, 2**63, dtype=np.uint64))
-        for c in np.unique(root[classes.free[root]]):
-            where.setdefault(int(c), []).append((name, dim))
-    for tie in classes.ties:
-        for row in tie.rows:
-            np.add.at(cell, row[row != NONE], rng.integers(1, 2**63, dtype=np.uint64))
-    names = _producers(dense)
-    order: dict[int, list[int]] = {}
-    first: dict[int, list[str]] = {}
-    for labels, name in names:
-        for c in dict.fromkeys(classes.root[labels[labels != NONE]].tolist()):
-            if classes.free[c]:
-                key = int(signature[c])
-                bucket = order.setdefault(key, [])
-                if c not in bucket[-1:] and c not in set(bucket):
-                    bucket.append(c)
-                made = first.setdefault(key, [])
-                if name not in made:
-                    made.append(name)
-    groups, used = [], set()
-    for key, members in order.items():
-        base = first[key][0].removesuffix(".weight")
-        name = base if base not in used else f"{base}#{sum(u.split('#')[0] == base for u in used) + 1}"
-        used.add(name)
-        cells: dict[int, list[int]] = {}
-        for c in members:
-            cells.setdefault(int(cell[c]), []).append(c)
-        groups.append(
-            ChannelGroup(name, len(members), tuple(where[members[0]]), tuple(first[key]),
-                         tuple(np.array(c, dtype=np.int64) for c in cells.values()))
-        )
-    return groups
-
-
-def _producers(dense: Dense) -> list[tuple[Ints, str]]:
-    """The output labels of every layer, in the order of the graph, with its weight's name."""
-    starts = sorted((start, start + width, name) for name, _, start, width in dense.registry.dims())
-    begins = np.array([s[0] for s in starts])
-    out = []
-    for labels in dense.produced:
-        real = labels[labels != NONE]
-        if real.size:
-            start, end, name = starts[int(np.searchsorted(begins, real[0], side="right")) - 1]
-            assert start <= real[0] < end
-            out.append((labels, name))
-    return out
-
-
-def _protected(dense: Dense, classes: Classes) -> list[Protected]:
-    """Layers some of whose outputs are never cut, with the reasons."""
-    out = []
-    for labels, name in _producers(dense):
-        reasons: dict[str, int] = {}
-        for c in classes.root[labels[labels != NONE]]:
-            if not classes.free[c]:
-                why = classes.why.get(int(c), "")
-                reasons[why] = reasons.get(why, 0) + 1
-        out += [Protected(name.removesuffix(".weight"), n, why) for why, n in reasons.items()]
-    return out
-
-
-def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any], *, free_pads: bool = False) -> ChannelGraph:
+def trace(
+    model: nn.Module, example_inputs: Tensor | Sequence[Any], *, free_pads: bool = False
+) -> ChannelGraph:
     """Read a network's channel graph through `torch.export`.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,7 @@ class Context(ABC):
     """The verbs of the rules."""
 
     registry: Registry
+    constants: Mapping[str, Tensor]
 
     def vector(self, lab: Lab, dim: int, node: Node) -> Tensor:
         """The labels along one dimension, `[size]`; whatever else varies is tied or kept.
@@ -114,7 +115,15 @@ class Context(ABC):
         for lab in labs:
             for f in lab.fields:
                 self.protect(f.labels, why)
+                if lab.source and len(lab.shape) > 1 and f.dims == (0,):
+                    self.produce(f.labels)
         return unlabelled(node)
+
+    def constant(self, node: Any) -> Tensor | None:
+        """The value of a node that is a buffer or a constant of the program, or a copy of one; else None."""
+        while isinstance(node, Node) and node.op == "call_function" and short(node).rstrip("_") in COPIES:
+            node = node.args[0]
+        return self.constants.get(node.name) if isinstance(node, Node) else None
 
     @abstractmethod
     def parameter(self, name: str, shape: Sequence[int]) -> Lab:
@@ -165,6 +174,10 @@ class Context(ABC):
         """
 
     @abstractmethod
+    def locate(self, dense: Tensor, here: Tensor, node: Node) -> Tensor:
+        """For each kept label of a dense value the position of its channel in the narrow one, `[kept]`."""
+
+    @abstractmethod
     def regular(self, node: Node, f: Field) -> None:
         """The labels of a view in several dimensions must stay a full block."""
 
@@ -195,9 +208,13 @@ class Context(ABC):
         """Whether the two sides of a zero-padded shortcut may be cut to unrelated channels."""
 
 
+COPIES = frozenset({"lift_fresh_copy", "detach", "clone", "alias", "contiguous", "_to_copy", "to"})
+
+
 def short(node: Node) -> str:
-    """An operator's name without its namespace and overload: `conv2d`."""
-    return str(node.target).removeprefix("aten.").split(".")[0]
+    """An operator's name without its overload: `conv2d`; of other namespaces than ATen, `mylib.squash`."""
+    namespace, _, rest = str(node.target).partition(".")
+    return rest.split(".")[0] if namespace == "aten" else f"{namespace}.{rest.split('.')[0]}".rstrip(".")
 
 
 def unlabelled(node: Node) -> Any:
@@ -220,6 +237,7 @@ class Dense(Context):
 
     registry: Registry
     pads: bool = False
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
     edges: list[tuple[Labels, Labels]] = field(default_factory=list)
     kept: list[tuple[Labels, str]] = field(default_factory=list)
     produced: list[Labels] = field(default_factory=list)
@@ -278,6 +296,9 @@ class Dense(Context):
         self.moved[node.name, index] = [f.dims for f in fields]
         return Lab(static_shape(node, index), tuple(f for f in fields if f.dims), all(x.clean for x in labs))
 
+    def locate(self, dense: Tensor, here: Tensor, node: Node) -> Tensor:
+        return torch.arange(dense.numel())
+
     def regular(self, node: Node, f: Field) -> None:
         self.reshaped.append((node, f))
 
@@ -326,5 +347,17 @@ def positions(shape: Sequence[int], start: int = 2) -> int:
     return math.prod(shape[start:])
 
 
-__all__ = ["Context", "CountTie", "Dense", "Labels", "MacTerm", "Mismatch", "numbers", "positions", "short",
-           "spread_fields", "static_shape", "unlabelled"]
+__all__ = [
+    "Context",
+    "CountTie",
+    "Dense",
+    "Labels",
+    "MacTerm",
+    "Mismatch",
+    "numbers",
+    "positions",
+    "short",
+    "spread_fields",
+    "static_shape",
+    "unlabelled",
+]

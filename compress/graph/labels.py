@@ -60,7 +60,7 @@ class Lab:
         """All labels that occur, without duplicates and without `NONE`."""
         if not self.fields:
             return torch.empty(0, dtype=torch.int64)
-        every = torch.unique(torch.cat([f.labels.reshape(-1) for f in self.fields]))
+        every: Tensor = torch.unique(torch.cat([f.labels.reshape(-1) for f in self.fields]))
         return every[every != NONE]
 
     def fields_along(self, dim: int) -> list[Field]:
@@ -97,6 +97,14 @@ def shrink(labels: Tensor, dims: tuple[int, ...]) -> Field | None:
                 return None
             labels = first
     return Field(labels.contiguous(), dims)
+
+
+def broadcast(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors expanded to their common shape."""
+    rank = max(t.dim() for t in tensors)
+    full = [t.reshape([1] * (rank - t.dim()) + list(t.shape)) for t in tensors]
+    shape = [next((t.shape[d] for t in full if t.shape[d] != 1), 1) for d in range(rank)]
+    return [t.expand(shape) for t in full]
 
 
 Move = Callable[[Sequence[Tensor]], Tensor]

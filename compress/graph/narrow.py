@@ -7,7 +7,7 @@ weight is reordered. A network that cannot be followed raises `Mismatch`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,7 @@ class Narrow(Context):
     values: dict[Node, Any]
     roots: NDArray[np.int64]
     keep: NDArray[np.bool_]
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
     order: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     blocks: dict[str, list[list[int]]] = field(default_factory=dict)
     rewrites: dict[str, tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
@@ -47,7 +48,10 @@ class Narrow(Context):
     def parameter(self, name: str, shape: Sequence[int]) -> Lab:
         dense = self.registry.parameter(name, shape)
         fields = tuple(
-            Field(f.labels.index_select(f.dims[0], self.keeps(f.labels).reshape(-1).nonzero().reshape(-1)), f.dims)
+            Field(
+                f.labels.index_select(f.dims[0], self.keeps(f.labels).reshape(-1).nonzero().reshape(-1)),
+                f.dims,
+            )
             for f in dense.fields
         )
         sizes = list(shape)
@@ -82,6 +86,15 @@ class Narrow(Context):
     def equal_counts(self, rows: Sequence[Tensor], node: Node) -> None:
         return None
 
+    def locate(self, dense: Tensor, here: Tensor, node: Node) -> Tensor:
+        wanted = self.roots[numbers(dense[self.keeps(dense)])]
+        have = np.where(numbers(here) == NONE, NONE, self.roots[numbers(here)])
+        if wanted.size == have.size and (wanted == have).all():
+            return torch.arange(wanted.size)
+        if np.unique(have).size != have.size:
+            raise Mismatch(node, "channels that stand twice arrive in another order")
+        return torch.from_numpy(match(wanted, have, node))
+
     def regular(self, node: Node, f: Field) -> None:
         return None
 
@@ -90,12 +103,16 @@ class Narrow(Context):
 
     def grouped(self, weight: str, rows: Tensor, node: Node) -> None:
         dense = self.dense.groups[weight]
-        blocks = [
-            [int(i) for i in match(self.roots[numbers(now)], self.roots[was], node, part=True)]
-            for now, was in zip(rows, dense, strict=True)
-        ]
+        blocks = [self._block(numbers(now), was, node) for now, was in zip(rows, dense, strict=True)]
         if self.blocks.setdefault(weight, blocks) != blocks:
             raise Mismatch(node, f"{weight} is needed with two selections")
+
+    def _block(self, now: NDArray[np.int64], was: NDArray[np.int64], node: Node) -> list[int]:
+        """Which inputs of one group are left, in their new order."""
+        kept = np.flatnonzero(numbers(self.keeps(torch.from_numpy(was))))
+        if kept.size == now.size and (self.roots[was[kept]] == self.roots[now]).all():
+            return [int(i) for i in kept]
+        return [int(i) for i in match(self.roots[now], self.roots[was], node, part=True)]
 
     def move(
         self,
@@ -160,7 +177,9 @@ class Narrow(Context):
         return out
 
 
-def match(wanted: NDArray[np.int64], have: NDArray[np.int64], node: Node, part: bool = False) -> NDArray[np.int64]:
+def match(
+    wanted: NDArray[np.int64], have: NDArray[np.int64], node: Node, part: bool = False
+) -> NDArray[np.int64]:
     """For each wanted class its position in `have`, equal ones in order of appearance.
 
     Raises:

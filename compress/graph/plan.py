@@ -15,6 +15,12 @@ filters anew, where it does not matter which stay."""
 
 CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "bn-scale", "random", "window")
 
+PICK = "compress.pick"
+"""Operator of a rewrite: pick the listed positions along a dimension, where no range will do."""
+
+EVALUATES_ONLY = "compress_evaluates_only"
+"""Key of a graph's meta: operators that a trace in eval mode has lost, so that it cannot train."""
+
 Kept = dict[str, dict[int, list[Any]]]
 
 
@@ -70,7 +76,8 @@ class SlicePlan:
         """
         if data.get("schema_version") != SCHEMA_VERSION:
             raise CompressError(
-                f"the plan has schema version {data.get('schema_version')!r}, this release reads {SCHEMA_VERSION}",
+                f"the plan has schema version {data.get('schema_version')!r}, "
+                f"this release reads {SCHEMA_VERSION}",
                 hint="make the plan again with this release, or install the release that wrote it",
                 code="plan-version",
                 exit=Exit.MISSING,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import CompressError, near
+from ..errors import CompressError
 from .labels import NONE
 from .plan import CRITERIA, Criterion
+from .ties import Counts
 
 if TYPE_CHECKING:
-    from .channels import ChannelGraph, ChannelGroup
+    from .channels import ChannelGraph
 
 Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]
@@ -39,17 +39,25 @@ def choose(
     _check(graph, keep, macs, params, align, min_width, criterion)
     scores = score(graph, criterion, seed)
     if isinstance(keep, Mapping):
-        return _named(graph, keep, scores)
+        from .named import named
+
+        return named(graph, keep, scores, align, min_width)
     if keep is not None:
-        counts = [_count(g, keep, align, min_width) for g in graph.groups]
-        return _pick(graph, counts, scores)
+        return _pick(
+            graph, [k.levels(align, min_width)[k.at(keep, align, min_width)] for k in graph.knobs], scores
+        )
     which, goal = ("macs", macs) if macs is not None else ("params", params)
     assert goal is not None
     return _pick(graph, _meet(graph, which, goal, align, min_width), scores)
 
 
 def _check(
-    graph: ChannelGraph, keep: Keep | None, macs: float | None, params: float | None, align: int, min_width: int,
+    graph: ChannelGraph,
+    keep: Keep | None,
+    macs: float | None,
+    params: float | None,
+    align: int,
+    min_width: int,
     criterion: Criterion,
 ) -> None:
     if sum(x is not None for x in (keep, macs, params)) != 1:
@@ -78,7 +86,10 @@ def score(graph: ChannelGraph, criterion: Criterion, seed: int) -> Scores:
         return np.random.default_rng(seed).random(classes.count)
     if criterion == "window":
         return out
-    tensors = {**dict(graph.model.named_parameters()), **dict(graph.model.named_buffers())}
+    tensors = {
+        **dict(graph.model.named_parameters(remove_duplicate=False)),
+        **dict(graph.model.named_buffers(remove_duplicate=False)),
+    }
     produced = np.zeros(graph.facts.registry.size, dtype=bool)
     for labels in graph.facts.produced:
         produced[labels[labels != NONE]] = True
@@ -94,6 +105,12 @@ def score(graph: ChannelGraph, criterion: Criterion, seed: int) -> Scores:
     return out
 
 
+def best(scores: Scores, cell: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The `count` channels of a cell with the highest scores; the middle ones where all score alike."""
+    s = scores[cell]
+    return cell[_window(len(cell), count) if (s == s[0]).all() else np.argsort(-s, kind="stable")[:count]]
+
+
 def _window(width: int, count: int) -> NDArray[np.int64]:
     """The middle positions; aligned so that zero-padded shortcuts of halved widths line up."""
     start = width // 2 - count // 2
@@ -101,133 +118,80 @@ def _window(width: int, count: int) -> NDArray[np.int64]:
     return np.arange(start, start + count)
 
 
-def _step(group: ChannelGroup, align: int) -> int:
-    """The smallest change of a cell's count that keeps the group's width aligned."""
-    cells = len(group.cells)
-    return align // math.gcd(align, cells)
-
-
-def _bounds(group: ChannelGroup, align: int, min_width: int) -> tuple[int, int, int]:
-    """Smallest and largest count in a cell, and the step between counts."""
-    size = min(len(c) for c in group.cells)
-    step = _step(group, align)
-    if step > size:
-        step = 1
-    low = max(1, math.ceil(min_width / len(group.cells)))
-    low = min(size, math.ceil(low / step) * step)
-    return low, size, step
-
-
-def _count(group: ChannelGroup, ratio: float, align: int, min_width: int) -> int:
-    low, high, step = _bounds(group, align, min_width)
-    count = math.floor(ratio * high / step + 0.5) * step
-    return high if ratio >= 1 else min(high, max(low, count))
-
-
-def _mask(graph: ChannelGraph, counts: Sequence[int], select: Callable[[NDArray[np.int64], int], object]) -> Mask:
+def _pick(graph: ChannelGraph, counts: Sequence[Counts], scores: Scores) -> Mask:
     mask = np.ones(graph.classes.count, dtype=np.bool_)
-    for group, count in zip(graph.groups, counts, strict=True):
-        for cell in group.cells:
+    for knob, chosen in zip(graph.knobs, counts, strict=True):
+        for (g, c), count in zip(knob.cells, chosen, strict=True):
+            cell = graph.groups[g].cells[c]
             mask[cell] = False
-            mask[cell[select(cell, min(count, len(cell)))]] = True
+            mask[best(scores, cell, count)] = True
     return mask
 
 
-def _pick(graph: ChannelGraph, counts: Sequence[int], scores: Scores) -> Mask:
-    """The best of each cell; the middle ones where all score alike."""
-
-    def select(cell: NDArray[np.int64], count: int) -> object:
-        s = scores[cell]
-        return _window(len(cell), count) if (s == s[0]).all() else np.argsort(-s, kind="stable")[:count]
-
-    return _mask(graph, counts, select)
+def narrowest(graph: ChannelGraph) -> Mask:
+    """The mask with the fewest channels."""
+    return _pick(graph, [k.levels()[0] for k in graph.knobs], np.zeros(graph.classes.count))
 
 
-def _meet(graph: ChannelGraph, which: str, goal: float, align: int, min_width: int) -> list[int]:
+def _meet(graph: ChannelGraph, which: str, goal: float, align: int, min_width: int) -> list[Counts]:
     """Counts whose cost comes nearest to the goal from below, or within the tolerance."""
     measure = graph.cost.macs if which == "macs" else graph.cost.params
+    levels = [k.levels(align, min_width) for k in graph.knobs]
+    same = np.zeros(graph.classes.count)
 
-    def cost(counts: Sequence[int]) -> float:
-        return measure(_mask(graph, counts, lambda cell, n: np.arange(n)).astype(np.float64))
+    def cost(chosen: Sequence[int]) -> float:
+        counts = [at[i] for at, i in zip(levels, chosen, strict=True)]
+        return measure(_pick(graph, counts, same).astype(np.float64))
 
     def at(ratio: float) -> list[int]:
-        return [_count(g, ratio, align, min_width) for g in graph.groups]
+        return [k.at(ratio, align, min_width) for k in graph.knobs]
 
-    dense, least = cost(at(1.0)), cost(at(1e-9))
+    dense, least = cost([len(x) - 1 for x in levels]), cost([0] * len(levels))
     target = goal * dense if goal <= 1 else goal
+    _reachable(which, goal, target, least, dense)
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(at(middle)) <= target else (low, middle)
+    chosen = at(low)
+    chosen = [0] * len(levels) if cost(chosen) > target else chosen
+    chosen = _fill(graph, chosen, [len(x) for x in levels], target, cost)
+    return [x[i] for x, i in zip(levels, chosen, strict=True)]
+
+
+def _reachable(which: str, goal: float, target: float, least: float, dense: float) -> None:
     if target > dense * (1 + 1e-9):
         raise CompressError(
             f"{which}={goal:g} is more than the dense network has ({dense:,.0f})",
             hint="give a fraction of it (0.5) or a smaller number", code="target-range",
-        )
+        )  # fmt: skip
     if target < least * (1 - TOLERANCE):
         raise CompressError(
             f"{which}={goal:g} cannot be reached: what is protected costs {least:,.0f} of {dense:,.0f}",
             hint=f"the smallest reachable is {which}={math.ceil(least / dense * 1e4) / 1e4:g}",
             code="target-unreachable", details={"smallest": least / dense, "dense": dense},
-        )
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if cost(at(middle)) <= target else (low, middle)
-    return _fill(graph, at(max(low, 1e-9)), target, cost, align, min_width)
+        )  # fmt: skip
 
 
 def _fill(
-    graph: ChannelGraph, counts: list[int], target: float, cost: Callable[[Sequence[int]], float], align: int,
-    min_width: int,
+    graph: ChannelGraph,
+    chosen: list[int],
+    levels: Sequence[int],
+    target: float,
+    cost: Callable[[Sequence[int]], float],
 ) -> list[int]:
-    """Add single steps, widest groups first, as long as they bring the cost nearer to the target."""
-    best = cost(counts)
-    order = sorted(range(len(counts)), key=lambda i: -graph.groups[i].width)
+    """Add single steps, widest first, as long as they bring the cost nearer to the target."""
+    best_cost = cost(chosen)
+    order = sorted(range(len(chosen)), key=lambda i: -sum(graph.knobs[i].sizes))
     for _ in range(4):
         improved = False
         for i in order:
-            _, high, step = _bounds(graph.groups[i], align, min_width)
-            if counts[i] + step > high or abs(best - target) < 0.001 * target:
+            if chosen[i] + 1 >= levels[i] or abs(best_cost - target) < 0.001 * target:
                 continue
-            trial = [*counts[:i], counts[i] + step, *counts[i + 1 :]]
+            trial = [*chosen[:i], chosen[i] + 1, *chosen[i + 1 :]]
             value = cost(trial)
-            if abs(value - target) < abs(best - target):
-                counts, best, improved = trial, value, True
+            if value <= (1 + TOLERANCE) * target and abs(value - target) < abs(best_cost - target):
+                chosen, best_cost, improved = trial, value, True
         if not improved:
             break
-    return counts
-
-
-def _named(graph: ChannelGraph, keep: Mapping[str, float | int | Sequence[int]], scores: Scores) -> Mask:
-    """Ratios, widths or indices for the groups that are named."""
-    mask = np.ones(graph.classes.count, dtype=np.bool_)
-    names = [g.name for g in graph.groups]
-    for pattern, value in keep.items():
-        found = [g for g in graph.groups if g.name == pattern] or [
-            g for g in graph.groups if fnmatch.fnmatchcase(g.name, pattern)
-        ]
-        if not found:
-            raise CompressError(
-                f"no channel group is called {pattern!r}", code="unknown-group",
-                hint=near(pattern, names) or "`compress inspect --model ...` lists the groups",
-            )
-        for group in found:
-            _keep_group(group, value, mask, scores)
-    return mask
-
-
-def _keep_group(group: ChannelGroup, value: float | int | Sequence[int], mask: Mask, scores: Scores) -> None:
-    mask[group.classes] = False
-    if isinstance(value, Sequence):
-        index = sorted(set(int(i) for i in value))
-        if not index or index[0] < 0 or index[-1] >= group.width:
-            raise CompressError(f"{group.name}: indices must lie in 0..{group.width - 1}, at least one")
-        mask[group.classes[index]] = True
-        return
-    cells = len(group.cells)
-    width = value if isinstance(value, int) and not isinstance(value, bool) else int(group.width * value)
-    if not 0 < width <= group.width or width % cells:
-        more = f", a multiple of {cells}" if cells > 1 else ""
-        raise CompressError(f"{group.name}: width {width} is not in 1..{group.width}{more}", code="group-width")
-    for cell in group.cells:
-        count = width // cells
-        s = scores[cell]
-        best = _window(len(cell), count) if (s == s[0]).all() else np.argsort(-s, kind="stable")[:count]
-        mask[cell[best]] = True
+    return chosen

@@ -15,10 +15,14 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from ..errors import CompressError, Exit
+from .plan import EVALUATES_ONLY, PICK
 
 if TYPE_CHECKING:
     from .plan import SlicePlan
 
+BUFFER = "_positions_"
+
+NORM_FLAG = 5
 TRAINING_FLAG = {"batch_norm": 5, "instance_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}
 """Position of the argument that says whether an operator is training."""
 
@@ -27,10 +31,23 @@ class TracedModel(GraphModule):
     """A graph with the parameters of a network; `train` and `eval` set the operators' own flags."""
 
     def train(self, mode: bool = True) -> TracedModel:
-        """Switch batch norms and dropouts as well."""
+        """Switch batch norms and dropouts as well.
+
+        Raises:
+            CompressError: (exit 4) the trace has lost an operator that only acts in training.
+        """
+        lost = self.meta.get(EVALUATES_ONLY)
+        if mode and lost:
+            raise CompressError(
+                f"the traced copy cannot train: the trace in eval mode has no {', '.join(lost)}",
+                hint="write the forward without in-place writes into parts of a tensor, or evaluate only",
+                code="traced-evaluates-only", exit=Exit.BUILD,
+            )  # fmt: skip
         changed = False
         for node in self.graph.nodes:
             flag = TRAINING_FLAG.get(_name(node))
+            if flag == NORM_FLAG and node.args[3] is None:
+                continue  # a norm without running statistics always uses those of its input
             if flag is not None and len(node.args) > flag and node.args[flag] is not mode:
                 node.update_arg(flag, mode)
                 changed = True
@@ -39,16 +56,34 @@ class TracedModel(GraphModule):
         super().train(mode)
         return self
 
+    def _keep_names(self, like: nn.Module) -> TracedModel:
+        """Buffers that are not in the given module's state are not in this one's."""
+        listed = set(like.state_dict(keep_vars=True))
+        for prefix, module in self.named_modules():
+            module._non_persistent_buffers_set |= {
+                b for b in module._buffers if (f"{prefix}.{b}" if prefix else b) not in listed
+            }
+        return self
+
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModel:
         holder = nn.Module()
-        holder.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items()
-                                if k in ("_parameters", "_buffers", "_modules", "training",
-                                         "_non_persistent_buffers_set")})
-        return TracedModel(holder, copy.deepcopy(self.graph))
+        holder.__dict__.update(
+            {
+                k: copy.deepcopy(v, memo)
+                for k, v in self.__dict__.items()
+                if k in ("_parameters", "_buffers", "_modules", "training", "_non_persistent_buffers_set")
+            }
+        )
+        copied = TracedModel(holder, copy.deepcopy(self.graph))
+        copied.__dict__.update(holder.__dict__)  # a parametrized submodule as it is, not rebuilt from tensors
+        copied.meta.update(self.meta)
+        return copied._keep_names(self)
 
 
 def _name(node: Node) -> str:
-    return str(node.target).removeprefix("aten.").split(".")[0].rstrip("_") if node.op == "call_function" else ""
+    return (
+        str(node.target).removeprefix("aten.").split(".")[0].rstrip("_") if node.op == "call_function" else ""
+    )
 
 
 def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
@@ -60,22 +95,61 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
     from .trace import export_program
 
     example = next(iter(model.parameters()), torch.zeros(()))
-    inputs = tuple(torch.zeros(shape, device=example.device) for shape in plan.input_shapes)
+    dtype = example.dtype if example.is_floating_point() else None
+    inputs = tuple(torch.zeros(shape, device=example.device, dtype=dtype) for shape in plan.input_shapes)
     program = export_program(model, inputs)
     nodes = {node.name: node for node in program.graph.nodes}
+    picks = {name: args for name, (target, args) in plan.rewrites.items() if target == PICK}
     for name, (target, args) in plan.rewrites.items():
         node = nodes.get(name)
         if node is None or node.op != "call_function":
             raise CompressError(
                 f"the plan rewrites the operator {name}, which this trace of the model does not have",
-                hint="the plan was made with another version of torch; make it again", code="plan-mismatch",
+                hint="the plan was made with another version of torch; make it again",
+                code="plan-mismatch",
                 exit=Exit.BUILD,
             )
-        node.target = _operator(target)
-        node.args = tuple(_value(a, nodes) for a in args)
-        node.kwargs = {}
+        if target == PICK:
+            continue
+        new = _operator(target)
+        given = {a.name for a in new._schema.arguments[: len(args)]}
+        node.kwargs = {k: v for k, v in node.kwargs.items() if k not in given} if new is node.target else {}
+        node.target, node.args = new, tuple(_value(a, nodes) for a in args)
     module = program.module(check_guards=False) if _has_guard_switch(program) else program.module()
-    return _plain(module, model)
+    lost = program.graph_module.meta.get(EVALUATES_ONLY)
+    assert isinstance(module, GraphModule)
+    _put_picks(module, picks, example.device)
+    traced = _plain(module, model)
+    traced.meta[EVALUATES_ONLY] = lost
+    return traced.train(model.training and not lost)
+
+
+def _put_picks(module: GraphModule, picks: dict[str, list[Any]], device: torch.device) -> None:
+    """Replace operators by `index_select` with constant positions."""
+    nodes = {node.name: node for node in module.graph.nodes}
+    for name, (source, dim, index) in picks.items():
+        node = nodes[name]
+        parts = index if index and isinstance(index[0], list) else [index]
+        with module.graph.inserting_before(node):
+            made = [
+                _index_select(module, f"{BUFFER}{name}_{i}", nodes[source["node"]], dim, part, device)
+                for i, part in enumerate(parts)
+            ]
+        if parts is index:
+            for user in list(node.users):
+                user.replace_all_uses_with(made[user.args[1]])
+                module.graph.erase_node(user)
+        else:
+            node.replace_all_uses_with(made[0])
+        module.graph.erase_node(node)
+
+
+def _index_select(
+    module: GraphModule, name: str, source: Node, dim: int, index: list[int], device: torch.device
+) -> Node:
+    module.register_buffer(name, torch.tensor(index, dtype=torch.int64, device=device), persistent=False)
+    positions = module.graph.get_attr(name)
+    return module.graph.call_function(torch.ops.aten.index_select.default, (source, dim, positions))
 
 
 def _has_guard_switch(program: Any) -> bool:
@@ -84,18 +158,52 @@ def _has_guard_switch(program: Any) -> bool:
     return "check_guards" in inspect.signature(program.module).parameters
 
 
-def _plain(module: nn.Module, model: nn.Module) -> TracedModel:
-    """The exported module without its input checks, holding the model's own parameters."""
-    assert isinstance(module, GraphModule)
+def _restore_norms(module: GraphModule) -> None:
+    """Batch norms in the form that only evaluates become those that can train."""
     for node in list(module.graph.nodes):
-        if node.op == "call_module" and not node.users:
+        if _name(node) != "_native_batch_norm_legit_no_training":
+            continue
+        x, weight, bias, mean, var, momentum, eps = node.args
+        with module.graph.inserting_before(node):
+            norm = module.graph.call_function(
+                torch.ops.aten.batch_norm.default, (x, weight, bias, mean, var, False, momentum, eps, True)
+            )
+        for user in list(node.users):
+            user.replace_all_uses_with(norm)
+            module.graph.erase_node(user)
+        module.graph.erase_node(node)
+
+
+def _restore_copies(module: GraphModule) -> None:
+    """A functional copy has no derivative: expand the source instead."""
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or node.target is not torch.ops.aten.copy.default:
+            continue
+        target, source = node.args[:2]
+        with module.graph.inserting_before(node):
+            wide = module.graph.call_function(torch.ops.aten.expand_as.default, (source, target))
+            node.replace_all_uses_with(
+                module.graph.call_function(torch.ops.aten.type_as.default, (wide, target))
+            )
+        module.graph.erase_node(node)
+
+
+def _plain(module: GraphModule, model: nn.Module) -> TracedModel:
+    """The exported module without its input checks, holding the model's own parameters."""
+    for node in list(module.graph.nodes):
+        if not node.users and (node.op == "call_module" or _name(node) == "_assert_tensor_metadata"):
             module.graph.erase_node(node)
+    _restore_norms(module)
+    _restore_copies(module)
     traced = TracedModel(module, module.graph)
-    own = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    own = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
     for name, tensor in own.items():
         _place(traced, name, tensor)
     traced.recompile()
-    return traced
+    return traced._keep_names(model)
 
 
 def _place(root: nn.Module, name: str, tensor: torch.Tensor) -> None:

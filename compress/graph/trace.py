@@ -15,10 +15,29 @@ from torch.fx import Graph, Node
 from ..errors import CompressError, Exit
 from .context import Context, Dense, Mismatch, short, static_shape, unlabelled
 from .labels import Lab, Registry
+from .plan import EVALUATES_ONLY
 from .rules import find
 
-VIEWS = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "slice", "select", "narrow", "chunk",
-         "split", "split_with_sizes", "transpose", "permute", "t", "movedim", "expand", "unbind", "alias"}
+VIEWS = {
+    "reshape",
+    "flatten",
+    "contiguous",
+    "to",
+    "expand_as",
+    "view_as",
+    "reshape_as",
+    "dropout",
+    "detach",
+    "feature_dropout",
+    "alpha_dropout",
+    "type_as",
+    "chunk",
+    "split",
+    "movedim",
+    "swapaxes",
+    "unflatten",
+}
+"""Operators that may return their argument's own memory although their schema does not say so."""
 
 
 @contextmanager
@@ -48,7 +67,7 @@ def export_program(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProg
             except Exception as problem:
                 error = error or problem
                 continue
-            return program.run_decompositions({}) if _mutates_views(program.graph) else program
+            return _functional(program) if _mutates_views(program.graph) else program
     raise CompressError(
         f"{type(model).__name__} cannot be traced by torch.export: {str(error).splitlines()[0][:300]}",
         hint="a network must export before it can be cut or deployed; see the torch.export documentation",
@@ -57,28 +76,69 @@ def export_program(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProg
     ) from error
 
 
+RANDOM = ("dropout", "feature_dropout", "alpha_dropout", "bernoulli", "rrelu", "native_dropout")
+
+
+def _functional(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place operators; it cannot train if it loses operators that only act then."""
+    lost = sorted(
+        {short(n).rstrip("_") for n in program.graph.nodes if n.op == "call_function"} & set(RANDOM)
+    )
+    functional: ExportedProgram = program.run_decompositions({})
+    functional.graph_module.meta[EVALUATES_ONLY] = lost
+    return functional
+
+
 def _mutates_views(graph: Graph) -> bool:
-    """Whether an in-place operator writes into part of a tensor that is read again elsewhere."""
+    """Whether an in-place operator writes into memory that is read again under another name."""
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    base: dict[Node, Node] = {}
+    shared: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        source = node.args[0] if node.op == "call_function" and node.args else None
+        views = isinstance(source, Node) and (_in_place(node) or _may_alias(node))
+        base[node] = base[source] if views and isinstance(source, Node) else node
+        shared.setdefault(base[node], []).append(node)
     for node in graph.nodes:
         if node.op == "call_function" and _in_place(node) and isinstance(node.args[0], Node):
-            target = node.args[0]
-            while target.op == "call_function" and (short(target) in VIEWS or target.target is operator.getitem):
-                target = target.args[0]
-                if len(target.users) > 1:
-                    return True
+            others = [n for n in shared[base[node]] if order[n] < order[node] and n is not node.args[0]]
+            if any(order[user] > order[node] for other in others for user in other.users):
+                return True
     return False
+
+
+def _may_alias(node: Node) -> bool:
+    if node.target is operator.getitem or short(node) in VIEWS:
+        return True
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema and any(r.alias_info for r in schema.returns))
 
 
 def _in_place(node: Node) -> bool:
     schema = getattr(node.target, "_schema", None)
-    return bool(schema and schema.arguments and schema.arguments[0].alias_info
-                and schema.arguments[0].alias_info.is_write)
+    return bool(
+        schema
+        and schema.arguments
+        and schema.arguments[0].alias_info
+        and schema.arguments[0].alias_info.is_write
+    )
 
 
 def parameter_names(program: ExportedProgram) -> dict[str, str]:
-    """Graph placeholder to fully qualified name, for parameters and buffers."""
+    """Graph placeholder to fully qualified name, for parameters and buffers; one name for a shared tensor."""
     signature = program.graph_signature
-    return {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    first: dict[int, str] = {}
+    held: dict[str, Any] = {**program.constants, **program.state_dict}
+    return {node: first.setdefault(id(held.get(name, name)), name) for node, name in names.items()}
+
+
+def constant_values(program: ExportedProgram) -> dict[str, Tensor]:
+    """Graph placeholder to tensor, for buffers and constants (not parameters)."""
+    signature = program.graph_signature
+    names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    held: dict[str, Any] = {**program.constants, **program.state_dict}
+    return {node: held[name] for node, name in names.items() if isinstance(held.get(name), Tensor)}
 
 
 def walk(program: ExportedProgram, ctx: Context) -> dict[Node, Any]:
@@ -88,6 +148,7 @@ def walk(program: ExportedProgram, ctx: Context) -> dict[Node, Any]:
         Mismatch: from the narrow pass only.
     """
     names = parameter_names(program)
+    ctx.constants = constant_values(program)
     values: dict[Node, Any] = {}
     for node in program.graph.nodes:
         if node.op == "placeholder":
@@ -146,8 +207,11 @@ def _value(item: Any, values: dict[Node, Any]) -> Any:
     if isinstance(item, Node):
         return values[item]
     if isinstance(item, (list, tuple)):
-        return type(item)(_value(i, values) for i in item) if type(item) in (list, tuple) else [
-            _value(i, values) for i in item]
+        return (
+            type(item)(_value(i, values) for i in item)
+            if type(item) in (list, tuple)
+            else [_value(i, values) for i in item]
+        )
     if isinstance(item, dict):
         return {k: _value(v, values) for k, v in item.items()}
     return item

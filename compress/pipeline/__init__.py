@@ -6,7 +6,7 @@ What may enter: the sequence of a command, as a plain function. What a part does
 from .plan import Planned, parse_target, plan_training
 from .request import Resolved, TrainRequest, resolve
 from .slice import slice_to_run
-from .train import TrainResult, train
+from .training import TrainResult, train
 
 __all__ = [
     "Planned",

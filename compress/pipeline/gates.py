@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..artifact import RunFolder, load, save_compact
@@ -38,7 +39,7 @@ def fold(method: Method, trained: nn.Module, images: Tensor) -> tuple[nn.Module,
     Raises:
         CompressError: (exit 5) by more than the tolerance.
     """
-    trained = copy.deepcopy(trained).cpu().float()
+    trained = copy.deepcopy(trained).cpu().float().to(memory_format=torch.contiguous_format)
     compact = method.finish(trained)
     report = compare(trained, compact, (images,))
     return compact, _passed(report, "the compact network differs from the trained one")
@@ -74,7 +75,8 @@ def save_verified(
 
     Args:
         run: where to. compact: the network. spec, plan: how it is built again.
-        images: `[N, C, H, W]`, as for the gates. gates: their reports so far, by name. extra: for `model.json`.
+        images: `[N, C, H, W]`, as for the gates. gates: their reports, by name.
+        extra: for `model.json`.
 
     Raises:
         CompressError: what cannot be written or read; (exit 5) what is loaded computes something else, and

@@ -76,7 +76,7 @@ def parse_target(text: str) -> tuple[str, float]:
         raise CompressError(
             f"the target {text!r} is not understood",
             code="bad-target",
-            hint="write macs=0.5 or params=0.4 (a fraction of the dense network), or a number such as macs=60M",
+            hint="write macs=0.5 or params=0.4 (a fraction of the dense network), or a number: macs=60M",
         )
     return kind, value
 
@@ -115,7 +115,7 @@ def plan_for_target(
     """
     kind, goal = parse_target(target)
     tried = ALIGNMENTS if align == "auto" else (_alignment(align),)
-    got = 0.0
+    nearest = math.inf
     for width in tried:
         plan = _attempt(graph, kind, goal, width, criterion, seed, last=width == tried[-1])
         if plan is None:
@@ -124,12 +124,12 @@ def plan_for_target(
         wanted = goal * dense if goal <= 1 else goal
         if abs(narrow - wanted) <= TOLERANCE * wanted:
             return plan, width
-        got = narrow / dense
+        nearest = min(nearest, narrow / dense, key=lambda share: abs(share * dense - wanted))
     raise CompressError(
-        f"the target {target} cannot be met within 1%: the nearest is {kind}={got:.4f}",
+        f"the target {target} cannot be met within 1%: the nearest is {kind}={nearest:.4g}",
         code="target-missed",
         hint="give another target" if tried[-1] == 1 else "use --align auto, or a smaller number",
-        details={"nearest": got},
+        details={"nearest": nearest},
     )
 
 
@@ -142,9 +142,19 @@ def _attempt(
             return graph.plan(macs=goal, align=align, criterion=criterion, seed=seed)
         return graph.plan(params=goal, align=align, criterion=criterion, seed=seed)
     except CompressError as error:
-        if last or error.code != "target-unreachable":
+        if error.code != "target-unreachable":
             raise
-        return None
+        if not last:
+            return None
+        finer = " with this alignment; --align auto may get lower" if align > 1 else ""
+        hint = f"the smallest reachable is {kind}={_round_up(error.details['smallest']):g}{finer}"
+        raise CompressError(error.message, hint=hint, code=error.code, details=error.details) from error
+
+
+def _round_up(share: float) -> float:
+    """To four significant digits, so that a target of it can be met."""
+    scale = 10.0 ** (3 - math.floor(math.log10(share)))
+    return math.ceil(share * scale) / scale
 
 
 def _alignment(text: str) -> int:

@@ -111,11 +111,17 @@ def resolve(request: TrainRequest) -> Resolved:
         f"option of {name}",
     )
     if request.teacher and not method.teacher:
-        raise CompressError(f"the method {name!r} has no teacher", hint="leave out --teacher", code="no-teacher")
+        raise CompressError(
+            f"the method {name!r} has no teacher", hint="leave out --teacher", code="no-teacher"
+        )
     target = request.target or (recipe.target if recipe and not request.drop else None)
     drop = request.drop or (dict(recipe.drop) if recipe and not request.target else {})
     if request.target and request.drop:
-        raise CompressError("both a target and a list of drop rates are given", hint="give one of them")
+        raise CompressError(
+            f"both a target ({request.target}) and a list of drop rates are given",
+            hint="give one of them",
+            code="two-targets",
+        )
     if method.narrows and not target and not drop:
         raise CompressError(
             f"the method {name!r} needs to know how narrow the network shall be",
@@ -132,7 +138,9 @@ def resolve(request: TrainRequest) -> Resolved:
     data = request.data or (recipe.data if recipe else None)
     for word, value in (("model", model), ("data", data)):
         if not value:
-            raise CompressError(f"no {word} is given", hint=f"give --{word} NAME, or a recipe that has one")
+            raise CompressError(
+                f"no {word} is given", hint=f"give --{word} NAME, or a recipe that has one", code=f"no-{word}"
+            )
     assert model is not None
     assert data is not None
     own_model = recipe is None or (request.model in (None, recipe.model))

@@ -43,7 +43,7 @@ def slice_to_run(
     size, classes = info.preprocess.input_size, info.num_classes
     if num_classes not in (None, classes):
         raise CompressError(
-            f"the model would have {num_classes} classes, the data {info.name!r} have {classes}",
+            f"the model would have {num_classes} classes, {info.name!r} has {classes}",
             hint=f"leave out --num-classes, or give {classes}",
             code="class-count",
         )

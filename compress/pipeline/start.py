@@ -63,7 +63,7 @@ def train_dense(
     """Train the dense network in its own run folder, if the method needs one, or go on with it."""
     if not needs_dense(resolved):
         return Start(resolved)
-    from .train import train
+    from .training import train
 
     epochs, request = dense_epochs(resolved), resolved.request
     left = resolved.config.epochs - epochs

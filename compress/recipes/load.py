@@ -6,9 +6,9 @@ import fnmatch
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ..errors import CompressError, Exit, near
 from ..graph import ChannelGraph
@@ -49,6 +49,12 @@ class Recipe(Record):
     published: Published | None = None
     exact: Published | None = None
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.target and self.drop:
+            raise ValueError("give a target or a list of drop rates, not both")
+        return self
+
 
 def names() -> list[str]:
     """The recipes that come with the package."""
@@ -71,7 +77,8 @@ def load(name: str) -> Recipe:
                 exit=Exit.MISSING,
                 hint=f"give a TOML file or one of {', '.join(names())}",
             )
-        text = path.read_text()
+        text = path.read_bytes()
+        name = path.stem
     else:
         name = name.removesuffix(".toml")
         if name not in names():
@@ -80,16 +87,19 @@ def load(name: str) -> Recipe:
                 code="unknown-recipe",
                 hint=near(name, names()) or f"one of {', '.join(names())}",
             )
-        text = resources.files(__package__).joinpath(f"{name}.toml").read_text()
+        text = resources.files(__package__).joinpath(f"{name}.toml").read_bytes()
     try:
-        return Recipe(name=Path(name).stem if name.endswith(".toml") else name, **tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, TypeError) as error:
+        return Recipe(**{"name": name, **tomllib.loads(text.decode())})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CompressError(f"the recipe {name!r} is not readable: {error}", code="bad-recipe") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        at = f" at {where!r}" if where else ""
         raise CompressError(
-            f"the recipe {name!r} is wrong at {where!r}: {first['msg']}", code="bad-recipe"
+            f"the recipe {name!r} is wrong{at}: {first['msg'].removeprefix('Value error, ')}",
+            code="bad-recipe",
+            hint=f"known: {', '.join(Recipe.model_fields)}" if first["type"] == "extra_forbidden" else "",
         ) from error
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from compress import models
 from compress.graph import ChannelGraph, SlicePlan, trace
+from compress.graph.own_code import _perturb
 from compress.graph.placement import Placement
 from compress.methods.gates import TRACE, Gates, gate, gates_of, plain_state, units
-from compress.slicing import _perturb, compare, mask_model, slice_model
+from compress.slicing import compare, mask_model, slice_model
 
 
 class FreeGates(Gates):

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from ..context import Context
+from ..context import Context, short
 
 Rule = Callable[[Context, Node, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -21,7 +21,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of operators, by name without namespace and overload (`"conv2d"`)."""
+    """Register a function as the rule of operators, by name: `"conv2d"`; not ATen's: `"mylib.squash"`."""
 
     def register(function: Rule) -> Rule:
         for name in operators:
@@ -35,8 +35,8 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 def find(node: Node) -> Rule | None:
     """The rule of a node's operator, or None."""
-    name = str(node.target).removeprefix("aten.").split(".")[0]
+    name = short(node)
     return RULES.get(name) or (RULES.get(name[:-1]) if name.endswith("_") else None)
 
 
-from . import conv, elementwise, linear, movement, norm, pad, pool, reduce  # noqa: E402, F401
+from . import conv, elementwise, indexing, linear, movement, norm, pad, parts, pool, reduce  # noqa: E402, F401

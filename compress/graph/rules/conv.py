@@ -41,7 +41,9 @@ def convolution(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[st
     return conv(ctx, node, (x, weight, bias, 1, 0, 1, args[8]), {})
 
 
-def _operands(args: tuple[Any, ...], kwargs: dict[str, Any], groups_at: int) -> tuple[Lab, Lab, Lab | None, int]:
+def _operands(
+    args: tuple[Any, ...], kwargs: dict[str, Any], groups_at: int
+) -> tuple[Lab, Lab, Lab | None, int]:
     bias = args[2] if len(args) > 2 else kwargs.get("bias")
     groups = args[groups_at] if len(args) > groups_at else kwargs.get("groups", 1)
     return args[0], args[1], bias, int(groups)
@@ -70,8 +72,14 @@ def _convolve(
     kernel = math.prod(static_shape(_weight_node(node))[2:])
     spatial = positions(static_shape(node) if out_dim == 0 else x.shape)
     ctx.macs(
-        MacTerm(node.name, weight.source or node.name, kernel * spatial, numbers(inputs), numbers(outputs),
-                0 if depthwise else groups)
+        MacTerm(
+            node.name,
+            weight.source or node.name,
+            kernel * spatial,
+            numbers(inputs),
+            numbers(outputs),
+            0 if depthwise else groups,
+        )
     )
     return _finish(ctx, node, outputs, bias)
 
@@ -93,9 +101,7 @@ def _tie_groups(ctx: Context, node: Node, inputs: Tensor, outputs: Tensor, weigh
     ctx.grouped(weight.source, inputs.view(groups, -1), node)
 
 
-def _transposed_groups(
-    ctx: Context, node: Node, x: Lab, weight: Lab, bias: Lab | None, groups: int
-) -> Any:
+def _transposed_groups(ctx: Context, node: Node, x: Lab, weight: Lab, bias: Lab | None, groups: int) -> Any:
     """Depthwise only: the weight is `[channels, 1, ...]` and each row makes its own channel."""
     if static_shape(_weight_node(node))[1] != 1 or x.shape[1] != weight.shape[0]:
         labs = [x, weight, *([bias] if bias else [])]
@@ -146,5 +152,3 @@ def _with_groups(node: Node, groups: int, at: int = 6) -> tuple[Any, ...]:
         args.append(node.kwargs.get(names[len(args) - 2], defaults[len(args) - 2]))
     args[at] = groups
     return tuple(args)
-
-

@@ -10,16 +10,59 @@ from torch import Tensor
 from torch.fx import Node
 
 from ..context import Context, Mismatch, short
-from ..labels import NONE, Field, Lab
+from ..labels import NONE, Field, Lab, broadcast
 from . import rule
 
 
 @rule(
-    "relu", "relu6", "leaky_relu", "rrelu", "elu", "celu", "selu", "silu", "gelu", "mish", "hardswish",
-    "tanh", "hardshrink", "softshrink", "tanhshrink", "softsign", "abs", "neg", "sign", "square", "sqrt", "sin",
-    "asin", "atan", "sinh", "asinh", "erf", "expm1", "log1p", "floor", "ceil", "round", "trunc", "dropout",
-    "feature_dropout", "alpha_dropout", "to", "_to_copy", "type_as", "contiguous", "clone", "alias", "detach",
-    "detach_copy", "lift_fresh_copy", "nan_to_num", "conj", "positive",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "rrelu",
+    "elu",
+    "celu",
+    "selu",
+    "silu",
+    "gelu",
+    "mish",
+    "hardswish",
+    "tanh",
+    "hardshrink",
+    "softshrink",
+    "tanhshrink",
+    "softsign",
+    "abs",
+    "neg",
+    "sign",
+    "square",
+    "sqrt",
+    "sin",
+    "asin",
+    "atan",
+    "sinh",
+    "asinh",
+    "erf",
+    "expm1",
+    "log1p",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "dropout",
+    "feature_dropout",
+    "alpha_dropout",
+    "to",
+    "_to_copy",
+    "type_as",
+    "contiguous",
+    "clone",
+    "alias",
+    "detach",
+    "detach_copy",
+    "lift_fresh_copy",
+    "nan_to_num",
+    "conj",
+    "positive",
 )
 def keeps_zero(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """f(0) = 0."""
@@ -27,8 +70,24 @@ def keeps_zero(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str
     return Lab(x.shape, x.fields, x.clean)
 
 
-@rule("sigmoid", "hardsigmoid", "exp", "exp2", "cos", "cosh", "softplus", "log_sigmoid", "logsigmoid",
-      "rsqrt", "reciprocal", "log", "log2", "erfc", "logical_not", "bitwise_not")
+@rule(
+    "sigmoid",
+    "hardsigmoid",
+    "exp",
+    "exp2",
+    "cos",
+    "cosh",
+    "softplus",
+    "log_sigmoid",
+    "logsigmoid",
+    "rsqrt",
+    "reciprocal",
+    "log",
+    "log2",
+    "erfc",
+    "logical_not",
+    "bitwise_not",
+)
 def moves_zero(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """f(0) != 0: still one channel by itself, but not zero; a product with a value that is zero mends it."""
     x = args[0]
@@ -42,7 +101,7 @@ def clamp(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any
     if any(isinstance(b, Lab) for b in bounds):
         return ctx.give_up(node, [x, *(b for b in bounds if isinstance(b, Lab))], "clamp between tensors")
     name = short(node)
-    low, high = (bounds + [None, None])[:2]
+    low, high = [*bounds, None, None][:2]
     if name.startswith("hardtanh"):
         low, high = (-1.0 if low is None else low), (1.0 if high is None else high)
     if name.startswith("clamp_max"):
@@ -85,7 +144,7 @@ def binary(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
         if b.clean or not a.fields:
             return ctx.give_up(node, [a, b], "division by a dropped channel")
         name = "mul"
-    return _pair(ctx, node, a, b, product=name in ("mul", "div"))
+    return pair(ctx, node, a, b, product=name in ("mul", "div"))
 
 
 def _with_number(ctx: Context, node: Node, name: str, a: Any, b: Any) -> Any:
@@ -99,7 +158,8 @@ def _with_number(ctx: Context, node: Node, name: str, a: Any, b: Any) -> Any:
     return Lab(tensor.shape, tensor.fields, tensor.clean and (keeps or name == "mul"))
 
 
-def _pair(ctx: Context, node: Node, a: Lab, b: Lab, product: bool) -> Lab:
+def pair(ctx: Context, node: Node, a: Lab, b: Lab, product: bool) -> Lab:
+    """Two labelled tensors, position by position, with broadcasting."""
     rank = max(len(a.shape), len(b.shape))
     left, right = _at_rank(a, rank), _at_rank(b, rank)
     fields: list[Field] = []
@@ -124,8 +184,10 @@ def _pair(ctx: Context, node: Node, a: Lab, b: Lab, product: bool) -> Lab:
 
 def _at_rank(lab: Lab, rank: int) -> list[Field]:
     shift = rank - len(lab.shape)
-    return [Field(f.labels.reshape([1] * shift + list(f.labels.shape)), tuple(d + shift for d in f.dims))
-            for f in lab.fields]
+    return [
+        Field(f.labels.reshape([1] * shift + list(f.labels.shape)), tuple(d + shift for d in f.dims))
+        for f in lab.fields
+    ]
 
 
 def _alone(ctx: Context, node: Node, f: Field, clean: bool, product: bool) -> bool:
@@ -136,16 +198,14 @@ def _alone(ctx: Context, node: Node, f: Field, clean: bool, product: bool) -> bo
     return True
 
 
-def _join(
-    ctx: Context, node: Node, f: Field, g: Field, a: Lab, b: Lab, product: bool
-) -> tuple[Field, bool]:
+def _join(ctx: Context, node: Node, f: Field, g: Field, a: Lab, b: Lab, product: bool) -> tuple[Field, bool]:
     """Tie two fields where they overlap; the joined field and whether it is zero where dropped."""
     dims = tuple(sorted({*f.dims, *g.dims}))
     try:
-        x, y = torch.broadcast_tensors(f.labels, g.labels)
+        x, y = broadcast([f.labels, g.labels])
     except RuntimeError as error:
         raise Mismatch(node, f"widths {tuple(f.labels.shape)} and {tuple(g.labels.shape)}") from error
-    source = _source(b, g) or None
+    source = _source(b, g) if g.dims == dims else None  # not a parameter spread over other labels
     if product:
         both = (x != NONE) & (y != NONE)
         if bool(both.any()):
@@ -181,4 +241,10 @@ def where(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any
     labs = [v for v in args if isinstance(v, Lab)]
     if condition.fields or not isinstance(a, Lab) or not isinstance(b, Lab):
         return ctx.give_up(node, labs, "where with a condition of its own channels")
-    return _pair(ctx, node, a, b, product=False)
+    return pair(ctx, node, a, b, product=False)
+
+
+@rule("_assert_tensor_metadata")
+def checks(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A check of the trace: it makes nothing."""
+    return None

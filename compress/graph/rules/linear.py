@@ -46,8 +46,12 @@ def addmm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any
     if isinstance(bias, Lab) and bias.fields and product.fields:
         for f in product.fields:
             if f.dims == (1,):
-                ctx.tie(f.labels.reshape(-1), ctx.vector(bias, len(bias.shape) - 1, node), node,
-                        (bias.source, 0) if bias.source else None)
+                ctx.tie(
+                    f.labels.reshape(-1),
+                    ctx.vector(bias, len(bias.shape) - 1, node),
+                    node,
+                    (bias.source, 0) if bias.source else None,
+                )
     elif isinstance(bias, Lab):
         return ctx.give_up(node, [bias, product], "addmm adds to it what is never cut")
     return product

@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.fx import Node
 
 from ..context import Context, Mismatch, short, static_shape, unlabelled
-from ..labels import NONE, Lab
+from ..labels import NONE, Lab, broadcast
 from . import rule
 
 
-@rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as")
+@rule(
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"
+)
 def reshape(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The same elements in another shape."""
     x = args[0]
@@ -87,8 +89,13 @@ def expand(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
     out = ctx.move(node, [x], lambda ts: ts[0].reshape([1] * shift + list(ts[0].shape)), spread=())
     if ctx.narrow and out.fields and isinstance(node.args[1], (list, tuple)):
         new = ctx.shape(node, out.fields)
-        ctx.rewrite(node, (node.args[0], [s if isinstance(s, Node) or s == -1 else n
-                                          for s, n in zip(node.args[1], new, strict=True)]))
+        ctx.rewrite(
+            node,
+            (
+                node.args[0],
+                [s if isinstance(s, Node) or s == -1 else n for s, n in zip(node.args[1], new, strict=True)],
+            ),
+        )
     return Lab(ctx.shape(node, out.fields), out.fields, x.clean)
 
 
@@ -97,10 +104,10 @@ def cat(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any])
     """Tensors one after the other."""
     labs = [x for x in args[0] if not (len(x.shape) == 1 and x.shape[0] == 0)]
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % len(labs[0].shape)
-    return ctx.move(node, labs, lambda ts: torch.cat(_common(ts, dim), dim), spread=(dim,))
+    return ctx.move(node, labs, lambda ts: torch.cat(common(ts, dim), dim), spread=(dim,))
 
 
-def _common(tensors: Sequence[Tensor], dim: int) -> list[Tensor]:
+def common(tensors: Sequence[Tensor], dim: int) -> list[Tensor]:
     """Expand to equal sizes along every dimension but `dim`."""
     sizes = [max(t.shape[d] for t in tensors) for d in range(tensors[0].dim())]
     return [t.expand([t.shape[d] if d == dim else sizes[d] for d in range(t.dim())]) for t in tensors]
@@ -110,86 +117,7 @@ def _common(tensors: Sequence[Tensor], dim: int) -> list[Tensor]:
 def stack(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Tensors side by side along a new dimension."""
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % (len(args[0][0].shape) + 1)
-    return ctx.move(node, list(args[0]), lambda ts: torch.stack(list(torch.broadcast_tensors(*ts)), dim), spread=())
-
-
-@rule("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
-def split(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Consecutive parts along a dimension; equal parts stay equal."""
-    x = args[0]
-    dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % len(x.shape)
-    sizes = [static_shape(node, i)[dim] for i in range(len(node.meta["val"]))]
-    along = x.fields_along(dim)
-    if not ctx.narrow and len(set(sizes)) == 1 and short(node) != "split_with_sizes":
-        for f in along:
-            if f.dims == (dim,):
-                ctx.equal_counts([p.reshape(-1) for p in f.labels.split(sizes, dim)], node)
-    if ctx.narrow and along:
-        keep = ctx.kept_along(_argument(node), dim)
-        new = [int(part.sum()) for part in keep.split(sizes)]
-        if len(set(new)) > 1 or "chunk" not in short(node):
-            ctx.rewrite(node, (node.args[0], new, dim), torch.ops.aten.split_with_sizes.default)
-        sizes = new
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [
-        ctx.move(node, [x], lambda ts, a=a, n=n: ts[0].narrow(dim, a, n), index=i, spread=(dim,))  # type: ignore[misc]
-        for i, (a, n) in enumerate(zip(starts, sizes, strict=True))
-    ]
-
-
-@rule("slice", "narrow")
-def slice_(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A range along a dimension, its ends counted in kept channels."""
-    x = args[0]
-    dim, start, end, step = ([*args[1:], None, None, None, None])[:4]
-    dim = (dim or 0) % len(x.shape)
-    size = static_shape(_argument(node))[dim]
-    if short(node) == "narrow":
-        start, end, step = start, start + end, 1
-    start, end, _ = slice(start, None if end is None or end > size else end).indices(size)
-    step = 1 if step is None else step
-    if x.fields_along(dim):
-        if step != 1:
-            return ctx.give_up(node, [x], "a slice of every n-th channel")
-        if ctx.narrow:
-            keep = ctx.kept_along(_argument(node), dim)
-            begin, stop = int(keep[:start].sum()), int(keep[:end].sum())
-            if (begin, stop) != (start, end):
-                last = stop - begin if short(node) == "narrow" else stop
-                ctx.rewrite(node, (node.args[0], dim, begin, last))
-            start, end = begin, stop
-    index = [slice(None)] * len(x.shape)
-    index[dim] = slice(start, end, step)
-    return ctx.move(node, [x], lambda ts: ts[0][tuple(index)], spread=(dim,))
-
-
-@rule("select")
-def select(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """One position along a dimension."""
-    x, dim, index = args
-    dim %= len(x.shape)
-    index %= static_shape(_argument(node))[dim]
-    if ctx.narrow and x.fields_along(dim):
-        keep = ctx.kept_along(_argument(node), dim)
-        if not bool(keep[index]):
-            raise Mismatch(node, f"position {index} is gone")
-        new = int(keep[:index].sum())
-        if new != index:
-            ctx.rewrite(node, (node.args[0], dim, new))
-        index = new
-    return ctx.move(node, [x], lambda ts: ts[0].select(dim, index), spread=(dim,))
-
-
-@rule("unbind")
-def unbind(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Every position along a dimension; all must stay."""
-    x = args[0]
-    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % len(x.shape)
-    count = len(node.meta["val"])
-    if x.shape[dim] != count:
-        raise Mismatch(node, "unbinds a dimension that is cut")
-    return [ctx.move(node, [x], lambda ts, i=i: ts[0].select(dim, i), index=i, spread=(dim,))  # type: ignore[misc]
-            for i in range(count)]
+    return ctx.move(node, list(args[0]), lambda ts: torch.stack(broadcast(ts), dim), spread=())
 
 
 @rule("pixel_shuffle", "pixel_unshuffle", "repeat_interleave", "repeat", "tile", "im2col", "roll")
@@ -228,18 +156,11 @@ def channel_shuffle(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dic
     return ctx.move(node, [x], move, spread=(1,))
 
 
-@rule("index_select", "index", "gather", "take")
-def index(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Positions chosen by a tensor: over space channels go through, over channels they stay."""
-    x = args[0]
-    labs = [x, *(a for a in args[1:] if isinstance(a, Lab))]
-    if short(node) == "index_select" and not x.fields_along(args[1] % len(x.shape)):
-        fields = x.fields
-        return Lab(ctx.shape(node, fields), fields, x.clean)
-    return ctx.give_up(node, labs, f"{short(node)} picks channels by a tensor")
-
-
-def _argument(node: Node) -> Node:
-    first = node.args[0]
-    assert isinstance(first, Node)
-    return first
+@rule("copy")
+def copy(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The second tensor in the first one's shape."""
+    source = args[1]
+    if len(source.shape) != len(static_shape(node)):
+        return ctx.give_up(node, [a for a in args if isinstance(a, Lab)], "copy of another rank")
+    fields = source.fields
+    return Lab(ctx.shape(node, fields), fields, source.clean)

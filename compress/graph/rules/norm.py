@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from ..context import Context, short
+from ..context import Context, short, static_shape
 from ..labels import Lab
 from . import rule
 
@@ -35,16 +35,43 @@ def layer_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str
     first = len(x.shape) - len(normalized)
     for f in x.fields:
         if any(d >= first for d in f.dims):
-            return ctx.give_up(node, [a for a in args if isinstance(a, Lab)],
-                               f"{short(node)} takes statistics across its channels")
+            return ctx.give_up(
+                node,
+                [a for a in args if isinstance(a, Lab)],
+                f"{short(node)} takes statistics across its channels",
+            )
     return Lab(x.shape, x.fields, False)
 
 
 @rule("group_norm", "native_group_norm")
 def group_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Statistics across the channels of a group; one channel a group is an instance norm."""
+    """Statistics across the channels of a group; with one channel a group, an instance norm."""
     x = args[0]
-    if str(node.target).startswith("aten.group_norm") and args[1] == x.shape[1] and not ctx.narrow:
-        ctx.protect(x.labels(), "group norm with one channel a group has its group count fixed")
-    return ctx.give_up(node, [a for a in args if isinstance(a, Lab)],
-                       f"{short(node)} takes statistics across its channels")
+    if not str(node.target).startswith("aten.group_norm") or args[1] != static_shape(node)[1]:
+        return ctx.give_up(
+            node,
+            [a for a in args if isinstance(a, Lab)],
+            f"{short(node)} takes statistics across its channels",
+        )
+    if ctx.narrow and x.shape[1] != args[1]:
+        ctx.rewrite(node, (node.args[0], x.shape[1], *node.args[2:]))
+    weight, bias = [*args[2:4], None, None][:2]
+    return channel_norm(ctx, node, (x, weight, bias, None, None), {})
+
+
+@rule("_weight_norm")
+def weight_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`g * v / |v|` for each position along one dimension; the others are inside the norm and stay.
+
+    A mask acts on `g`: a direction `v` of zeros has no norm.
+    """
+    v, g, dim = (*args, 0)[:3]
+    rows = [f for f in v.fields if f.dims == (dim,)]
+    for f in v.fields:
+        if f.dims != (dim,):
+            ctx.protect(f.labels, "a weight norm is taken over them")
+    if len(rows) != 1 or not g.source or not v.source:
+        return ctx.give_up(node, [v, g], "weight norm of computed weights")
+    ctx.tie(rows[0].labels.reshape(-1), ctx.vector(g, dim, node), node, (g.source, dim))
+    ctx.consume(rows[0].labels)
+    return Lab(v.shape, tuple(v.fields), True)

@@ -14,8 +14,16 @@ from ..labels import Lab, vector
 from . import rule
 
 
-@rule("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d",
-      "replication_pad2d", "_pad_circular", "zero_pad2d")
+@rule(
+    "pad",
+    "constant_pad_nd",
+    "reflection_pad1d",
+    "reflection_pad2d",
+    "replication_pad1d",
+    "replication_pad2d",
+    "_pad_circular",
+    "zero_pad2d",
+)
 def pad(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Constant zero keeps zero; padded channel positions are cut with what they are added to."""
     x, amounts = args[0], list(args[1])
@@ -57,14 +65,15 @@ def _narrow_channels(ctx: Context, node: Node, inner: Tensor, dim: int, left: in
         raise Mismatch(node, "another number of channels than planned")
     ctx.tie(before[inside], inner, node)
     at = inside + left
-    kept = keep.nonzero().reshape(-1)
+    kept: Tensor = keep.nonzero().reshape(-1)
     where = torch.searchsorted(kept, at)
     if not bool(keep[at].all()) or not bool((where[1:] - where[:-1] == 1).all()):
         raise Mismatch(node, "the channels inside the padding do not stay together")
     new = (int(where[0]), int(kept.numel() - where[-1] - 1))
     _rewrite(ctx, node, dim, new)
     if ctx.free_pads:
-        return outer[kept]
+        chosen: Tensor = outer[kept]
+        return chosen
     return torch.cat([outer[kept][: new[0]], inner, outer[kept][new[0] + inner.numel() :]])
 
 

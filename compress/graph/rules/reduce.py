@@ -14,7 +14,20 @@ KEEPS_ZERO = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm",
 WITHOUT_DIM = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm", "var", "std"}
 
 
-@rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "linalg_vector_norm", "norm", "argmax", "cumsum")
+@rule(
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "var",
+    "std",
+    "linalg_vector_norm",
+    "norm",
+    "argmax",
+    "cumsum",
+)
 def reduce(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Reduce over dimensions; the two-operand forms of max and min are elementwise."""
     from .elementwise import binary
@@ -34,14 +47,24 @@ def reduce(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
         inside = [d for d in f.dims if d in dims]
         if not inside:
             fields.append(_without(f, dims, keepdim))
+        elif len(inside) < len(f.dims):
+            fields.append(_without(across(ctx, node, f, inside), dims, keepdim))
         elif name != "sum" or not x.clean:
             return ctx.give_up(node, labs, f"{name} over channels changes when one is cut")
-        elif len(inside) < len(f.dims):
-            return ctx.give_up(node, labs, f"{name} over part of its channels")
     several = isinstance(node.meta["val"], (tuple, list))
     clean = x.clean and name in KEEPS_ZERO
     out = Lab(ctx.shape(node, fields, 0 if several else None), tuple(fields), clean)
     return [out, Lab(out.shape)] if several else out
+
+
+def across(ctx: Context, node: Node, f: Field, dims: list[int]) -> Field:
+    """Tie what lies along some of a field's dimensions: branches side by side, or the parts of a view."""
+    left = tuple(d for d in f.dims if d not in dims)
+    first = f.labels
+    for d in dims:
+        first = first.narrow(d, 0, 1)
+    ctx.tie(first.expand_as(f.labels).reshape(-1), f.labels.reshape(-1), node)
+    return Field(first, left)
 
 
 def _dims(
@@ -71,6 +94,8 @@ def _without(f: Field, dims: list[int], keepdim: bool) -> Field:
 def softmax(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Over channels everything depends on everything; over space a zero channel becomes uniform."""
     x, dim = args[0], args[1] % len(args[0].shape)
-    if x.fields_along(dim):
-        return ctx.give_up(node, [x], f"{short(node)} over channels")
+    for f in x.fields_along(dim):
+        if f.dims == (dim,):
+            return ctx.give_up(node, [x], f"{short(node)} over channels")
+        across(ctx, node, f, [dim])
     return Lab(x.shape, x.fields, False)

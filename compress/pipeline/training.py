@@ -14,6 +14,7 @@ from ..errors import CompressError
 from ..methods import Setup
 from ..spec import Costs
 from ..training import Progress, fit
+from ..training.device import resolve_device
 from .gates import VERIFY_IMAGES, check_size, cut, fold, save_verified
 from .plan import Planned, parse_target, plan_training
 from .request import Resolved, Size, TrainRequest, resolve
@@ -60,7 +61,7 @@ def shapes(resolved: Resolved, data: ImageData | None) -> tuple[int, Size]:
     classes = data.info.num_classes
     if resolved.num_classes not in (None, classes):
         raise CompressError(
-            f"the model would have {resolved.num_classes} classes, the data {data.info.name!r} have {classes}",
+            f"the model would have {resolved.num_classes} classes, {data.info.name!r} has {classes}",
             hint=f"leave out --num-classes, or give {classes}",
             code="class-count",
         )
@@ -92,6 +93,7 @@ def train(
             network does not compute what was trained, and nothing was saved.
     """
     resolved = resolve(request)
+    resolve_device(resolved.config)
     data = load_data(resolved)
     assert data is not None
     planned = plan_training(resolved, *shapes(resolved, data))
@@ -132,7 +134,8 @@ def train(
             check_size(compact, planned)
             gates = {"compact_vs_trained": fold_report, "sliced_vs_masked_dense": sliced}
             extra = {"top1": result.top1, "best_top1": result.best_top1, "epochs": result.epochs}
-            extra["dense_epochs"] = start.dense_epochs
+            if start.dense_epochs:
+                extra["dense_epochs"] = start.dense_epochs
             plan = planned.plan if method.chooses else prepared.plan
             report = save_verified(run, compact, planned.spec, plan, images, gates, extra)
         return TrainResult(

@@ -1,0 +1,249 @@
+"""What DCFF costs: a training step of VGG-16 at the recipe's widths, against the same narrow network alone.
+
+`python -m benchmarks.dcff_overhead [--batch 128 --pairs 30 --threads 2,1]`. Steps (forward, backward,
+optimizer) are measured in ABBA blocks beside an A/A pair; the coding, once an epoch, is measured apart, layer
+by layer; the peak memory of each side in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from bench.machine import OthersLoad
+from bench.paired import Comparison, compare, warm_up
+from bench.peak import resident
+from benchmarks.common import RESULTS, provenance, write_result
+from benchmarks.live_bytes import LiveBytes
+from compress import models, recipes
+from compress.graph import SlicePlan, trace
+from compress.methods.dcff import DCFF, DCFFConfig, coding
+from compress.methods.fusion import fuse, fused_layers, rows
+from compress.slicing import slice_model
+from compress.training import PlainMethod, TrainConfig
+from compress.training.optim import build_optimizers
+
+RECIPE = "dcff-vgg16-cifar10"
+MODEL = "vgg16"
+SIZE = (3, 32, 32)
+LARGE = (512, 4608)
+"""Filters and weights of each: the widest layer of VGG-16 before any of its inputs is cut."""
+
+GOALS = {"step": 1.15, "memory": 1.3, "coding_ms": 50.0, "coding_mb": 50.0}
+
+
+def plan_of(recipe: str = RECIPE, model: str = MODEL) -> tuple[SlicePlan, list[str]]:
+    """The recipe's plan for the network, and the names of the weights that DCFF may fuse."""
+    graph = trace(models.build(model), torch.rand(2, *SIZE), free_pads=True)
+    widths = recipes.widths(graph, recipes.load(recipe).drop)
+    return graph.plan(keep=widths, criterion="window"), graph.mixing_weights()
+
+
+def network(kind: str, plan: SlicePlan, weights: Sequence[str], model: str = MODEL) -> nn.Module:
+    """The narrow network, ``plain`` or with filters fused by ``dcff``, in training mode and channels last."""
+    torch.manual_seed(0)
+    dense = models.build(model)
+    narrow = slice_model(dense, plan)
+    if kind == "dcff":
+        fuse(narrow, dict(dense.named_parameters()), plan, weights)
+        DCFF(DCFFConfig()).begin_epoch(narrow, 0, 300)
+    return narrow.to(memory_format=torch.channels_last).train()
+
+
+class Steps:
+    """Training steps of one network on one random batch; a `bench.runners.Runner`."""
+
+    load_ns = 0
+
+    def __init__(self, model: nn.Module, batch: int) -> None:
+        self.model = model
+        config = TrainConfig(**recipes.load(RECIPE).train)
+        (self.optimizer,) = build_optimizers(model, PlainMethod(), config)
+        self.criterion = nn.CrossEntropyLoss()
+        random = torch.Generator().manual_seed(0)
+        self.x = torch.randn(batch, *SIZE, generator=random).contiguous(memory_format=torch.channels_last)
+        self.y = torch.randint(0, 10, (batch,), generator=random)
+
+    def run(self, count: int) -> NDArray[np.int64]:
+        """Take `count` steps; return the nanoseconds of each."""
+        taken = np.empty(count, dtype=np.int64)
+        for i in range(count):
+            start = time.perf_counter_ns()
+            self.criterion(self.model(self.x), self.y).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            taken[i] = time.perf_counter_ns() - start
+        return taken
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def measure_step(
+    plan: SlicePlan, weights: Sequence[str], batch: int, pairs: int, model: str = MODEL
+) -> dict[str, Any]:
+    """A step of DCFF against one of the plain network in pairs, and the plain network against itself."""
+    load = OthersLoad()
+    sides = [Steps(network(kind, plan, weights, model), batch) for kind in ("dcff", "plain", "plain")]
+    typical = [warm_up(side).typical_ns for side in sides]
+    floor = compare(sides[1], sides[2], typical_ns=(typical[1], typical[2]), pairs=pairs)
+    found = compare(sides[0], sides[1], typical_ns=(typical[0], typical[1]), pairs=pairs)
+    return {
+        "dcff_ms": float(np.median(found.a_ns)) / 1e6,
+        "plain_ms": float(np.median(found.b_ns)) / 1e6,
+        "overhead": _ratio(found),
+        "same_against_same": _ratio(floor),
+        "others_load": load.share(),
+    }
+
+
+def _ratio(found: Comparison) -> dict[str, float]:
+    names = {"ratio": found.ratio.median, "low": found.ratio.low, "high": found.ratio.high}
+    return {**{name: math.exp(value) for name, value in names.items()}, "pairs": found.ratio.pairs}
+
+
+def measure_coding(
+    plan: SlicePlan, weights: Sequence[str], repeats: int, model: str = MODEL, large: tuple[int, int] = LARGE
+) -> list[dict[str, Any]]:
+    """Time and memory of one coding of each fused layer, and of one large layer, distinct and not."""
+    fused = network("dcff", plan, weights, model)
+    random = torch.randn(*large, generator=torch.Generator().manual_seed(0)) * 0.02
+    twins = random.clone()
+    twins[1] = twins[0]
+    cases = [(name, rows(layer.full.detach())) for name, layer in _named(fused)]
+    cases += [("large", random), ("large, with equal filters", twins)]
+    return [{"layer": name, **_coding(filters, repeats)} for name, filters in cases]
+
+
+def _named(model: nn.Module) -> list[tuple[str, Any]]:
+    names = {id(module): name for name, module in model.named_modules()}
+    return [(names[id(layer.module)], layer) for layer in fused_layers(model)]
+
+
+def _coding(filters: Tensor, repeats: int) -> dict[str, Any]:
+    with torch.no_grad(), LiveBytes([filters]) as memory:
+        coding(filters, 1.0)
+    times = []
+    with torch.no_grad():
+        for _ in range(repeats):
+            start = time.perf_counter_ns()
+            coding(filters, 1.0)
+            times.append(time.perf_counter_ns() - start)
+    count, size = filters.shape
+    return {"filters": count, "weights": size, "ms": float(np.median(times)) / 1e6, "mb": memory.peak / 1e6}
+
+
+def measure_memory(plan: SlicePlan, weights: Sequence[str], batch: int, threads: int) -> dict[str, Any]:
+    """Peak resident memory above that of the imports, of each side in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.json"
+        path.write_text(json.dumps({"plan": plan.to_json(), "weights": list(weights)}))
+        added = {kind: _peak_of(kind, path, batch, threads) for kind in ("dcff", "plain")}
+    return {
+        "dcff_mb": added["dcff"] / 1e6,
+        "plain_mb": added["plain"] / 1e6,
+        "ratio": added["dcff"] / added["plain"],
+    }
+
+
+def _peak_of(kind: str, path: Path, batch: int, threads: int) -> int:
+    command = [sys.executable, "-m", "benchmarks.dcff_overhead", "--child", kind, "--plan", str(path)]
+    command += ["--batch", str(batch), "--threads", str(threads)]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600, check=True)
+    return int(json.loads(done.stdout)["added"])
+
+
+def child(kind: str, path: Path, batch: int) -> None:
+    """Print the bytes that making a network and training it for a few steps add to this process."""
+    given = json.loads(path.read_text())
+    plan = SlicePlan.from_json(given["plan"])
+    before = resident()[0]
+    model = network(kind, plan, given["weights"])
+    gc.collect()
+    Steps(model, batch).run(4)
+    json.dump({"added": resident()[1] - before}, sys.stdout)
+
+
+def measure(threads: int, batch: int, pairs: int) -> dict[str, Any]:
+    """Everything, with a fixed number of threads."""
+    torch.set_num_threads(threads)
+    plan, weights = plan_of()
+    return {
+        "threads": threads,
+        "step": measure_step(plan, weights, batch, pairs),
+        "coding": measure_coding(plan, weights, repeats=15),
+        "memory": measure_memory(plan, weights, batch, threads),
+    }
+
+
+def tables(record: dict[str, Any]) -> list[Table]:
+    """The record as tables."""
+    steps = Table("threads", "DCFF step", "plain step", "overhead", "same vs same", "memory", "memory ratio",
+                  title=f"DCFF against the same narrow network, batch {record['batch']}")  # fmt: skip
+    layers = Table("layer", "filters x weights", title="Coding, once an epoch")
+    for found in record["runs"]:
+        step, memory = found["step"], found["memory"]
+        steps.add_row(
+            str(found["threads"]), f"{step['dcff_ms']:.0f} ms", f"{step['plain_ms']:.0f} ms",
+            _text(step["overhead"]), _text(step["same_against_same"]),
+            f"{memory['dcff_mb']:.0f} / {memory['plain_mb']:.0f} MB", f"{memory['ratio']:.3f}",
+        )  # fmt: skip
+        layers.add_column(f"{found['threads']} threads")
+    layers.add_column("memory")
+    for line in zip(*(found["coding"] for found in record["runs"]), strict=True):
+        shape = f"{line[0]['filters']} x {line[0]['weights']}"
+        layers.add_row(
+            line[0]["layer"], shape, *(f"{x['ms']:.1f} ms" for x in line), f"{line[0]['mb']:.1f} MB"
+        )
+    return [steps, layers]
+
+
+def _text(ratio: dict[str, float]) -> str:
+    return f"{ratio['ratio']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--threads", default="2,1", help="numbers of threads, one run each")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    parser.add_argument("--child", choices=("dcff", "plain"), help=argparse.SUPPRESS)
+    parser.add_argument("--plan", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    if asked.child:
+        torch.set_num_threads(int(asked.threads))
+        child(asked.child, asked.plan, asked.batch)
+        return
+    record = {
+        **provenance("benchmarks.dcff_overhead", None if arguments is None else list(arguments)),
+        "recipe": RECIPE,
+        "batch": asked.batch,
+        "goals": GOALS,
+        "runs": [measure(int(threads), asked.batch, asked.pairs) for threads in asked.threads.split(",")],
+    }
+    for table in tables(record):
+        Console().print(table)
+    write_result("dcff_overhead", record, asked.out)
+
+
+if __name__ == "__main__":
+    main()

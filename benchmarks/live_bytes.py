@@ -1,0 +1,46 @@
+"""How much memory tensor operations take, counted by the tensors they make and not by the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts, while it is on, the bytes of the tensors that operations have made and that are still alive.
+
+    Scratch space inside one operation is not seen. Tensors that were there before do not count.
+
+    Args:
+        given: tensors that are inputs.
+
+    Attributes:
+        peak: most bytes alive after any operation. largest: bytes of the largest single tensor made.
+    """
+
+    def __init__(self, given: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.peak = self.largest = 0
+        self._given = {tensor.untyped_storage()._cdata for tensor in given}
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run the operation and count its results."""
+        out = func(*args, **(kwargs or {}))
+        self._live = {key: item for key, item in self._live.items() if not item[0].expired()}
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._given:
+                    self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+                    self.largest = max(self.largest, storage.nbytes())
+        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        return out

@@ -1,0 +1,125 @@
+"""From classes of labels to what a user sees: channel groups by name, and what is protected and why."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .classes import Classes, Ints
+from .context import Dense
+from .labels import NONE
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that are cut by the same rule and may be cut one by one.
+
+    Attributes:
+        name: the first layer that makes these channels.
+        width: how many channels can be kept or dropped.
+        members: `(parameter or buffer, dimension)` pairs that are cut with them.
+        producers: the weights whose rows make them.
+        cells: classes, in blocks of which equally many stay (one block unless a grouped convolution, a
+            shuffle or an even split needs several).
+    """
+
+    name: str
+    width: int
+    members: tuple[tuple[str, int], ...]
+    producers: tuple[str, ...]
+    cells: tuple[Ints, ...] = field(repr=False)
+
+    @property
+    def classes(self) -> Ints:
+        """All classes of the group, in channel order."""
+        return np.sort(np.concatenate(self.cells))
+
+
+@dataclass(frozen=True)
+class Protected:
+    """Channels that are never cut: the layer that makes them, how many, and why."""
+
+    name: str
+    width: int
+    why: str
+
+
+def find_groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
+    """Classes with the same members form a group; count ties divide it into cells."""
+    rng = np.random.default_rng(0)
+    signature, cell = np.zeros((2, classes.count), dtype=np.uint64)
+    where: dict[int, list[tuple[str, int]]] = {}
+    for name, dim, start, width in dense.registry.dims():
+        root = classes.root[start : start + width]
+        np.add.at(signature, root, rng.integers(1, 2**63, dtype=np.uint64))
+        for c in np.unique(root[classes.free[root]]):
+            where.setdefault(int(c), []).append((name, dim))
+    for tie in classes.ties:
+        for row in tie.rows:
+            np.add.at(cell, row[row != NONE], rng.integers(1, 2**63, dtype=np.uint64))
+    names = _producers(dense)
+    order: dict[int, list[int]] = {}
+    first: dict[int, list[str]] = {}
+    for labels, name in names:
+        for c in dict.fromkeys(classes.root[labels[labels != NONE]].tolist()):
+            if classes.free[c]:
+                key = int(signature[c])
+                bucket = order.setdefault(key, [])
+                if c not in bucket[-1:] and c not in set(bucket):
+                    bucket.append(c)
+                made = first.setdefault(key, [])
+                if name not in made:
+                    made.append(name)
+    groups: list[ChannelGroup] = []
+    used: set[str] = set()
+    for key, members in order.items():
+        base = layer_name(first[key][0])
+        name = base if base not in used else f"{base}#{sum(u.split('#')[0] == base for u in used) + 1}"
+        used.add(name)
+        cells: dict[int, list[int]] = {}
+        for c in members:
+            cells.setdefault(int(cell[c]), []).append(c)
+        groups.append(
+            ChannelGroup(
+                name,
+                len(members),
+                tuple(where[members[0]]),
+                tuple(first[key]),
+                tuple(np.array(c, dtype=np.int64) for c in cells.values()),
+            )
+        )
+    return groups
+
+
+def layer_name(weight: str) -> str:
+    """A layer's name from its weight's, parametrized or not."""
+    return re.sub(r"(\.weight|\.parametrizations\.weight\.original\d*)$", "", weight)
+
+
+def _producers(dense: Dense) -> list[tuple[Ints, str]]:
+    """The output labels of every layer, in the order of the graph, with its weight's name."""
+    starts = sorted((start, start + width, name) for name, _, start, width in dense.registry.dims())
+    begins = np.array([s[0] for s in starts])
+    out = []
+    for labels in dense.produced:
+        real = labels[labels != NONE]
+        if real.size:
+            start, end, name = starts[int(np.searchsorted(begins, real[0], side="right")) - 1]
+            assert start <= real[0] < end
+            out.append((labels, name))
+    return out
+
+
+def find_protected(dense: Dense, classes: Classes) -> list[Protected]:
+    """Layers some of whose outputs are never cut, with the reasons."""
+    out: dict[Protected, None] = {}
+    for labels, name in _producers(dense):
+        reasons: dict[str, int] = {}
+        for c in classes.root[labels[labels != NONE]]:
+            if not classes.free[c]:
+                why = classes.why.get(int(c), "")
+                reasons[why] = reasons.get(why, 0) + 1
+        out.update((Protected(layer_name(name), n, why), None) for why, n in reasons.items())
+    return list(out)

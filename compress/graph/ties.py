@@ -1,0 +1,216 @@
+"""How many channels may stay together: cells of channels whose counts depend on each other.
+
+A count tie says that of several rows equally many channels stay. Cells are the channels that stand in the
+same rows; a `Knob` is a set of cells joined by ties, and turns a keep ratio into a count for each cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from .classes import Classes, Ints
+
+if TYPE_CHECKING:
+    from .groups import ChannelGroup
+
+Counts = tuple[int, ...]
+LEVELS = 16
+"""How many choices are worked out for cells that are tied in an irregular way."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """Cells whose counts are chosen together.
+
+    Attributes:
+        cells: (group, cell) positions. sizes: channels in each. blocks: cells of each cell's group.
+        equations, constants: every tie as `equations @ counts = constants`, `[ties, cells]` and `[ties]`.
+    """
+
+    cells: tuple[tuple[int, int], ...]
+    sizes: Counts
+    blocks: Counts
+    equations: Ints
+    constants: Ints
+    _totals: dict[tuple[int, int], Ints] = field(default_factory=dict, repr=False, compare=False)
+    _levels: dict[tuple[int, int], tuple[Counts, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the ties hold exactly if every cell keeps equally many."""
+        return len(set(self.sizes)) == 1 and not self.equations.sum(1).any() and not self.constants.any()
+
+    def groups(self) -> set[int]:
+        """The groups these cells belong to."""
+        return {g for g, _ in self.cells}
+
+    def levels(self, align: int = 1, min_width: int = 1) -> tuple[Counts, ...]:
+        """Every choice of counts from the fewest to all, as far as the ties allow."""
+        if (align, min_width) not in self._levels:
+            found = self._uniform(align, min_width) if self.uniform else self._solved(align, min_width)
+            self._levels[align, min_width] = found
+        return self._levels[align, min_width]
+
+    def at(self, ratio: float, align: int = 1, min_width: int = 1) -> int:
+        """The level nearest to a keep ratio; of two equally near ones the wider."""
+        levels, size = self.levels(align, min_width), sum(self.sizes)
+        if ratio >= 1:
+            return len(levels) - 1
+        if (align, min_width) not in self._totals:
+            self._totals[align, min_width] = np.array([sum(level) for level in levels])
+        distance = np.abs(self._totals[align, min_width] - ratio * size)
+        return len(levels) - 1 - int(np.argmin(distance[::-1]))
+
+    def _step(self, align: int) -> int:
+        """The smallest change of a cell's count that keeps its group's width aligned."""
+        return math.lcm(*(align // math.gcd(align, b) for b in self.blocks))
+
+    def _low(self, min_width: int) -> Counts:
+        return tuple(
+            min(s, max(1, math.ceil(min_width / b))) for s, b in zip(self.sizes, self.blocks, strict=True)
+        )
+
+    def _uniform(self, align: int, min_width: int) -> tuple[Counts, ...]:
+        size, step = self.sizes[0], self._step(align)
+        step = step if step <= size else 1
+        low = min(size, math.ceil(max(self._low(min_width)) / step) * step)
+        return tuple((n,) * len(self.cells) for n in sorted({*range(low, size, step), size}))
+
+    def _solved(self, align: int, min_width: int) -> tuple[Counts, ...]:
+        step = self._step(align)
+        if any(s % step for s in self.sizes):
+            step = 1
+        tried = min(max(self.sizes), LEVELS)
+        found = {self.sizes}
+        for i in range(tried):
+            solution = self.solve(i / tried, self._low(min_width), step=step)
+            if solution:
+                found.add(solution)
+        return tuple(sorted(found, key=sum))
+
+    def solve(
+        self,
+        ratio: float,
+        low: Sequence[int] | None = None,
+        fixed: Mapping[int, int] | None = None,
+        step: int = 1,
+    ) -> Counts | None:
+        """Counts that satisfy the ties, nearest to `ratio` of each cell; None if there are none.
+
+        Args:
+            low: smallest counts. fixed: counts that are given, by cell. step: counts are multiples of it.
+        """
+        n = len(self.sizes)
+        least = np.array(low if low is not None else [1] * n, dtype=np.float64)
+        most = np.array(self.sizes, dtype=np.float64)
+        for i, value in (fixed or {}).items():
+            least[i] = most[i] = value
+        wanted = np.array(self.sizes, dtype=np.float64) * ratio / step
+        eye = np.eye(n)
+        ties = np.hstack([self.equations * step, np.zeros_like(self.equations)])
+        distance = LinearConstraint(
+            np.vstack([np.hstack([eye, -eye]), np.hstack([eye, eye])]),
+            np.concatenate([np.full(n, -np.inf), wanted]),
+            np.concatenate([wanted, np.full(n, np.inf)]),
+        )
+        result = milp(
+            np.concatenate([np.zeros(n), np.ones(n)]),
+            integrality=np.concatenate([np.ones(n), np.zeros(n)]),
+            bounds=Bounds(
+                np.concatenate([np.ceil(least / step), np.zeros(n)]),
+                np.concatenate([np.floor(most / step), np.full(n, np.inf)]),
+            ),
+            constraints=[
+                distance,
+                *([LinearConstraint(ties, self.constants, self.constants)] if len(ties) else []),
+            ],
+            options={"time_limit": 1.0},
+        )
+        if result.x is None:
+            return None
+        counts = tuple(round(float(x)) * step for x in result.x[:n])
+        return counts if (self.equations @ np.array(counts) == self.constants).all() else None
+
+
+def find_knobs(groups: Sequence[ChannelGroup], classes: Classes) -> tuple[Knob, ...]:
+    """Divide the cells of all groups into knobs."""
+    cells = [(g, c) for g, group in enumerate(groups) for c in range(len(group.cells))]
+    home = np.full(classes.count + 1, -1, dtype=np.int64)
+    for i, (g, c) in enumerate(cells):
+        home[groups[g].cells[c]] = i
+    equations, constants = _equations(classes, home, len(cells))
+    parent = list(range(len(cells)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i] = parent[parent[i]]
+        return i
+
+    for row in equations:
+        used = np.flatnonzero(row).tolist()
+        for other in used[1:]:
+            parent[root(other)] = root(used[0])
+    for g in range(len(groups)):
+        mine = [i for i, (group, _) in enumerate(cells) if group == g] if len(groups[g].cells) > 1 else []
+        for other in mine[1:]:
+            parent[root(other)] = root(mine[0])
+    joined: dict[int, list[int]] = {}
+    for i in range(len(cells)):
+        joined.setdefault(root(i), []).append(i)
+    rows_of: dict[int, list[int]] = {}
+    for r, row in enumerate(equations):
+        rows_of.setdefault(root(int(np.flatnonzero(row)[0])), []).append(r)
+    return tuple(
+        _knob(key, mine, cells, groups, equations, constants, rows_of) for key, mine in joined.items()
+    )
+
+
+def _knob(
+    key: int,
+    mine: list[int],
+    cells: list[tuple[int, int]],
+    groups: Sequence[ChannelGroup],
+    equations: Ints,
+    constants: Ints,
+    rows_of: Mapping[int, list[int]],
+) -> Knob:
+    rows = rows_of.get(key, [])
+    return Knob(
+        tuple(cells[i] for i in mine),
+        tuple(len(groups[cells[i][0]].cells[cells[i][1]]) for i in mine),
+        tuple(len(groups[cells[i][0]].cells) for i in mine),
+        equations[np.ix_(rows, mine)] if rows else np.zeros((0, len(mine)), dtype=np.int64),
+        constants[rows] if rows else np.zeros(0, dtype=np.int64),
+    )
+
+
+def _equations(classes: Classes, home: Ints, count: int) -> tuple[Ints, Ints]:
+    """Every tie's rows against its first row; a row's share of a cell is how often each channel is in it."""
+    sizes = np.bincount(home[home >= 0], minlength=count)
+    found: dict[tuple[int, ...], None] = {}
+    for tie in classes.ties:
+        rows = []
+        for row in tie.rows:
+            where = home[row]
+            inside = np.bincount(where[where >= 0], minlength=count)
+            rows.append((inside // np.maximum(sizes, 1), int((where < 0).sum())))
+        first, base = rows[0]
+        for share, fixed in rows[1:]:
+            difference = share - first
+            if difference.any():
+                found[(*difference.tolist(), base - fixed)] = None
+    if not found:
+        return np.zeros((0, count), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    table = np.array(list(found), dtype=np.int64)
+    return table[:, :-1], table[:, -1]
+
+
+__all__ = ["Counts", "Knob", "find_knobs"]

@@ -1,0 +1,122 @@
+"""What a command found, for people: tables and lines. Nothing here computes or prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from .pipeline import TrainResult
+    from .pipeline.inspect import Inspection
+    from .recipes import Recipe
+
+Part = Table | str
+
+
+def plan(summary: dict[str, Any]) -> list[Part]:
+    """A plan (`Planned.summary`): costs, the paper's numbers, and the width of every group."""
+    dense = summary["dense"]
+    lines: list[Part] = [
+        f"{summary['model']}: {dense['macs']:,} MACs, {dense['params']:,} parameters",
+        f"narrow: {summary['macs']:,} MACs, {summary['params']:,} parameters, "
+        f"{summary['mac_reduction']:.2f}x fewer MACs, widths in multiples of {summary['align']}",
+    ]
+    if "published" in summary:
+        found = summary["published"]
+        lines.append(
+            f"published: {found['macs']:,} MACs, {found['params']:,} parameters "
+            "(counted with thop, norms included)"
+        )
+    return [
+        *lines,
+        *(f"  {name:40} {kept:>5} of {width}" for name, (kept, width) in summary["widths"].items()),
+    ]
+
+
+def training(result: TrainResult) -> list[Part]:
+    """A training: costs, accuracy, and the gate it passed."""
+    sides = {"dense": result.dense.model_dump(), "compact": result.compact.model_dump()}
+    lines: list[Part] = [
+        costs(f"{result.method}: {result.run}", sides),
+        f"top-1 {result.top1:.2%} after {result.epochs} epochs "
+        f"(best {result.best_top1:.2%} in epoch {result.best_epoch})",
+    ]
+    gate = result.verify.get("compact_vs_trained")
+    if gate:
+        lines.append(
+            f"compact = trained: largest relative difference {gate['max_rel']:.1e} "
+            f"on {gate['samples']} images"
+        )
+    return lines
+
+
+def slicing(result: dict[str, Any]) -> list[Part]:
+    """A cut without training: costs, and the accuracy before and after."""
+    sides = {name: result[name] for name in ("dense", "compact")}
+    return [
+        costs(f"slice: {result['run']}", sides),
+        f"top-1 {result['dense_top1']:.2%} before, {result['top1']:.2%} after",
+    ]
+
+
+def costs(title: str, sides: dict[str, dict[str, int]]) -> Table:
+    """A row of MACs and parameters for each network."""
+    table = Table(title=title, title_justify="left")
+    for column in ("", "MACs", "parameters"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, side in sides.items():
+        table.add_row(name, f"{side['macs']:,}", f"{side['params']:,}")
+    return table
+
+
+def recipes(every: Sequence[Recipe]) -> Table:
+    """The recipes with the numbers their papers publish."""
+    table = Table(
+        title="published numbers (the papers count with thop, norms included)", title_justify="left"
+    )
+    for column in ("recipe", "model", "data"):
+        table.add_column(column, no_wrap=column == "recipe")
+    for column in ("MACs", "parameters", "top-1"):
+        table.add_column(column, justify="right")
+    for recipe in every:
+        found = recipe.published
+        numbers = ("", "", "")
+        if found is not None:
+            top1 = f"{found.top1:.2f}" if found.top1 else ""
+            numbers = (f"{found.macs / 1e6:,.1f}M", f"{found.params / 1e6:.2f}M", top1)
+        table.add_row(recipe.name, recipe.model or "", recipe.data or "", *numbers)
+    return table
+
+
+def inspection(found: Inspection) -> list[Part]:
+    """A channel graph: a row for each group, then what is protected and why."""
+    dense, least = found.dense, found.smallest
+    table = Table(title=f"{found.model}: channel groups", title_justify="left")
+    for column in ("group", "layers", "tied by"):
+        table.add_column(column, overflow="fold")
+    for column in ("width", "blocks", "MMACs", "MMACs a channel"):
+        table.add_column(column, justify="right")
+    for row in found.groups:
+        more = f" and {len(row.layers) - 3} more" if len(row.layers) > 3 else ""
+        table.add_row(
+            row.name,
+            ", ".join(row.layers[:3]) + more,
+            ", ".join(row.ties),
+            str(row.width),
+            str(row.blocks) if row.blocks > 1 else "",
+            f"{row.macs / 1e6:,.1f}",
+            f"{row.macs_per_channel / 1e6:,.3f}",
+        )
+    kept = Table(title="protected: never cut", title_justify="left")
+    for column in ("layer", "channels", "why"):
+        kept.add_column(column, justify="right" if column == "channels" else "left", overflow="fold")
+    for entry in found.protected:
+        kept.add_row(entry.name, str(entry.width), entry.why)
+    return [
+        f"{dense.macs:,} MACs, {dense.params:,} parameters; {found.cuttable:.1%} of the MACs can be cut "
+        f"(to {least.macs:,})",
+        table,
+        kept,
+    ]

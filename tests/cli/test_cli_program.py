@@ -1,0 +1,198 @@
+"""The program itself: version, help, completion, pipes, and how it speaks to machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from cli_calls import ROOT, Here, arguments, command, environment
+
+import cli
+from compress import __version__, console
+from compress.errors import CompressError, Exit
+
+COMMANDS = ("train", "slice", "eval", "export", "bench", "demo", "recipes")
+
+
+def test_version_is_one_line(tmp_path: Path) -> None:
+    found = command("--version", cwd=tmp_path)
+    assert (found.code, found.out, found.err) == (0, f"compress {__version__}\n", "")
+
+
+def test_version_as_json_is_one_object(call: Here) -> None:
+    assert call("--version", "--json").json["version"] == __version__
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["train", "--help"], ["nope"]])
+def test_what_needs_no_network_does_not_import_torch(words: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['compress', *{words!r}]\nimport cli\n"
+        "try:\n    cli.main()\nexcept SystemExit: pass\n"
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), text=True, capture_output=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "False"
+
+
+def test_help_names_every_command_the_environment_and_the_exit_codes(call: Here) -> None:
+    found = call("--help")
+    assert found.code == 0
+    for word in (*COMMANDS, "COMPRESS_TRAIN_EPOCHS", "130 interrupted", "compress demo"):
+        assert word in found.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_explains_every_option(call: Here, name: str) -> None:
+    found = call(name, "--help")
+    assert (found.code, found.err) == (0, "")
+    group = typer.main.get_command(cli.app)
+    options = [p for p in group.commands[name].params if p.param_type_name == "option"]  # type: ignore[attr-defined]
+    assert options
+    for option in options:
+        assert option.help, option.name
+        assert option.opts[-1] in found.out
+
+
+@pytest.mark.parametrize("name", ["train", "slice", "eval", "export", "bench"])
+def test_help_of_a_command_ends_with_an_example(call: Here, name: str) -> None:
+    assert f"compress {name} " in call(name, "--help").out.partition("Example")[2]
+
+
+def test_help_has_no_colour_in_a_pipe(tmp_path: Path) -> None:
+    assert "\x1b[" not in command("train", "--help", cwd=tmp_path).out
+
+
+def test_no_command_prints_help_to_stderr(call: Here) -> None:
+    found = call()
+    assert (found.code, found.out) == (2, "")
+    assert "Usage: compress" in found.err
+
+
+def test_a_command_that_is_nearly_right_is_suggested(call: Here) -> None:
+    found = call("trian")
+    assert found.code == 2
+    assert "'train'" in found.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--modle", "x"],
+        ["train", "--epochs", "x"],
+        ["bench"],
+        ["nope"],
+        [],
+        ["export", "x", "--samples", "0"],
+    ],
+    ids=" ".join,
+)
+def test_a_usage_error_is_one_json_object(call: Here, words: list[str]) -> None:
+    found = call(*words, "--json")
+    assert (found.code, found.err) == (2, "")
+    error = found.json["error"]
+    assert error["code"] == "usage"
+    assert error["message"]
+    assert "--help" in error["hint"]
+
+
+def test_json_before_the_command_says_where_it_belongs(call: Here) -> None:
+    found = call("--json", "recipes")
+    assert found.code == 2
+    assert found.json["error"]["hint"] == "write compress recipes ... --json"
+
+
+def test_json_from_the_environment_holds_for_errors_too(call: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESS_JSON", "1")
+    assert len(call("recipes").json["recipes"]) >= 9
+    assert call("eval", "gone").json["error"]["code"] == "missing-file"
+
+
+def test_recipes_are_listed_with_their_numbers(call: Here) -> None:
+    rows = {row["name"]: row for row in call("recipes", "--json").json["recipes"]}
+    assert rows["dcff-vgg16-cifar10"]["published"]["macs"] == 72_770_000
+    human = call("recipes").out
+    assert all(name in human for name in rows)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(tmp_path: Path, shell: str) -> None:
+    asked = {
+        "_COMPRESS_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "compress tr",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "compress tr",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    assert "train" in command(cwd=tmp_path, **asked).out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes close otherwise there")
+@pytest.mark.parametrize("words", [["recipes"], ["recipes", "--json"], ["--version"], ["train", "--help"]])
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        arguments(*words), stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def broken(words: list[str]) -> int:
+    raise ValueError("what\nwas wrong")
+
+
+def test_a_bug_is_one_line_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    assert console.guarded(broken, []) == Exit.INTERNAL
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines()[0] == "error: ValueError: what was wrong"
+    assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("words", [["--debug", "--json"], ["x", "--json", "--debug"]])
+def test_debug_adds_the_traceback_on_stderr_only(capfd: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert console.guarded(broken, words) == Exit.INTERNAL
+    out, err = capfd.readouterr()
+    assert json.loads(out)["error"]["code"] == "internal"
+    assert "Traceback" in err
+
+
+def test_debug_is_allowed_anywhere_on_the_line(call: Here) -> None:
+    assert call("recipes", "--debug", "--json").json["recipes"]
+    assert call("--debug", "recipes", "--json").json["recipes"]
+
+
+def test_an_interrupt_outside_training_is_130(capfd: pytest.CaptureFixture[str]) -> None:
+    def interrupted(words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    assert console.guarded(interrupted, ["--json"]) == Exit.INTERRUPTED
+    assert json.loads(capfd.readouterr().out)["error"]["code"] == "interrupted"
+
+
+@pytest.mark.parametrize("code", list(Exit)[1:])
+def test_an_error_ends_with_its_exit_code(capfd: pytest.CaptureFixture[str], code: Exit) -> None:
+    def failing(words: list[str]) -> int:
+        raise CompressError("no", hint="mend it", code="some", exit=code, details={"size": float("nan")})
+
+    assert console.guarded(failing, []) == code
+    assert capfd.readouterr().err == "error: no\nhint: mend it\n"
+    assert console.guarded(failing, ["--json"]) == code
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert error == {"code": "some", "message": "no", "hint": "mend it", "details": {"size": None}}
+
+
+def test_only_the_first_of_several_processes_prints_an_object(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert console.guarded(broken, ["--json"]) == Exit.INTERNAL
+    assert capfd.readouterr().out == ""

@@ -1,0 +1,81 @@
+"""Images under the normalisation a model brings, not under their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from image_arrays import SaveNpz, arrays
+
+from compress import data
+from compress.data import ImageData, as_model_wants
+from compress.errors import CompressError, Exit
+from compress.spec import Preprocess
+
+
+@pytest.fixture
+def images(save_npz: SaveNpz) -> ImageData:
+    return data.load(save_npz(**arrays()))
+
+
+@pytest.fixture
+def wanted(images: ImageData) -> Preprocess:
+    return images.info.preprocess.model_copy(update={"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.25, 1.0)})
+
+
+def pixels(normalised: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
+    return (normalised * std + mean) * 255
+
+
+def test_data_that_already_fits_is_given_back_itself(images: ImageData) -> None:
+    assert as_model_wants(images, images.info.preprocess) is images
+
+
+def test_test_images_have_the_same_pixels_under_the_models_statistics(
+    images: ImageData, wanted: Preprocess
+) -> None:
+    own, labels = images.test_arrays(9, offset=2)
+    found, same = as_model_wants(images, wanted).test_arrays(9, offset=2)
+    assert not torch.allclose(found, own, atol=0.1)
+    torch.testing.assert_close(pixels(found, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
+    assert torch.equal(same, labels)
+
+
+def test_batches_are_the_test_images_in_order(images: ImageData, wanted: Preprocess) -> None:
+    fitted = as_model_wants(images, wanted)
+    batches = fitted.test_batches(batch_size=10)
+    assert len(batches) == len(list(batches)) == 3
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    every = fitted.test_arrays()
+    torch.testing.assert_close(x, every[0])
+    assert torch.equal(y, every[1])
+
+
+def test_training_batches_are_augmented_alike(images: ImageData, wanted: Preprocess) -> None:
+    own = images.train_batches(epoch=1, batch_size=25, seed=3)
+    found = as_model_wants(images, wanted).train_batches(epoch=1, batch_size=25, seed=3)
+    assert len(found) == len(own)
+    for (x, y), (x_own, y_own) in zip(found, own, strict=True):
+        torch.testing.assert_close(
+            pixels(x, wanted), pixels(x_own, images.info.preprocess), rtol=0, atol=1e-3
+        )
+        assert torch.equal(y, y_own)
+
+
+def test_samples_for_calibration_are_converted_too(images: ImageData, wanted: Preprocess) -> None:
+    found, own = as_model_wants(images, wanted).train_samples(5, 1), images.train_samples(5, 1)
+    torch.testing.assert_close(pixels(found, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
+
+
+def test_the_record_says_the_models_preprocessing_and_the_datas_name(
+    images: ImageData, wanted: Preprocess
+) -> None:
+    found = as_model_wants(images, wanted).info
+    assert found.preprocess == wanted
+    assert (found.name, found.classes) == (images.info.name, images.info.classes)
+
+
+def test_another_shape_is_refused_with_both_shapes(images: ImageData, wanted: Preprocess) -> None:
+    with pytest.raises(CompressError, match=r"\[3, 8, 8\].*\[3, 16, 16\]") as caught:
+        as_model_wants(images, wanted.model_copy(update={"input_size": (3, 8, 8)}))
+    assert (caught.value.exit, caught.value.code) == (Exit.USAGE, "input-shape")

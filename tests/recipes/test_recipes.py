@@ -1,0 +1,191 @@
+"""Recipes: they load, they give the networks of the papers, and what is wrong in one is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress import models, recipes
+from compress.errors import CompressError, Exit
+from compress.graph import ChannelGraph, trace
+from compress.methods import get
+from compress.pipeline import TrainRequest, plan_training, resolve
+from compress.spec import Costs
+from compress.training import TrainConfig
+
+# Convolution and linear MACs and parameters: dense, kept. Computed by hand from the published lists.
+EXACT = {
+    "dcff-vgg16-cifar10": (313_201_664, 14_728_266, 72_349_240, 1_071_248),
+    "dcff-resnet56-cifar10": (125_485_696, 853_018, 55_057_024, 384_316),
+    "dcff-resnet110-cifar10": (252_887_680, 1_727_962, 84_117_632, 555_368),
+    "dcff-resnet50-imagenet-step-63.8": (4_089_184_256, 25_557_032, 1_474_688_936, 10_581_581),
+    "dcff-resnet50-imagenet-step-76.7": (4_089_184_256, 25_557_032, 944_655_560, 7_403_402),
+}
+# Kept MACs and parameters as the paper prints them (thop, norms included).
+PUBLISHED = {
+    "dcff-googlenet-cifar10": (457.2e6, 2.08e6),
+    "dcff-resnet110-cifar10": (85.30e6, 0.56e6),
+    "dcff-resnet50-imagenet-cosine-63.0": (1.52e9, 11.05e6),
+    "dcff-resnet50-imagenet-cosine-66.4": (1.38e9, 11.81e6),
+    "dcff-resnet50-imagenet-cosine-75.1": (1.02e9, 6.56e6),
+    "dcff-resnet50-imagenet-step-45.3": (2.25e9, 15.16e6),
+    "dcff-resnet50-imagenet-step-63.8": (1.49e9, 10.58e6),
+    "dcff-resnet50-imagenet-step-76.7": (0.96e9, 7.40e6),
+    "dcff-resnet56-cifar10": (55.84e6, 0.38e6),
+    "dcff-vgg16-cifar10": (72.77e6, 1.06e6),
+}
+
+
+def planned(name: str) -> tuple[Costs, Costs]:
+    """Dense and kept costs of a recipe."""
+    resolved = resolve(TrainRequest(recipe=name))
+    assert resolved.num_classes is not None and resolved.input_size is not None
+    plan = plan_training(resolved, resolved.num_classes, resolved.input_size)
+    return plan.graph.costs, plan.narrow
+
+
+def write(folder: Path, text: str) -> str:
+    """A recipe file of that text."""
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_names_known_parts_and_valid_settings(name: str) -> None:
+    recipe = recipes.load(name)
+    method = get(recipe.method)
+    assert TrainConfig(**recipe.train).epochs > 0 and method.config_type(**recipe.options)
+    assert recipe.model in models.names() or recipe.model == "torchvision/resnet50"
+    assert recipe.description and recipe.published is not None and recipe.drop
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_costs_are_those_of_the_lists_to_the_digit(name: str) -> None:
+    dense, kept = planned(name)
+    assert (dense.macs, dense.params, kept.macs, kept.params) == EXACT[name]
+    exact = recipes.load(name).exact
+    assert exact is not None
+    assert (exact.dense_macs, exact.dense_params, exact.macs, exact.params) == EXACT[name]
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_costs_are_within_two_percent_of_the_published_ones(name: str) -> None:
+    _, kept = planned(name)
+    assert (kept.macs, kept.params) == pytest.approx(PUBLISHED[name], rel=0.02)
+    published = recipes.load(name).published
+    assert published is not None
+    assert (published.macs, published.params) == pytest.approx(PUBLISHED[name], rel=1e-4)
+
+
+def test_widths_of_vgg16_are_rounded_down_in_double_precision() -> None:
+    resolved = resolve(TrainRequest(recipe="dcff-vgg16-cifar10"))
+    plan = plan_training(resolved, 10, (3, 32, 32)).plan
+    assert plan is not None
+    assert [kept for kept, _ in plan.widths.values()] == [32] * 2 + [76] * 2 + [166] * 3 + [76] * 6
+
+
+def test_user_recipe_is_used_like_a_built_in_one(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        'model = "vgg_small"\ndata = "digits"\ninput_size = [1, 16, 16]\ntarget = "macs=0.4"\n'
+        "[train]\nepochs = 7\n[options]\nfreeze = true\n",
+    )
+    resolved = resolve(TrainRequest(recipe=path))
+    assert recipes.load(path).name == "mine"
+    assert (resolved.model, resolved.data, resolved.target) == ("vgg_small", "digits", "macs=0.4")
+    assert resolved.config.epochs == 7 and resolved.options.model_dump()["freeze"] is True
+
+
+def test_flag_wins_over_recipe_and_recipe_over_default(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, 'model = "vgg_small"\ndata = "digits"\ntarget = "macs=0.4"\n[train]\nepochs = 7\nlr = 0.3\n'
+    )
+    resolved = resolve(TrainRequest(recipe=path, target="params=0.3", settings={"lr": 0.2}))
+    assert resolved.target == "params=0.3"
+    assert (resolved.config.epochs, resolved.config.lr) == (7, 0.2)
+    assert resolved.config.momentum == TrainConfig().momentum
+
+
+def test_own_target_replaces_the_recipes_list() -> None:
+    resolved = resolve(TrainRequest(recipe="dcff-vgg16-cifar10", target="macs=0.5"))
+    assert resolved.target == "macs=0.5" and not resolved.drop
+
+
+@pytest.fixture(scope="module")
+def graph() -> ChannelGraph:
+    import torch
+
+    return trace(models.build("vgg_small", 10, (1, 16, 16)), torch.rand(2, 1, 16, 16), free_pads=True)
+
+
+def test_pattern_takes_one_rate_for_all_and_leaves_named_groups_out(graph: ChannelGraph) -> None:
+    widths = recipes.widths(graph, {"features.*": [0.5], "features.conv2": [0.9]})
+    assert list(widths.values()).count(64) == 2 and widths["features.conv2"] == 3
+
+
+def test_no_group_becomes_empty(graph: ChannelGraph) -> None:
+    assert recipes.widths(graph, {"features.conv1": [0.999]}) == {"features.conv1": 1}
+
+
+@pytest.mark.parametrize(
+    ("drop", "code", "words"),
+    [
+        ({"features.conv9": [0.5]}, "unknown-group", ["features.conv9", "Did you mean features.conv"]),
+        ({"layer*.conv1": [0.5]}, "unknown-group", ["layer*.conv1"]),
+        ({"features.*": [0.5, 0.5]}, "drop-count", ["features.*", "6 groups", "2 drop rates"]),
+        ({"features.conv1": [1.0]}, "drop-range", ["features.conv1", "1.0"]),
+        ({"features.conv1": [-0.1]}, "drop-range", ["-0.1"]),
+        ({"features.conv1": [float("nan")]}, "drop-range", ["nan"]),
+    ],
+)
+def test_wrong_list_is_refused(
+    graph: ChannelGraph, drop: dict[str, list[float]], code: str, words: list[str]
+) -> None:
+    with pytest.raises(CompressError) as error:
+        recipes.widths(graph, drop)
+    assert error.value.code == code and error.value.exit == Exit.USAGE
+    assert all(word in str(error.value) for word in words)
+
+
+def test_unknown_recipe_names_its_nearest() -> None:
+    with pytest.raises(CompressError, match="dcff-vgg-cifar10") as error:
+        recipes.load("dcff-vgg-cifar10")
+    assert error.value.code == "unknown-recipe" and "dcff-vgg16-cifar10" in error.value.hint
+
+
+def test_missing_recipe_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CompressError, match=r"none\.toml") as error:
+        recipes.load(str(tmp_path / "none.toml"))
+    assert error.value.exit == Exit.MISSING
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("moddel = 'vgg16'\n", ["moddel", "model"]),
+        ("drop = 3\n", ["drop"]),
+        ("[drop]\nconv1 = ['much']\n", ["drop.conv1"]),
+        ("model = \n", ["not readable"]),
+        ("target = 'macs=0.5'\n[drop]\nconv1 = [0.5]\n", ["target", "not both"]),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(CompressError) as error:
+        recipes.load(write(tmp_path, text))
+    assert error.value.code == "bad-recipe" and "'mine'" in error.value.message
+    assert all(word in str(error.value) for word in words)
+
+
+def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00model")
+    with pytest.raises(CompressError, match="not readable"):
+        recipes.load(str(tmp_path / "mine.toml"))
+
+
+def test_wrong_setting_in_a_recipe_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    path = write(tmp_path, 'model = "vgg16"\ndata = "digits"\ntarget = "macs=0.5"\n[train]\nepoch = 7\n')
+    with pytest.raises(CompressError, match="'epoch'") as error:
+        resolve(TrainRequest(recipe=path))
+    assert error.value.code == "bad-setting" and "epochs" in error.value.hint
