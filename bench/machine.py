@@ -11,8 +11,9 @@ import psutil
 from compress.spec import Record
 
 REST_SLICE_S = 0.02
-"""This process is at rest when it used less than a third of such a slice of time. Kernels may count in ticks of
-4 ms, so a shorter slice can miss a thread that computes."""
+"""This process is at rest when it used less than a third of such a slice of time.
+
+Kernels may count in ticks of 4 ms, so a shorter slice can miss a thread that computes."""
 
 REST_LIMIT_S = 0.3
 """Longest wait for rest."""

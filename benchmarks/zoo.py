@@ -2,8 +2,8 @@
 
 `python -m benchmarks.zoo [--only NAME ...] [--out FILE] [--jobs 2]`. Each network runs in a worker process
 under a time limit, and the record is written after each, so one that fails or hangs does not end the run.
-`--only` repeats some rows of a record. What is recorded stands in `zoo_ours.py` and `zoo_torch_pruning.py`, and
-how Torch-Pruning is judged.
+`--only` repeats some rows of a record. What is recorded stands in `zoo_ours.py`; `zoo_torch_pruning.py` says
+`zoo_ours.py` and `zoo_torch_pruning.py`.
 """
 
 from __future__ import annotations
