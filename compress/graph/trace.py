@@ -91,7 +91,7 @@ def _acts_in_training(node: Node) -> bool:
     """Whether a node is random in training; a dropout with probability 0 is not."""
     if node.op != "call_function" or short(node).rstrip("_") not in RANDOM:
         return False
-    return "dropout" not in short(node) or len(node.args) < 2 or node.args[1] != 0
+    return "dropout" not in short(node) or len(node.args) < 2 or bool(node.args[1] != 0)
 
 
 def _mutates_views(graph: Graph) -> bool:
