@@ -18,8 +18,7 @@ from compress.pipeline import TrainRequest, train
 from compress.training import Progress
 from export import export
 
-EPOCHS = 8
-SETTINGS = {"epochs": EPOCHS, "batch_size": 32, "lr": 0.05}
+SETTINGS = {"epochs": 8, "batch_size": 32, "lr": 0.05}
 MODEL, DATA, TARGET = "vgg_small", "digits", "macs=0.5"
 
 
@@ -78,7 +77,8 @@ class DemoResult:
 
 def commands(out: Path) -> list[str]:
     """The commands the demo stands for."""
-    flags = f"--model {MODEL} --data {DATA} --epochs {EPOCHS} --batch-size 32 --lr 0.05"
+    settings = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in SETTINGS.items())
+    flags = f"--model {MODEL} --data {DATA} {settings}"
     dense, narrow = shlex.quote(str(out / "dense")), shlex.quote(str(out / "dcff"))
     return [
         f"compress train --method dense {flags} --out {dense}",

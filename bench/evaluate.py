@@ -8,7 +8,7 @@ from typing import Any
 
 from compress import artifact
 from compress.data import as_model_wants, load
-from compress.errors import CompressError, Exit, near
+from compress.errors import CompressError, near
 from compress.training import EvalResult, TrainConfig, evaluate
 from compress.training.device import resolve_device
 from export import evaluate_onnx
@@ -100,13 +100,6 @@ def evaluate_any(
 def _onnx(path: Path, data: str | None, workers: int) -> Evaluated:
     if data is None:
         raise CompressError("no data is given for an ONNX file", hint="give --data NAME", code="no-data")
-    if not path.is_file():
-        raise CompressError(
-            f"there is no file {str(path)!r}",
-            hint="`compress export RUN` writes one",
-            code="missing-file",
-            exit=Exit.MISSING,
-        )
     said = OnnxClassifier(path).metadata
     wanted = said.preprocess
     images = load(data, wanted.input_size if wanted else None, workers=workers)

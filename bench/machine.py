@@ -10,8 +10,10 @@ import psutil
 
 from compress.spec import Record
 
-REST_SLICE_S = 0.003
-"""This process is at rest when it used less than a fifth of such a slice of time (3 ms)."""
+REST_SLICE_S = 0.02
+"""This process is at rest when it used less than a third of such a slice of time.
+
+Kernels may count in ticks of 4 ms, so a shorter slice can miss a thread that computes."""
 
 REST_LIMIT_S = 0.3
 """Longest wait for rest."""
@@ -48,7 +50,7 @@ def wait_for_rest(limit_s: float = REST_LIMIT_S) -> bool:
     while time.monotonic() < end:
         used, start = time.process_time(), time.perf_counter()
         time.sleep(REST_SLICE_S)
-        if time.process_time() - used < 0.2 * (time.perf_counter() - start):
+        if time.process_time() - used < 0.3 * (time.perf_counter() - start):
             return True
     return False
 

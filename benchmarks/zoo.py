@@ -2,12 +2,14 @@
 
 `python -m benchmarks.zoo [--only NAME ...] [--out FILE] [--jobs 2]`. Each network runs in a worker process
 under a time limit, and the record is written after each, so one that fails or hangs does not end the run.
-What is recorded, and how Torch-Pruning is judged, stands in `zoo_ours.py` and `zoo_torch_pruning.py`.
+`--only` repeats some rows of a record. What is recorded stands in `zoo_ours.py`; `zoo_torch_pruning.py` says
+`zoo_ours.py` and `zoo_torch_pruning.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import sys
 import time
@@ -26,7 +28,7 @@ from .common import RESULTS, provenance
 from .networks import LEFT_OUT, ZOO, Network, find
 from .zoo_report import markdown, summary, table, verdict
 
-LIMIT_S = 180
+LIMIT_S = 300
 """Seconds for one network in one toolchain."""
 
 
@@ -84,14 +86,24 @@ class Worker:
         return {"raises": why}
 
 
-def run(networks: list[Network], out: Path, jobs: int, arguments: list[str]) -> dict[str, Any]:
-    """Examine the networks, writing the record to `out` after each; return it."""
-    record = {
-        **provenance("benchmarks.zoo", arguments),
+def begin(out: Path, jobs: int, only: list[str] | None) -> dict[str, Any]:
+    """An empty record; with `only`, the record at `out` if there is one, whose other rows stay."""
+    if only and out.exists():
+        record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        again = provenance("benchmarks.zoo", ["--only", *only, "--jobs", str(jobs)])
+        record["repeated"] = [*record.get("repeated", []), again]
+        return record
+    asked = [*(["--only", *only] if only else []), "--jobs", str(jobs)]
+    return {
+        **provenance("benchmarks.zoo", asked),
         "torch_pruning": metadata.version("torch-pruning"),
         "left_out": LEFT_OUT,
         "rows": [],
     }
+
+
+def run(networks: list[Network], out: Path, jobs: int, record: dict[str, Any]) -> dict[str, Any]:
+    """Examine the networks, writing the record to `out` after each; return it."""
     console, lock, mine = Console(stderr=True), Lock(), local()
     workers: list[Worker] = []
 
@@ -103,12 +115,12 @@ def run(networks: list[Network], out: Path, jobs: int, arguments: list[str]) -> 
         row: dict[str, Any] = {"network": network.name, "pixels": network.pixels}
         row |= {tool: mine.worker.ask(tool, network) for tool in ("ours", "torch_pruning")}
         with lock:
-            record["rows"].append(row)
+            record["rows"] = [*(r for r in record["rows"] if r["network"] != network.name), row]
             record["rows"].sort(key=lambda r: [n.name for n in ZOO].index(r["network"]))
             record["summary"] = summary(record["rows"])
             write_json(out, record)
             console.print(
-                f"{len(record['rows'])}/{len(networks)} {network.name} {time.perf_counter() - start:.0f} s:"
+                f"{network.name} {time.perf_counter() - start:.0f} s:"
                 f" {verdict(row['ours'])}; torch-pruning: {verdict(row['torch_pruning'])}"
             )
 
@@ -124,14 +136,15 @@ def run(networks: list[Network], out: Path, jobs: int, arguments: list[str]) -> 
 def main(arguments: list[str]) -> None:
     """Run, print the table and write the record."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these networks only")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="these only; an existing record keeps its other rows"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "zoo.json", help="where the record goes")
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time, one core each")
     parser.add_argument("--markdown", type=Path, help="write the table in Markdown here, too")
     given = parser.parse_args(arguments)
     networks = [find(name) for name in given.only] if given.only else list(ZOO)
-    asked = [*(["--only", *given.only] if given.only else []), "--jobs", str(given.jobs)]
-    record = run(networks, given.out, given.jobs, asked)
+    record = run(networks, given.out, given.jobs, begin(given.out, given.jobs, given.only))
     Console(width=200).print(table(record))
     print(record["summary"])
     if given.markdown:

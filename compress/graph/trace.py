@@ -81,12 +81,17 @@ RANDOM = ("dropout", "feature_dropout", "alpha_dropout", "bernoulli", "rrelu", "
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
     """The program without in-place operators; it cannot train if it loses operators that only act then."""
-    lost = sorted(
-        {short(n).rstrip("_") for n in program.graph.nodes if n.op == "call_function"} & set(RANDOM)
-    )
+    lost = sorted({short(n).rstrip("_") for n in program.graph.nodes if _acts_in_training(n)})
     functional: ExportedProgram = program.run_decompositions({})
     functional.graph_module.meta[EVALUATES_ONLY] = lost
     return functional
+
+
+def _acts_in_training(node: Node) -> bool:
+    """Whether a node is random in training; a dropout with probability 0 is not."""
+    if node.op != "call_function" or short(node).rstrip("_") not in RANDOM:
+        return False
+    return "dropout" not in short(node) or len(node.args) < 2 or bool(node.args[1] != 0)
 
 
 def _mutates_views(graph: Graph) -> bool:

@@ -107,7 +107,7 @@ def describe(graph: ChannelGraph, name: str) -> Inspection:
                 macs_per_channel=round((total - graph.cost.macs(fewer)) / len(group.cells)),
             )
         )  # fmt: skip
-    dense, smallest = graph.costs, graph.cost.costs(_smallest(graph))
+    dense, smallest = graph.costs, graph.cost.costs(graph.smallest())
     return Inspection(
         model=name,
         dense=dense,
@@ -125,14 +125,6 @@ def _making(graph: ChannelGraph, group: ChannelGroup, keep: Any) -> float:
         inside = np.isin(graph.classes.of(term.outputs), group.classes)
         total += macs * inside.mean()
     return total
-
-
-def _smallest(graph: ChannelGraph) -> Any:
-    mask = np.ones(graph.classes.count, dtype=np.bool_)
-    for group in graph.groups:
-        for cell in group.cells:
-            mask[cell[1:]] = False
-    return mask
 
 
 def _joins(graph: ChannelGraph) -> list[tuple[str, Any]]:

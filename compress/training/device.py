@@ -62,6 +62,7 @@ def accelerated(config: TrainConfig) -> Iterator[Accelerator]:
     benchmark = torch.backends.cudnn.benchmark
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+    ours = not _grouped()
     try:
         accelerator = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
         torch.backends.cudnn.benchmark = True
@@ -72,10 +73,18 @@ def accelerated(config: TrainConfig) -> Iterator[Accelerator]:
                 code="batch-size",
             )
         yield accelerator
+        accelerator.wait_for_everyone()
     finally:
+        if ours and _grouped():
+            # a process that ends while the group still stands can abort the others
+            torch.distributed.destroy_process_group()
         torch.backends.cudnn.benchmark = benchmark
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
+
+
+def _grouped() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def prepare(accelerator: Accelerator, model: nn.Module, *, channels_last: bool) -> nn.Module:

@@ -93,7 +93,8 @@ def test_a_computing_thread_keeps_the_process_from_rest() -> None:
     thread = threading.Thread(target=spin)
     thread.start()
     try:
-        assert not wait_for_rest(limit_s=0.1)
+        # on a busy machine the thread may wait for a processor through one look, not through all
+        assert not all(wait_for_rest(limit_s=0.1) for _ in range(20))
     finally:
         stop.set()
         thread.join()
