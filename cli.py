@@ -101,6 +101,10 @@ Data = Annotated[
 ]
 Size = Annotated[str | None, NetOption(help="Channels, height and width of an image, such as 3,32,32.")]
 Classes = Annotated[int | None, NetOption(min=1, help="Number of classes; default: the data's.")]
+Mean = Annotated[
+    str | None, NetOption(help="Mean a channel that the weights want, such as 0.485,0.456,0.406.")
+]
+Std = Annotated[str | None, NetOption(help="Standard deviation a channel, such as 0.229,0.224,0.225.")]
 Weights = Annotated[
     str | None, NetOption(help="Weights of the dense network (safetensors, or torch without pickle).")
 ]
@@ -141,6 +145,8 @@ def train(
     data: Data = None,
     num_classes: Classes = None,
     input_size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     weights: Weights = None,
     teacher: Annotated[
         str | None, NetOption(help="kdfs: run folder or weights of a trained dense network.")
@@ -204,6 +210,8 @@ def train(
         drop=_rates(drop or []),
         num_classes=num_classes,
         input_size=_size(input_size),
+        mean=_floats("--mean", mean),
+        std=_floats("--std", std),
         weights=weights,
         teacher=teacher,
         align=align,
@@ -238,6 +246,8 @@ def slice_(
     criterion: Annotated[str, Option(help="l1, l2, bn-scale or random.")] = "l1",
     num_classes: Classes = None,
     input_size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     align: Align = "auto",
     seed: Annotated[int, Option(help="Seed of random.")] = 0,
     as_json: Json = False,
@@ -253,6 +263,8 @@ def slice_(
         weights=weights,
         input_size=_size(input_size),
         num_classes=num_classes,
+        mean=_floats("--mean", mean),
+        std=_floats("--std", std),
         criterion=criterion,  # type: ignore[arg-type]
         align=align,
         seed=seed,
@@ -412,6 +424,8 @@ def compare(
     ] = True,
     as_json: Json = False,
     input_size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     weights: Weights = None,
     batch_size: Annotated[int | None, HowOption(help="Images a step.")] = None,
     lr: Annotated[float | None, HowOption(help="Learning rate (kdfs has its own, kdfs.rate).")] = None,
@@ -448,6 +462,8 @@ def compare(
         settings=settings,
         options=options,
         input_size=_size(input_size),
+        mean=_floats("--mean", mean),
+        std=_floats("--std", std),
         weights=weights,
         align=align,
         latency=latency,
@@ -540,6 +556,17 @@ def _numbers(text: str) -> tuple[int, ...]:
     except ValueError as error:
         raise CompressError(
             f"{text!r} is not a list of numbers", hint="such as 1,8,32", code="bad-option"
+        ) from error
+
+
+def _floats(flag: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise CompressError(
+            f"{flag} {text!r} is not a list of numbers", hint="such as 0.485,0.456,0.406", code="bad-option"
         ) from error
 
 

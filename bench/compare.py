@@ -140,6 +140,8 @@ def compare(
     settings: Mapping[str, Any] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     input_size: tuple[int, int, int] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     weights: str | None = None,
     align: str = "auto",
     latency: bool = True,
@@ -152,7 +154,8 @@ def compare(
         methods: their names. model, data, target: as for training.
         epochs: of every cell, dense ones included.
         seeds: how many, from 0. out: folder of the cells. settings: of every training.
-        options: of single methods. input_size: of the images. weights: of a dense network to start from;
+        options: of single methods. input_size, mean, std: of the images.
+        weights: of a dense network to start from;
             without them the methods that need one train it within their epochs.
         align: as for training. latency: measure the first seed's networks in pairs with the dense one.
         progress, say: told how far it is.
@@ -183,6 +186,8 @@ def compare(
                 data=data,
                 target=target,
                 input_size=input_size,
+                mean=mean,
+                std=std,
                 weights=weights,
                 align=align,
                 settings={**(settings or {}), "epochs": epochs},

@@ -129,7 +129,7 @@ def _check_options(batch: Batch, samples: int) -> None:
 
 def _test_images(info: CompactInfo, name: str | None, samples: int) -> tuple[Tensor, Tensor]:
     """Return the first preprocessed test images and labels of the run's data, or of the data named."""
-    from compress.data import load
+    from compress.data import as_model_wants, load
 
     source = load(name or info.data, input_size=info.preprocess.input_size)
     if source.info.num_classes != len(info.classes):
@@ -139,7 +139,7 @@ def _test_images(info: CompactInfo, name: str | None, samples: int) -> tuple[Ten
             hint=f"compare on the data the run was trained on, {info.data!r}",
             code="class-count",
         )
-    return source.test_arrays(samples)
+    return as_model_wants(source, info.preprocess).test_arrays(samples)
 
 
 def _record(

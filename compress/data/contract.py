@@ -35,6 +35,33 @@ def as_model_wants(data: ImageData, preprocess: Preprocess) -> ImageData:
     return data if same else _Renormalised(data, preprocess)
 
 
+def normalised(
+    data: ImageData, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+) -> ImageData:
+    """Return `data` under another mean and deviation a channel (0 to 1 scale); None: as they are.
+
+    Weights from elsewhere were trained under a normalisation of their own.
+
+    Raises:
+        CompressError: (exit 2) there is not one value a channel, or a deviation is not positive.
+    """
+    own = data.info.preprocess
+    for word, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != own.input_size[0]:
+            raise CompressError(
+                f"--{word} has {len(values)} values, the images have {own.input_size[0]} channels",
+                hint="give one value for each channel of the images, separated by commas",
+                code="normalisation",
+            )
+    if std is not None and min(std) <= 0:
+        raise CompressError(
+            f"--std {','.join(map(str, std))}: a deviation of 0 or less is not possible",
+            hint="values on the 0 to 1 scale, such as 0.229,0.224,0.225",
+            code="normalisation",
+        )
+    return as_model_wants(data, own.model_copy(update={"mean": mean or own.mean, "std": std or own.std}))
+
+
 @dataclass(frozen=True)
 class _Converted:
     """Batches whose images are converted on the way."""

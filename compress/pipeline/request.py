@@ -24,6 +24,7 @@ class TrainRequest:
         method, model, data, recipe: names. target: ``macs=F`` or ``params=F``.
         drop: layer name or pattern -> fractions dropped, instead of a target.
         num_classes, input_size: of the model; None: the data's.
+        mean, std: normalisation a channel on the 0 to 1 scale; None: the data's own.
         weights: file with weights of the dense network to start from.
         teacher: run folder or weights file of a trained dense network that a method learns from.
         dense_out: run folder of the dense network that a method trains first; None: beside `out`.
@@ -41,6 +42,8 @@ class TrainRequest:
     drop: dict[str, list[float]] = field(default_factory=dict)
     num_classes: int | None = None
     input_size: Size | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     weights: str | None = None
     teacher: str | None = None
     dense_out: str | Path | None = None
@@ -84,6 +87,8 @@ class Resolved:
             "recipe": self.request.recipe,
             "drop": self.drop,
             "align": self.request.align,
+            "mean": self.request.mean,
+            "std": self.request.std,
             "weights": self.request.weights,
             "teacher": self.request.teacher,
             "workers": self.request.workers,

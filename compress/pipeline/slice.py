@@ -28,6 +28,8 @@ def slice_to_run(
     weights: str | None = None,
     input_size: Size | None = None,
     num_classes: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     criterion: Criterion = "l1",
     align: str = "auto",
     seed: int = 0,
@@ -38,7 +40,7 @@ def slice_to_run(
     Raises:
         CompressError: unknown names, bad weights, a target out of reach, (exit 5) an inexact slice.
     """
-    images = image_data.load(data, input_size)
+    images = image_data.normalised(image_data.load(data, input_size), mean, std)
     info = images.info
     size, classes = info.preprocess.input_size, info.num_classes
     if num_classes not in (None, classes):
@@ -54,7 +56,7 @@ def slice_to_run(
     graph = trace(dense, batch[:2])
     plan, _ = plan_for_target(graph, target, align, criterion, seed)
     narrow, report = cut(dense, plan, batch)
-    settings = {"criterion": criterion, "align": align, "weights": weights}
+    settings = {"criterion": criterion, "align": align, "weights": weights, "mean": mean, "std": std}
     record = new_record(
         model=spec,
         data=info,

@@ -78,6 +78,8 @@ def train_dense(
         data=resolved.data,
         num_classes=resolved.num_classes,
         input_size=resolved.input_size,
+        mean=request.mean,
+        std=request.std,
         settings=_with_epochs(resolved.config, epochs).model_dump(),
         out=out,
         resume=(out / "run.json").is_file(),

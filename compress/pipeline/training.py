@@ -72,7 +72,9 @@ def load_data(resolved: Resolved, needed: bool = True) -> ImageData | None:
     """The data, unless only shapes are needed and these are given."""
     if not needed and resolved.num_classes is not None and resolved.input_size is not None:
         return None
-    return image_data.load(resolved.data, resolved.input_size, workers=resolved.request.workers)
+    request = resolved.request
+    images = image_data.load(resolved.data, resolved.input_size, workers=request.workers)
+    return image_data.normalised(images, request.mean, request.std)
 
 
 def train(

@@ -7,7 +7,7 @@ import torch
 from image_arrays import SaveNpz, arrays
 
 from compress import data
-from compress.data import ImageData, as_model_wants
+from compress.data import ImageData, as_model_wants, normalised
 from compress.errors import CompressError, Exit
 from compress.spec import Preprocess
 
@@ -79,3 +79,23 @@ def test_another_shape_is_refused_with_both_shapes(images: ImageData, wanted: Pr
     with pytest.raises(CompressError, match=r"\[3, 8, 8\].*\[3, 16, 16\]") as caught:
         as_model_wants(images, wanted.model_copy(update={"input_size": (3, 8, 8)}))
     assert (caught.value.exit, caught.value.code) == (Exit.USAGE, "input-shape")
+
+
+def test_a_mean_alone_leaves_the_deviation_as_it_is(images: ImageData) -> None:
+    found = normalised(images, mean=(0.1, 0.2, 0.3)).info.preprocess
+    assert found == images.info.preprocess.model_copy(update={"mean": (0.1, 0.2, 0.3)})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"mean": (0.5,)}, "--mean has 1 values, the images have 3 channels"),
+        ({"std": (0.2, 0.0, 0.2)}, "--std 0.2,0.0,0.2: a deviation of 0"),
+    ],
+)
+def test_a_normalisation_that_cannot_be_is_refused_with_its_values(
+    images: ImageData, values: dict[str, tuple[float, ...]], said: str
+) -> None:
+    with pytest.raises(CompressError, match=said) as caught:
+        normalised(images, **values)
+    assert (caught.value.exit, caught.value.code) == (Exit.USAGE, "normalisation")
