@@ -18,8 +18,6 @@ def example() -> str:
     found: list[str] = [
         b for b in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "@register(" in b
     ]
-    if not found:
-        pytest.skip("README.md shows no method of one's own")
     assert len(found) == 1
     return found[0]
 
