@@ -152,7 +152,10 @@ def train(
         str | None, NetOption(help="kdfs: run folder or weights of a trained dense network.")
     ] = None,
     residual: Annotated[
-        str | None, HowOption(help="kdfs: how residual streams are cut: tied, keep or scatter.")
+        str | None,
+        HowOption(
+            help="Residual streams: keep (not cut), tied (cut together) or, kdfs and abp, scatter."
+        ),
     ] = None,
     epochs: Annotated[int | None, HowOption(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, HowOption(help="Images a step, over all processes.")] = None,
@@ -428,7 +431,7 @@ def compare(
     std: Std = None,
     weights: Weights = None,
     batch_size: Annotated[int | None, HowOption(help="Images a step.")] = None,
-    lr: Annotated[float | None, HowOption(help="Learning rate (kdfs has its own, kdfs.rate).")] = None,
+    lr: Annotated[float | None, HowOption(help="Learning rate (kdfs: --set kdfs.lr=0.01).")] = None,
     setting: Annotated[
         list[str] | None,
         HowOption(

@@ -24,7 +24,7 @@ from compress.files import read_json, write_json
 from compress.pipeline import TrainRequest, resolve, train
 from compress.pipeline.start import dense_epochs, needs_dense
 from compress.spec import SCHEMA_VERSION, Record
-from compress.training import Progress
+from compress.training import Progress, TrainConfig
 from compress.training.metrics import read_metrics
 
 YARDSTICKS = ("l1", "random", "scratch")
@@ -153,8 +153,9 @@ def compare(
     Args:
         methods: their names. model, data, target: as for training.
         epochs: of every cell, dense ones included.
-        seeds: how many, from 0. out: folder of the cells. settings: of every training.
-        options: of single methods. input_size, mean, std: of the images.
+        seeds: how many, from 0. out: folder of the cells. settings: of every training, but what a method
+            has a default of its own for (the rate and optimizer of KDFS).
+        options: of single methods, settings of their training included. input_size, mean, std: of the images.
         weights: of a dense network to start from;
             without them the methods that need one train it within their epochs.
         align: as for training. latency: measure the first seed's networks in pairs with the dense one.
@@ -226,10 +227,14 @@ def _request(name: str, seed: int, folder: Path, base: TrainRequest) -> TrainReq
     from dataclasses import replace
 
     out = folder / f"{name}-s{seed}"
+    shared = {**base.settings, "seed": seed}
+    own = {key: value for key, value in base.options.items() if key in TrainConfig.model_fields}
     request = replace(
         base,
         method=name,
-        settings={**base.settings, "seed": seed},
+        settings={**shared, **book.get(name).defaults, **own},
+        options={key: value for key, value in base.options.items() if key not in own},
+        dense_settings=shared,
         out=out,
         resume=(out / "run.json").is_file(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +148,7 @@ class ChannelGraph:
         min_width: int = 1,
         criterion: Criterion = "l1",
         seed: int = 0,
+        whole: Collection[str] = (),
         _check: bool = True,
     ) -> SlicePlan:
         """Choose what to keep; exactly one of `keep`, `macs` and `params`.
@@ -160,6 +161,7 @@ class ChannelGraph:
             align: widths are multiples of this where the group is wide enough.
             min_width: no group becomes narrower (unless it is already).
             criterion: which channels stay. seed: for `random`.
+            whole: names of groups that stay whole whatever the ratio or the target.
 
         Raises:
             CompressError: (exit 2) unknown group, ratio out of range, target out of reach; with the
@@ -168,7 +170,7 @@ class ChannelGraph:
         from .planning import choose
 
         while True:
-            mask = choose(self, keep, macs, params, align, min_width, criterion, seed)
+            mask = choose(self, keep, macs, params, align, min_width, criterion, seed, whole)
             try:
                 return self._cut(mask, check=_check)
             except Mismatch as problem:

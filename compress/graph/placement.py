@@ -168,6 +168,11 @@ class Placement:
             out[self._classes_of(node)] = True
         return out
 
+    @property
+    def streams(self) -> frozenset[str]:
+        """Names of the groups that reach an add of two data tensors."""
+        return frozenset(g.name for g in self._graph.groups if self.residual[g.classes].any())
+
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
         """The last layers of residual branches; one for each add, the first operand if both are one."""

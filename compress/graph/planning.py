@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,21 +34,32 @@ def choose(
     min_width: int,
     criterion: Criterion,
     seed: int,
+    whole: Collection[str] = (),
 ) -> Mask:
     """Which classes stay, bool `[classes]`; arguments as in `ChannelGraph.plan`."""
     _check(graph, keep, macs, params, align, min_width, criterion)
     scores = score(graph, criterion, seed)
+    levels = _levels(graph, align, min_width, whole)
     if isinstance(keep, Mapping):
         from .named import named
 
         return named(graph, keep, scores, align, min_width)
     if keep is not None:
-        return _pick(
-            graph, [k.levels(align, min_width)[k.at(keep, align, min_width)] for k in graph.knobs], scores
-        )
+        ratio = keep
+        at = [k.at(ratio, align, min_width) for k in graph.knobs]
+        return _pick(graph, [x[min(i, len(x) - 1)] for x, i in zip(levels, at, strict=True)], scores)
     which, goal = ("macs", macs) if macs is not None else ("params", params)
     assert goal is not None
-    return _pick(graph, _meet(graph, which, goal, align, min_width), scores)
+    return _pick(graph, _meet(graph, which, goal, align, min_width, levels), scores)
+
+
+def _levels(
+    graph: ChannelGraph, align: int, min_width: int, whole: Collection[str]
+) -> list[tuple[Counts, ...]]:
+    """The choices of each knob; of one with a group that stays whole only the widest."""
+    fixed = {i for i, g in enumerate(graph.groups) if g.name in whole}
+    choices = [(k, k.levels(align, min_width)) for k in graph.knobs]
+    return [found[-1:] if k.groups() & fixed else found for k, found in choices]
 
 
 def _check(
@@ -133,10 +144,16 @@ def narrowest(graph: ChannelGraph) -> Mask:
     return _pick(graph, [k.levels()[0] for k in graph.knobs], np.zeros(graph.classes.count))
 
 
-def _meet(graph: ChannelGraph, which: str, goal: float, align: int, min_width: int) -> list[Counts]:
+def _meet(
+    graph: ChannelGraph,
+    which: str,
+    goal: float,
+    align: int,
+    min_width: int,
+    levels: Sequence[tuple[Counts, ...]],
+) -> list[Counts]:
     """Counts whose cost comes nearest to the goal from below, or within the tolerance."""
     measure = graph.cost.macs if which == "macs" else graph.cost.params
-    levels = [k.levels(align, min_width) for k in graph.knobs]
     same = np.zeros(graph.classes.count)
 
     def cost(chosen: Sequence[int]) -> float:
@@ -144,7 +161,8 @@ def _meet(graph: ChannelGraph, which: str, goal: float, align: int, min_width: i
         return measure(_pick(graph, counts, same).astype(np.float64))
 
     def at(ratio: float) -> list[int]:
-        return [k.at(ratio, align, min_width) for k in graph.knobs]
+        found = [k.at(ratio, align, min_width) for k in graph.knobs]
+        return [min(i, len(x) - 1) for i, x in zip(found, levels, strict=True)]
 
     dense, least = cost([len(x) - 1 for x in levels]), cost([0] * len(levels))
     target = goal * dense if goal <= 1 else goal

@@ -153,11 +153,6 @@ class ABP(GatedMethod):
         steps = self.setup.steps * self.setup.config.epochs
         return self.config.score_lr if self.config.score_lr is not None else max(0.03, min(1.0, 200 / steps))
 
-    def _target_now(self) -> float:
-        """The budget term's target at this step, a share of the dense cost."""
-        done = (self._epoch + self._step / self.setup.steps) / self.fixed_from(self.setup.config.epochs)
-        return float(self.target ** min(1.0, done / self.config.ramp)) if self.config.ramp else self.target
-
     def _budget_weight(self, gates: AttentionGates) -> float:
         """The w that gives the budget term its pressure."""
         train = self.setup.config
@@ -192,7 +187,10 @@ class ABP(GatedMethod):
         gates = gates_of(model)
         assert isinstance(gates, AttentionGates)
         assert self._weight is not None
-        share, target = self.cost_share(gates, gates.straight()), self._target_now()
+        share, target = (
+            self.cost_share(gates, gates.straight()),
+            self.target_at(self._epoch, self._step, self.config.ramp),
+        )
         self._step += 1
         return loss + self._weight * torch.log(share.clamp(min=target) / target)
 

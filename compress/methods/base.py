@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from ..errors import CompressError, near
@@ -16,7 +17,23 @@ from ..training.method import PlainMethod
 
 
 class MethodConfig(Record):
-    """Settings of a method; each method has its own."""
+    """Settings of a method; each method has its own.
+
+    Attributes:
+        residual: ``tied``: a residual stream is cut, with the same channels in all layers that add to it;
+            ``keep``: what reaches a residual add is not cut.
+    """
+
+    residual: Literal["keep", "tied", "scatter"] = "tied"
+
+    @field_validator("residual")
+    @classmethod
+    def _offered(cls, value: str) -> str:
+        if value == "scatter" and not cls.scatters:
+            raise ValueError("only a method that learns what it keeps can scatter; use keep or tied")
+        return value
+
+    scatters: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,7 @@ class Method(PlainMethod):
         starts_dense: whether it starts from a trained dense network; without ``--weights`` one is trained
             first, in the share of the epochs that its config calls ``dense_share``.
         teacher: whether it learns from a trained dense network.
+        defaults: settings of the training it wants where neither a flag nor a recipe says otherwise.
         setup: what it is told before `check` and `prepare`.
     """
 
@@ -77,6 +95,7 @@ class Method(PlainMethod):
     chooses: ClassVar[bool] = False
     starts_dense: ClassVar[bool] = False
     teacher: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
     setup: Setup
 
     def __init__(self, config: MethodConfig) -> None:

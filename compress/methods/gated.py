@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..slicing import slice_model
 from .base import Method, MethodConfig, Prepared
 from .gates import Gates, gate, gates_of, plain_state
 from .settle import Budget, settle
-from .space import Space, whole_space
+from .space import Space, scattered_space, whole_space
 
 
 class GatedConfig(MethodConfig):
@@ -28,9 +28,14 @@ class GatedConfig(MethodConfig):
 
     Attributes:
         fixed_share: share of the epochs, at the end, in which the masks are final.
+        residual: ``keep``: streams are not cut; ``tied``: one mask for all layers of a residual stream;
+            ``scatter``: streams are not cut, the last layer of each branch is, and its narrow output is
+            scattered into the stream.
     """
 
     fixed_share: float = Field(0.1, gt=0, lt=1)
+    residual: Literal["keep", "tied", "scatter"] = "keep"
+    scatters: ClassVar[bool] = True
 
 
 class GatedMethod(Method):
@@ -54,8 +59,12 @@ class GatedMethod(Method):
         raise NotImplementedError
 
     def space(self, graph: ChannelGraph, place: Placement) -> Space:
-        """What is chosen from: all groups but what a gate could not make zero."""
-        return whole_space(graph, place.never)
+        """What is chosen from: all groups but what a gate could not make zero and, unless tied, streams."""
+        if self.config.residual == "scatter":
+            return scattered_space(graph, place)
+        return whole_space(
+            graph, place.never | place.residual if self.config.residual == "keep" else place.never
+        )
 
     def check(self, graph: ChannelGraph) -> None:
         """Make sure that there are epochs to search in and that the target can be reached.
@@ -73,10 +82,11 @@ class GatedMethod(Method):
         space, dense = self.space(graph, Placement(graph)), getattr(graph.costs, self.setup.kind)
         least = float(getattr(space.cost, self.setup.kind)(space.least))
         if self.setup.goal < least * (1 - TOLERANCE):
+            streams = "; --residual tied cuts the residual streams too" * (self.config.residual != "tied")
             raise CompressError(
                 f"{self.setup.kind}={self.setup.goal:,.0f} cannot be reached by {self.name}: what it may "
                 f"not cut costs {least:,.0f} of {dense:,.0f}",
-                hint=f"the smallest target is {self.setup.kind}={least / dense:.4f}",
+                hint=f"the smallest target is {self.setup.kind}={least / dense:.4f}{streams}",
                 code="target-unreachable",
                 details={"least": least / dense},
             )
@@ -114,6 +124,11 @@ class GatedMethod(Method):
     def target(self) -> float:
         """The limit as a share of the dense network's cost."""
         return self.setup.goal / self.dense_cost
+
+    def target_at(self, epoch: int, step: int, ramp: float) -> float:
+        """The limit at a step, falling geometrically from 1 to `target` in the first `ramp` of the search."""
+        done = (epoch + step / self.setup.steps) / self.fixed_from(self.setup.config.epochs)
+        return float(self.target ** min(1.0, done / ramp)) if ramp else self.target
 
     def fixed_from(self, epochs: int) -> int:
         """The first epoch with final masks."""

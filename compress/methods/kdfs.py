@@ -10,8 +10,8 @@ the norms: there a dropped filter still emits the norm's bias, and the sliced ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,37 +22,42 @@ from torch import Tensor, nn
 from torch.optim import Adamax, Optimizer
 
 from ..graph import ChannelGraph, SlicePlan
-from ..graph.placement import Placement
 from ..graph.stages import stage_ends
 from ..training.config import TrainConfig
 from .base import Prepared, register
 from .gated import GatedConfig, GatedMethod
 from .gates import Gates, best_of, gates_of, layer_of
-from .space import Space, scattered_space, whole_space
+from .space import Space
 from .taps import Taps
 
 
 class KDFSConfig(GatedConfig):
-    """Settings of KDFS; the defaults are the paper's for CIFAR-10.
+    """Settings of KDFS.
+
+    The losses, their weights and the temperatures are the paper's for CIFAR-10. The paper starts from random
+    masks at the full budget term, and takes 350 epochs to mend what that breaks; here the filters start open
+    and the budget closes in on its target, so that few epochs do. `start=0 spread=1 ramp=0` is the paper's.
 
     Attributes:
-        fixed_share: share of the epochs for fine-tuning with fixed masks (50 of 400).
+        fixed_share: share of the epochs for fine-tuning with fixed masks (the paper: 50 of 400).
         dense_share: share of the epochs in which the teacher is trained first, if neither it nor weights are
             given.
-        residual: ``tied``: one mask for all layers of a residual stream; ``keep``: streams are not cut;
-            ``scatter``, the paper's: streams are not cut, the last layer of each branch is, and its narrow
-            output is scattered into the stream.
-        rate, decay: learning rate of both Adamax optimizers, weight decay of the weights'. The training's
-            schedule applies to both.
+        residual: see `GatedConfig`; ``scatter`` is the paper's.
+        start: logit of open above that of closed at the start. spread: deviation of the logits' noise.
+        ramp: share of the search in which the budget's target falls from the dense cost to its final value,
+            geometrically.
+        sampler_rate: learning rate of the logits, as a multiple of the weights'. None: 1, and more in a
+            search that is too short for logits to get from open to closed and back.
         tau_start, tau_end: temperature of the sampler at the first and after the last epoch of the search.
         kd, kd_temperature, mfm, budget: weights of the losses, and the temperature of the dark knowledge.
     """
 
-    fixed_share: float = Field(0.125, gt=0, lt=1)
+    fixed_share: float = Field(0.5, gt=0, lt=1)
     dense_share: float = Field(0.5, gt=0, lt=1)
-    residual: Literal["tied", "keep", "scatter"] = "tied"
-    rate: float = Field(0.01, gt=0)
-    decay: float = Field(1e-4, ge=0)
+    start: float = Field(3.0, ge=0)
+    spread: float = Field(0.1, ge=0)
+    ramp: float = Field(0.6, ge=0, le=1)
+    sampler_rate: float | None = Field(None, gt=0)
     tau_start: float = Field(1.0, gt=0)
     tau_end: float = Field(0.1, gt=0)
     kd: float = Field(0.05, ge=0)
@@ -103,9 +108,16 @@ class SamplerGates(Gates):
     tau: Tensor
     layer: Tensor
 
-    def __init__(self, unit_of: NDArray[np.int64], groups: Sequence[NDArray[np.int64]]) -> None:
+    def __init__(
+        self,
+        unit_of: NDArray[np.int64],
+        groups: Sequence[NDArray[np.int64]],
+        start: float = 0.0,
+        spread: float = 1.0,
+    ) -> None:
         super().__init__(unit_of)
-        self.logits = nn.Parameter(torch.randn(self.count, 2))  # Kaiming-normal for a fan-in of 2
+        noise = spread * torch.randn(self.count, 2)  # spread 1: Kaiming-normal for a fan-in of 2
+        self.logits = nn.Parameter(noise + torch.tensor([0.0, start]))
         self.register_buffer("layer", layer_of(self.count, groups), persistent=False)
         self.register_buffer("noise", torch.zeros(self.count, 2), persistent=False)
         self.register_buffer("tau", torch.ones(()))
@@ -151,29 +163,23 @@ class KDFS(GatedMethod):
     config_type = KDFSConfig
     starts_dense: ClassVar[bool] = True
     teacher: ClassVar[bool] = True
+    defaults: ClassVar[Mapping[str, Any]] = {"optimizer": "adamax", "lr": 0.01, "weight_decay": 1e-4}
     config: KDFSConfig
 
     def __init__(self, config: KDFSConfig) -> None:
         super().__init__(config)
         self._searching = True
         self._parts: list[Tensor] = []
+        self._epoch = self._step = 0
 
     def make_gates(self, space: Space) -> SamplerGates:
         """The sampler."""
-        return SamplerGates(space.unit_of, space.layers)
+        return SamplerGates(space.unit_of, space.layers, self.config.start, self.config.spread)
 
     def scores(self, gates: Gates) -> Tensor:
         """The margins of the logits."""
         assert isinstance(gates, SamplerGates)
         return gates.margin()
-
-    def space(self, graph: ChannelGraph, place: Placement) -> Space:
-        """With ``keep`` and ``scatter`` all that reaches a residual add stays."""
-        if self.config.residual == "scatter":
-            return scattered_space(graph, place)
-        return whole_space(
-            graph, place.never | place.residual if self.config.residual == "keep" else place.never
-        )
 
     def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
         """Gates on the student, taps on both networks, a decoder for each stage."""
@@ -196,9 +202,16 @@ class KDFS(GatedMethod):
         weights = [p for p in model.parameters() if p.requires_grad and p is not gates.logits]
         trained = [*weights, *self._decoders.parameters()]
         return [
-            Adamax(trained, lr=self.config.rate, eps=1e-7, weight_decay=self.config.decay),
-            Adamax([gates.logits], lr=self.config.rate, eps=1e-7),
+            Adamax(trained, lr=config.lr, eps=1e-7, weight_decay=config.weight_decay),
+            Adamax([gates.logits], lr=config.lr * self._sampler_rate(), eps=1e-7),
         ]
+
+    def _sampler_rate(self) -> float:
+        """Adamax moves a logit by about the rate at each step; the way is there and back, twice."""
+        if self.config.sampler_rate is not None:
+            return self.config.sampler_rate
+        steps = self.setup.steps * self.fixed_from(self.setup.config.epochs)
+        return max(1.0, 4 * max(self.config.start, 1.0) / (steps * self.setup.config.lr))
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Lower the temperature and seed the samples; in the last epochs the masks are final."""
@@ -211,6 +224,7 @@ class KDFS(GatedMethod):
         self._searching = not gates.is_frozen
         self._own.on = self._taught.on = self._searching and self.config.mfm > 0
         self._parts = []
+        self._epoch, self._step = epoch, 0
 
     def loss(
         self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
@@ -232,10 +246,12 @@ class KDFS(GatedMethod):
         return torch.stack(parts).sum()
 
     def _budget(self, model: nn.Module) -> Tensor:
-        """R = (cost(M) / cost_dense - p)^2, of this step's sample."""
+        """R = (cost(M) / cost_dense - p)^2, of this step's sample; p falls to the target along the ramp."""
         gates = gates_of(model)
         assert isinstance(gates, SamplerGates)
-        return (self.cost_share(gates, gates.relaxed()) - self.target).square()
+        wanted = self.target_at(self._epoch, self._step, self.config.ramp)
+        self._step += 1
+        return (self.cost_share(gates, gates.relaxed()) - wanted).square()
 
     def metrics(self) -> dict[str, float]:
         """Those of every gated method, and while searching the mean of each part of the loss."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from .. import models, recipes
 from ..errors import CompressError
 from ..graph import ChannelGraph, Criterion, SlicePlan, trace
+from ..graph.placement import Placement
 from ..graph.planning import TOLERANCE
 from ..spec import SCHEMA_VERSION, Costs, ModelSpec
 from .request import Resolved, Size
@@ -99,16 +101,29 @@ def plan_training(resolved: Resolved, num_classes: int, input_size: Size) -> Pla
         plan = graph.plan(keep=kept, criterion=resolved.method.criterion, seed=resolved.config.seed)
         return Planned(model, spec, graph, plan, 1)
     assert resolved.target is not None
+    keeps = resolved.options.residual == "keep"
     plan, align = plan_for_target(
-        graph, resolved.target, resolved.request.align, resolved.method.criterion, resolved.config.seed
+        graph,
+        resolved.target,
+        resolved.request.align,
+        resolved.method.criterion,
+        resolved.config.seed,
+        whole=Placement(graph).streams if keeps and not resolved.method.chooses else (),
     )
     return Planned(model, spec, graph, plan, align)
 
 
 def plan_for_target(
-    graph: ChannelGraph, target: str, align: str = "auto", criterion: Criterion = "window", seed: int = 0
+    graph: ChannelGraph,
+    target: str,
+    align: str = "auto",
+    criterion: Criterion = "window",
+    seed: int = 0,
+    whole: Collection[str] = (),
 ) -> tuple[SlicePlan, int]:
     """A plan that meets a target within 1%, and its alignment: the widest that does, for `auto`.
+
+    The groups named in `whole` are not cut.
 
     Raises:
         CompressError: (exit 2) the target cannot be met, with what can.
@@ -117,7 +132,7 @@ def plan_for_target(
     tried = ALIGNMENTS if align == "auto" else (_alignment(align),)
     nearest = math.inf
     for width in tried:
-        plan = _attempt(graph, kind, goal, width, criterion, seed, last=width == tried[-1])
+        plan = _attempt(graph, kind, goal, width, criterion, seed, whole, last=width == tried[-1])
         if plan is None:
             continue
         dense, narrow = getattr(plan.dense, kind), getattr(plan.narrow, kind)
@@ -134,13 +149,20 @@ def plan_for_target(
 
 
 def _attempt(
-    graph: ChannelGraph, kind: str, goal: float, align: int, criterion: Criterion, seed: int, last: bool
+    graph: ChannelGraph,
+    kind: str,
+    goal: float,
+    align: int,
+    criterion: Criterion,
+    seed: int,
+    whole: Collection[str],
+    last: bool,
 ) -> SlicePlan | None:
     """A plan, or None where a coarse alignment cannot get low enough but a finer one may."""
     try:
         if kind == "macs":
-            return graph.plan(macs=goal, align=align, criterion=criterion, seed=seed)
-        return graph.plan(params=goal, align=align, criterion=criterion, seed=seed)
+            return graph.plan(macs=goal, align=align, criterion=criterion, seed=seed, whole=whole)
+        return graph.plan(params=goal, align=align, criterion=criterion, seed=seed, whole=whole)
     except CompressError as error:
         if error.code != "target-unreachable":
             raise

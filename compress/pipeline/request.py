@@ -30,6 +30,7 @@ class TrainRequest:
         dense_out: run folder of the dense network that a method trains first; None: beside `out`.
         align: ``auto``, ``none`` or a number that widths are multiples of.
         settings: fields of `TrainConfig`. options: fields of the method's config.
+        dense_settings: `settings` for a dense network that is trained first; None: the same.
         out: the run folder. resume: go on with it.
         workers: processes that decode images.
     """
@@ -50,6 +51,7 @@ class TrainRequest:
     align: str = "auto"
     settings: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    dense_settings: dict[str, Any] | None = None
     out: str | Path | None = None
     resume: bool = False
     workers: int = 2
@@ -57,13 +59,18 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A request with every name and default filled in."""
+    """A request with every name and default filled in.
+
+    `dense_config` is how a dense network would be trained first, over all epochs: without the defaults that
+    the method has for itself.
+    """
 
     request: TrainRequest
     recipe: recipes.Recipe | None
     method: type[methods.Method]
     options: methods.MethodConfig
     config: TrainConfig
+    dense_config: TrainConfig
     model: str
     data: str
     target: str | None
@@ -109,7 +116,10 @@ def resolve(request: TrainRequest) -> Resolved:
     name = request.method or (recipe.method if recipe else "dcff")
     method = methods.get(name)
     same = recipe is not None and recipe.method == name
-    config = _validated(TrainConfig, {**(recipe.train if recipe else {}), **request.settings}, "setting")
+    common = recipe.train if recipe else {}
+    config = _validated(TrainConfig, {**method.defaults, **common, **request.settings}, "setting")
+    first = request.settings if request.dense_settings is None else request.dense_settings
+    dense_config = _validated(TrainConfig, {**common, **first, "epochs": config.epochs}, "setting")
     options = _validated(
         method.config_type,
         {**(recipe.options if recipe and same else {}), **request.options},
@@ -155,6 +165,7 @@ def resolve(request: TrainRequest) -> Resolved:
         method,
         options,
         config,
+        dense_config,
         model,
         data,
         target if method.narrows else None,

@@ -80,7 +80,7 @@ def train_dense(
         input_size=resolved.input_size,
         mean=request.mean,
         std=request.std,
-        settings=_with_epochs(resolved.config, epochs).model_dump(),
+        settings=_with_epochs(resolved.dense_config, epochs).model_dump(),
         out=out,
         resume=(out / "run.json").is_file(),
         workers=request.workers,

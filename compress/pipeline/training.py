@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from .. import data as image_data
 from ..artifact import RunFolder, new_record
 from ..data import ImageData
@@ -113,6 +115,7 @@ def train(
     images, _ = data.test_arrays(VERIFY_IMAGES)
     first = planned.plan if not method.chooses else None
     sliced = cut(planned.model, first, images)[1] if first is not None else None
+    torch.manual_seed(resolved.config.seed)  # what a method draws does not depend on how its teacher came
     prepared = method.prepare(planned.model, planned.graph, planned.plan)
     record = new_record(
         model=planned.spec,

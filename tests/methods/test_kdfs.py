@@ -148,7 +148,7 @@ def test_loss_while_searching_reaches_the_weights_the_decoders_and_the_logits() 
 
 
 def test_budget_gradient_on_the_logits_pushes_towards_the_target() -> None:
-    method, student = prepared(target=0.3)
+    method, student = prepared(target=0.3, ramp=0)
     gates = sampler(student)
     for start, sign in ((3.0, 1), (-3.0, -1)):
         with torch.no_grad():
@@ -156,6 +156,22 @@ def test_budget_gradient_on_the_logits_pushes_towards_the_target() -> None:
         (gradient,) = torch.autograd.grad(method._budget(student), gates.logits)
         assert (sign * gradient[:, 1] >= 0).all()
         assert float(gradient[:, 1].abs().sum()) > 0
+
+
+def test_budget_falls_from_the_dense_cost_to_the_target_along_the_ramp_and_stays() -> None:
+    method, _ = prepared(target=0.25, ramp=0.5)
+    search = method.fixed_from(8)
+    found = [method.target_at(epoch, 0, 0.5) for epoch in (0, search // 4, search // 2, search - 1)]
+    assert found[0] == 1
+    assert found[1] == pytest.approx(0.25 ** (search // 4 / (0.5 * search)))
+    assert found[3] == 0.25
+    assert method.target_at(0, 0, 0) == 0.25
+
+
+def test_filters_start_open_by_default_and_at_random_as_in_the_paper() -> None:
+    assert bool(sampler(prepared()[1]).binary().all())
+    share = float(sampler(prepared(start=0, spread=1)[1]).binary().mean())
+    assert 0.3 < share < 0.7
 
 
 def test_mask_acts_on_the_norm_so_the_sliced_network_is_the_trained_one_where_biases_are_large() -> None:
