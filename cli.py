@@ -153,9 +153,7 @@ def train(
     ] = None,
     residual: Annotated[
         str | None,
-        HowOption(
-            help="Residual streams: keep (not cut), tied (cut together) or, kdfs and abp, scatter."
-        ),
+        HowOption(help="Residual streams: keep (not cut), tied (cut together) or, kdfs and abp, scatter."),
     ] = None,
     epochs: Annotated[int | None, HowOption(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, HowOption(help="Images a step, over all processes.")] = None,

@@ -85,7 +85,8 @@ def recipes(every: Sequence[Recipe]) -> Table:
         numbers = ("", "", "")
         if found is not None:
             top1 = f"{found.top1:.2f}" if found.top1 else ""
-            numbers = (f"{found.macs / 1e6:,.1f}M", f"{found.params / 1e6:.2f}M", top1)
+            params = f"{found.params / 1e6:.2f}M" if found.params else ""
+            numbers = (f"{found.macs / 1e6:,.1f}M", params, top1)
         table.add_row(recipe.name, recipe.model or "", recipe.data or "", *numbers)
     return table
 

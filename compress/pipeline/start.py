@@ -96,12 +96,14 @@ def train_dense(
 
 
 def _with_epochs(config: TrainConfig, epochs: int) -> TrainConfig:
-    """The same settings over fewer epochs; the warm-up shrinks with them."""
+    """The same settings over fewer epochs; warm-up and annealing shrink with them."""
     values = config.model_dump()
     scale = epochs / config.epochs
     warmup = values["warmup_epochs"] * scale
     marks = tuple(mark if mark < 1 else max(1.0, round(mark * scale)) for mark in config.milestones)
-    return TrainConfig(**{**values, "epochs": epochs, "warmup_epochs": warmup, "milestones": marks})
+    anneal = config.anneal_epochs * scale if config.anneal_epochs is not None else None
+    changed = {"epochs": epochs, "warmup_epochs": warmup, "milestones": marks, "anneal_epochs": anneal}
+    return TrainConfig(**{**values, **changed})
 
 
 def find_teacher(resolved: Resolved, model: nn.Module, spec: ModelSpec) -> nn.Module | None:

@@ -17,6 +17,7 @@ from ..methods import Setup
 from ..spec import Costs
 from ..training import Progress, fit
 from ..training.device import resolve_device
+from .curves import plot_gates
 from .gates import VERIFY_IMAGES, check_size, cut, fold, save_verified
 from .plan import Planned, parse_target, plan_training
 from .request import Resolved, Size, TrainRequest, resolve
@@ -143,6 +144,9 @@ def train(
                 extra["dense_epochs"] = start.dense_epochs
             plan = planned.plan if method.chooses else prepared.plan
             report = save_verified(run, compact, planned.spec, plan, images, gates, extra)
+            if method.chooses:
+                dense_cost = getattr(planned.graph.costs, method.setup.kind)
+                plot_gates(run.path, method.name, method.setup.kind, method.setup.goal / dense_cost)
         return TrainResult(
             run=str(resolved.out),
             method=method.name,

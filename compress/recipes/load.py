@@ -19,7 +19,7 @@ class Published(Record):
     """Numbers of a paper's table (or exact ones): MACs and parameters, top-1 in percent."""
 
     macs: int
-    params: int
+    params: int | None = None
     dense_macs: int | None = None
     dense_params: int | None = None
     top1: float | None = None

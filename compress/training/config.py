@@ -25,6 +25,7 @@ class TrainConfig(Record):
         milestones: where ``step`` multiplies by `gamma`: below 1 a fraction of the epochs, else an epoch.
         gamma: factor of ``step``.
         min_lr: learning rate at the end of ``cosine``.
+        anneal_epochs: epoch at which ``cosine`` has come down and stays; None: the last.
         warmup_epochs: epochs (a fraction is allowed) in which the rate rises to `lr`.
         warmup_lr: learning rate of the first step.
         warmup: how it rises, ``linear`` or ``geometric``.
@@ -52,6 +53,7 @@ class TrainConfig(Record):
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = Field(0.1, gt=0, le=1)
     min_lr: float = Field(0.0, ge=0)
+    anneal_epochs: float | None = Field(None, gt=0)
     warmup_epochs: float = Field(0.0, ge=0)
     warmup_lr: float | None = Field(None, gt=0)
     warmup: Literal["linear", "geometric"] = "linear"
@@ -71,6 +73,11 @@ class TrainConfig(Record):
             raise ValueError("nesterov needs the optimizer sgd and a momentum above 0")
         if self.warmup_epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs}")
+        if self.anneal_epochs is not None and not self.warmup_epochs < self.anneal_epochs <= self.epochs:
+            raise ValueError(
+                f"anneal_epochs {self.anneal_epochs:g} must be above warmup_epochs {self.warmup_epochs:g} "
+                f"and at most epochs {self.epochs}"
+            )
         if any(milestone <= 0 for milestone in self.milestones):
             raise ValueError(f"milestones {list(self.milestones)} must be above 0")
         if self.min_lr > self.lr:

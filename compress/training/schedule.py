@@ -13,7 +13,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     """Return the learning rate of a step.
 
     Warm-up and cosine move at every step; ``step`` changes at the beginning of an epoch. The cosine spans
-    the epochs after the warm-up, the milestones count from the first epoch.
+    the epochs from the warm-up to `anneal_epochs` and stays down, the milestones count from the first epoch.
 
     Args:
         config: the settings.
@@ -24,7 +24,8 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     if step < warmup_steps:
         return _warmup(config, step, warmup_steps)
     if config.schedule == "cosine":
-        rest = max(config.epochs * steps_per_epoch - warmup_steps, 1)
+        end = round((config.anneal_epochs or config.epochs) * steps_per_epoch)
+        rest = max(end - warmup_steps, 1)
         wave = (1 + math.cos(math.pi * min((step - warmup_steps) / rest, 1.0))) / 2
         return config.min_lr + (config.lr - config.min_lr) * wave
     if config.schedule == "step":

@@ -134,8 +134,6 @@ def test_earlier_form_acts_before_the_norms_while_searching_and_behind_them_in_t
 
 
 def test_resumed_training_gives_the_same_network(run: Run, tmp_path: Path) -> None:
-    from compress.training import LineProgress  # noqa: F401
-
     whole = run("abp", 3, name="a", align="none")
 
     class Stop(Exception):
@@ -172,6 +170,15 @@ def test_resumed_training_gives_the_same_network(run: Run, tmp_path: Path) -> No
     assert again.top1 == whole.top1
     first, second = (artifact.load(tmp_path / n).state_dict() for n in "ab")
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_closings_are_drawn_beside_the_metrics_and_a_planned_method_draws_none(
+    run: Run, tmp_path: Path
+) -> None:
+    run("abp", 2, align="none")
+    assert (tmp_path / "run" / "gates.png").read_bytes().startswith(b"\x89PNG")
+    run("scratch", 1, name="plain")
+    assert not (tmp_path / "plain" / "gates.png").exists()
 
 
 def test_one_epoch_is_too_few(run: Run) -> None:

@@ -60,3 +60,18 @@ def test_groups_keep_their_ratio() -> None:
     for factor in (0.5, 0.1):
         set_learning_rate([optimizer], factor)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.002])
+
+
+def test_cosine_that_anneals_early_is_down_from_then_on() -> None:
+    whole = TrainConfig(epochs=4, lr=0.2, min_lr=0.01, warmup_epochs=1)
+    early = TrainConfig(epochs=6, lr=0.2, min_lr=0.01, warmup_epochs=1, anneal_epochs=4)
+    assert [learning_rate(early, step, 5) for step in range(20)] == [
+        learning_rate(whole, step, 5) for step in range(20)
+    ]
+    assert {learning_rate(early, step, 5) for step in range(20, 30)} == {0.01}
+
+
+@pytest.mark.parametrize("anneal", [1.0, 7.0])
+def test_annealing_ends_after_the_warm_up_and_within_the_training(anneal: float) -> None:
+    with pytest.raises(ValueError, match=f"anneal_epochs {anneal:g} must be above warmup_epochs 1"):
+        TrainConfig(epochs=6, warmup_epochs=1, anneal_epochs=anneal)
