@@ -33,7 +33,7 @@ Examples:
 
 \b
 Exit codes: 0 done, 1 internal error, 2 usage, 3 something is missing,
-4 build failed, 5 parity failed, 6 gate failed, 7 inconclusive,
+4 build failed, 5 parity or integrity failed, 6 gate failed, 7 inconclusive,
 130 interrupted."""
 
 TRAIN = f"""\b
@@ -61,6 +61,14 @@ EXPORT = """\b
 Examples:
   compress export runs/a
   compress export runs/a --batch 8 --opset 20 --simplify"""
+
+VERIFY = """\b
+Examples:
+  compress verify --new-key key.pem
+  compress export runs/a --sign key.pem
+  compress verify runs/a/export --public-key key.pub.pem
+
+Exit code 5 where a file is not what the manifest says."""
 
 BENCH = """\b
 Examples:
@@ -316,6 +324,45 @@ def export_(
         f"parity on {parity.images} images: largest difference {parity.max_abs:.2e}, same class "
         f"{parity.agreement:.2%}, top-1 {parity.top1_reference:.2%} and {parity.top1_exported:.2%}"
     )
+
+
+@app.command(epilog=VERIFY)
+def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="An export folder.", show_default=False)
+    ] = None,
+    public_key: Annotated[
+        Path | None, Option(help="Ed25519 key (PEM) that must have signed the manifest.")
+    ] = None,
+    new_key: Annotated[
+        Path | None, Option(help="Make a key pair in this file, and check nothing.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether an export folder is what its manifest says, and nothing else."""
+    from export import signing
+    from export.verify import verify
+    from export.verify_table import table, verdict
+
+    if new_key is not None:
+        public = signing.new_key(new_key)
+        if as_json:
+            console.emit("verify", {"private_key": str(new_key), "public_key": str(public)})
+            return
+        console.show(str(public))
+        console.note(f"{new_key} signs and stays secret; {public} checks and goes to whoever loads the files")
+        return
+    if folder is None:
+        raise CompressError("no folder is given", hint="such as `compress verify runs/a/export`")
+    found = verify(folder, public_key)
+    if as_json:
+        values = found.model_dump(mode="json")
+        console.emit("verify", {"passed": found.passed, **values})
+    else:
+        console.show(table(found))
+        console.note(verdict(found))
+    if not found.passed:
+        raise typer.Exit(int(Exit.PARITY))
 
 
 @app.command("bench", epilog=BENCH)

@@ -121,6 +121,11 @@ class FileRecord(Record):
     companions: tuple[CompanionRecord, ...] = ()
     details: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def parts(self) -> tuple[FileRecord | CompanionRecord, ...]:
+        """The file itself and its companions."""
+        return (self, *self.companions)
+
 
 class Manifest(Record):
     """Every file of an export folder.
@@ -228,7 +233,7 @@ def trusted(folder: Path, file: str) -> FileRecord | None:
     record = read(folder).entry(file)
     if record is None:
         return None
-    intact = all(fault(folder, part) is None for part in (record, *record.companions))
+    intact = all(fault(folder, part) is None for part in record.parts)
     return record if intact else None
 
 
