@@ -60,7 +60,9 @@ Examples:
 EXPORT = """\b
 Examples:
   compress export runs/a
-  compress export runs/a --batch 8 --opset 20 --simplify"""
+  compress export runs/a --batch 8 --opset 20 --simplify
+  compress export runs/a --script runs/a/export/infer.py --sign key.pem
+  compress export runs/a --triton models"""
 
 VERIFY = """\b
 Examples:
@@ -96,6 +98,7 @@ app = typer.Typer(
 # the epilog says once how an option is set by the environment
 Option = partial(typer.Option, show_envvar=False)
 HowOption = partial(Option, rich_help_panel="Training")
+DeployOption = partial(Option, rich_help_panel="Deployment", show_default=False)
 NetOption = partial(Option, rich_help_panel="Network and data")
 
 Json = Annotated[
@@ -306,16 +309,25 @@ def export_(
     ] = False,
     data: Data = None,
     samples: Annotated[int, Option(min=1, help="Test images that are compared.")] = 256,
+    sign: Annotated[
+        Path | None, DeployOption(help="Sign the manifest with this Ed25519 private key (PEM).")
+    ] = None,
+    script: Annotated[
+        Path | None, DeployOption(help="Write an inference script that needs no torch to this file.")
+    ] = None,
+    triton: Annotated[Path | None, DeployOption(help="Add the file to this Triton model repository.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a file for a runtime, after proving that it computes the same."""
-    from export import export
+    from export import deploy, export
 
     size: Any = int(batch) if batch.lstrip("-").isdecimal() else batch  # `export` refuses other words
+    deployment = deploy.prepare(run, format, sign=sign, script=script, triton_repository=triton)
     result = export(run, format, opset, size, simplify, data, samples)
+    delivered = deployment.deliver(result).to_json()
     record = result.record
     if as_json:
-        console.emit("export", {"path": str(result.path), **record.model_dump(mode="json")})
+        console.emit("export", {"path": str(result.path), **record.model_dump(mode="json"), **delivered})
         return
     parity = record.parity
     console.show(str(result.path))
@@ -324,6 +336,8 @@ def export_(
         f"parity on {parity.images} images: largest difference {parity.max_abs:.2e}, same class "
         f"{parity.agreement:.2%}, top-1 {parity.top1_reference:.2%} and {parity.top1_exported:.2%}"
     )
+    for what, path in delivered.items():
+        console.note(f"{what}: {path}")
 
 
 @app.command(epilog=VERIFY)
