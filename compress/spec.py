@@ -46,8 +46,9 @@ class Preprocess(Record):
         input_size: ``(channels, height, width)`` after the crop.
         resampling: how sizes and pixels are rounded; shrinking is anti-aliased in both.
             ``float32``: the scale is `resize` / shorter side, each new side is the nearest integer (ties to
-            even, at least the crop's), pixels are computed in float32 and rounded to 8 bits once, the crop
-            starts at ``(side - crop) // 2``.
+            even, at least the crop's), pixels are computed in float32 and rounded to 8 bits once (what is
+            within a float's error of a half may come out one of 255 levels apart), the crop starts at
+            ``(side - crop) // 2``.
             ``pillow``: the longer side is rounded down, pixels are those of Pillow's `Image.resize` on 8-bit
             images, the crop starts at ``(side - crop) / 2`` rounded, ties to even.
     """

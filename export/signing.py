@@ -166,8 +166,9 @@ def _public(path: Path, content: bytes) -> Any:
 
 
 def _kind(key: Any) -> str:
-    """Name a key's kind by its class: ``RSA`` of `_RSAPrivateKey`, ``EllipticCurve`` and so on."""
-    return type(key).__name__.lstrip("_").removesuffix("PrivateKey").removesuffix("PublicKey")
+    """Name a key's kind by its class: ``RSA`` of `_RSAPrivateKey`, ``EC``, ``Ed448`` and so on."""
+    name = type(key).__name__.lstrip("_").removesuffix("PrivateKey").removesuffix("PublicKey")
+    return name.replace("EllipticCurve", "EC")
 
 
 def _wrong_kind(path: Path, kind: str, wanted: str) -> CompressError:
