@@ -522,6 +522,21 @@ def compare(
 
 
 @app.command()
+def doctor(as_json: Json = False) -> None:
+    """What works on this machine, and the command that mends what does not."""
+    from doctor import examine, show
+
+    report = examine()
+    if as_json:
+        console.emit("doctor", {"works": report.works, **report.model_dump(mode="json")})
+    else:
+        console.show(*show.parts(report))
+        console.note(show.verdict(report))
+    if not report.works:
+        raise typer.Exit(int(Exit.MISSING))
+
+
+@app.command()
 def recipes(as_json: Json = False) -> None:
     """List the recipes: settings of the papers, with their numbers."""
     from compress import recipes as book

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-from collections.abc import Iterator
-from typing import Any
 
+from compress import nvml
 from compress.spec import Record
 
 
@@ -33,7 +31,12 @@ class DeviceRecord(Record):
 
 def this_device() -> DeviceRecord:
     """Return the record of this process's first GPU: torch's choice, else the first that NVML lists."""
-    driver, cuda, name, capability = _nvml()
+    said = nvml.driver()
+    name: str | None = None
+    capability: str | None = None
+    if said is not None and said.gpus:
+        name, capability = said.gpus[0].name, said.gpus[0].compute_capability
+    cuda = said.cuda if said is not None else None
     seen = _torch()
     if seen is not None:
         name, capability, built_with = seen
@@ -41,7 +44,7 @@ def this_device() -> DeviceRecord:
     return DeviceRecord(
         gpu=name,
         compute_capability=capability,
-        driver=driver,
+        driver=said.version if said is not None else None,
         cuda=cuda,
         tensorrt=version_of("tensorrt"),
         tensorrt_rtx=version_of("tensorrt_rtx"),
@@ -63,40 +66,6 @@ def sm(capability: str | None) -> int | None:
     """Return ``8.6`` as 86; None for what is no compute capability."""
     major, _, minor = (capability or "").partition(".")
     return int(major) * 10 + int(minor) if major.isdecimal() and minor.isdecimal() else None
-
-
-@contextlib.contextmanager
-def nvml() -> Iterator[Any | None]:
-    """Yield NVML ready for use, or None where the package or the driver is missing."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no package, no driver, or a driver of another version
-        yield None
-        return
-    try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _nvml() -> tuple[str | None, str | None, str | None, str | None]:
-    """Driver, CUDA of the driver, and name and compute capability of the first GPU."""
-    with nvml() as library:
-        if library is None:
-            return None, None, None, None
-        try:
-            driver = str(library.nvmlSystemGetDriverVersion())
-            number = int(library.nvmlSystemGetCudaDriverVersion_v2())
-            cuda = f"{number // 1000}.{number % 1000 // 10}"
-            if library.nvmlDeviceGetCount() == 0:
-                return driver, cuda, None, None
-            first = library.nvmlDeviceGetHandleByIndex(0)
-            major, minor = library.nvmlDeviceGetCudaComputeCapability(first)
-            return driver, cuda, str(library.nvmlDeviceGetName(first)), f"{major}.{minor}"
-        except library.NVMLError:
-            return None, None, None, None
 
 
 def _torch() -> tuple[str, str, str | None] | None:
