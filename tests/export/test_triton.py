@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 import pytest
 from records import trt
+from triton_config import KINDS, TYPES, parse
 
 from compress.errors import CompressError
 from export import manifest
@@ -18,14 +19,6 @@ def record(exported_run: Path) -> FileRecord:
     return manifest.read(exported_run / "export").files[0]
 
 
-def parsed(text: str) -> Any:
-    """The config as Triton's own client library reads it."""
-    service = pytest.importorskip("tritonclient.grpc.model_config_pb2")
-    from google.protobuf import text_format
-
-    return text_format.Parse(text, service.ModelConfig())
-
-
 def fixed(record: FileRecord, size: int) -> FileRecord:
     def shaped(tensor: Any) -> Any:
         return tensor.model_copy(update={"shape": (size, *tensor.shape[1:])})
@@ -35,9 +28,10 @@ def fixed(record: FileRecord, size: int) -> FileRecord:
 
 
 def test_the_config_is_what_triton_understands(record: FileRecord) -> None:
-    found = parsed(config(record, "tiny-run"))
+    found = parse(config(record, "tiny-run"))
     assert (found.name, found.backend, found.max_batch_size) == ("tiny-run", "onnxruntime", MAX_BATCH)
     assert (found.input[0].name, list(found.input[0].dims)) == ("input", [1, 8, 8])
+    assert found.input[0].data_type == found.output[0].data_type == TYPES["TYPE_FP32"]
     assert (found.output[0].name, list(found.output[0].dims)) == ("logits", [10])
     assert found.output[0].label_filename == "labels.txt"
     assert found.HasField("dynamic_batching")
@@ -45,12 +39,12 @@ def test_the_config_is_what_triton_understands(record: FileRecord) -> None:
 
 
 def test_a_client_can_read_the_contract(record: FileRecord) -> None:
-    found = parsed(config(record, "m")).parameters["compress.preprocess"].string_value
+    found = parse(config(record, "m")).parameters["compress.preprocess"].string_value
     assert type(record.preprocess).model_validate_json(found) == record.preprocess
 
 
 def test_a_fixed_batch_is_part_of_the_shapes(record: FileRecord) -> None:
-    found = parsed(config(fixed(record, 4), "m"))
+    found = parse(config(fixed(record, 4), "m"))
     assert found.max_batch_size == 0
     assert not found.HasField("dynamic_batching")
     assert (list(found.input[0].dims), list(found.output[0].dims)) == ([4, 1, 8, 8], [4, 10])
@@ -58,10 +52,10 @@ def test_a_fixed_batch_is_part_of_the_shapes(record: FileRecord) -> None:
 
 def test_an_engine_is_served_on_the_gpu_up_to_its_profile(record: FileRecord) -> None:
     engine = trt(record, profile={"min": 1, "opt": 8, "max": 16})
-    found = parsed(config(engine, "m"))
+    found = parse(config(engine, "m"))
     assert (found.backend, found.max_batch_size) == ("tensorrt", 16)
     assert list(found.dynamic_batching.preferred_batch_size) == [8]
-    assert found.instance_group[0].kind == type(found.instance_group[0]).KIND_GPU
+    assert found.instance_group[0].kind == KINDS["KIND_GPU"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +79,7 @@ def test_a_profile_that_takes_no_single_image_is_refused(record: FileRecord) -> 
 
 
 def test_names_with_quotes_survive(record: FileRecord) -> None:
-    assert parsed(config(record, 'a"b\\c')).name == 'a"b\\c'
+    assert parse(config(record, 'a"b\\c')).name == 'a"b\\c'
 
 
 def test_the_repository_holds_versions_labels_and_config(exported: Path, tmp_path: Path) -> None:
@@ -96,7 +90,7 @@ def test_the_repository_holds_versions_labels_and_config(exported: Path, tmp_pat
     assert files == {"config.pbtxt", "labels.txt", "1/model.onnx", "2/model.onnx"}
     assert (model / "labels.txt").read_text().split() == list(record.classes)
     served = onnx.load(str(model / "2" / "model.onnx"))
-    assert served.graph.input[0].name == parsed((model / "config.pbtxt").read_text()).input[0].name
+    assert served.graph.input[0].name == parse((model / "config.pbtxt").read_text()).input[0].name
 
 
 def test_an_engine_is_stored_under_tritons_name(exported: Path, tmp_path: Path) -> None:
