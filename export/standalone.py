@@ -44,7 +44,8 @@ class Classifier:
             check(manifest.parent / part["file"], part)
         self.classes: list[str] = self.record["classes"]
         self._batch = self.record["inputs"][0]["shape"][0]
-        self._run = RUNTIMES[self.record["format"]](manifest.parent / self.record["file"])
+        open_file = RUNTIMES[self.record["format"]]
+        self._run = open_file(manifest.parent / self.record["file"], self.record["precision"])
 
     def logits(self, images: Sequence[Path | str]) -> Array:
         """Return float32 `[N, classes]` for image files."""
@@ -72,8 +73,8 @@ def check(path: Path, record: dict[str, Any]) -> None:
         raise SystemExit(f"error: {path} is not the file of the manifest: its SHA-256 is another")
 
 
-def onnxruntime_cpu(path: Path) -> Run:
-    """Open an ONNX file in ONNX Runtime."""
+def onnxruntime_cpu(path: Path, precision: str) -> Run:
+    """Open an ONNX file in ONNX Runtime; its precision is in the file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -81,15 +82,16 @@ def onnxruntime_cpu(path: Path) -> Run:
     return lambda inputs: session.run([result], {source: inputs})[0]
 
 
-def openvino_cpu(path: Path) -> Run:
-    """Open an OpenVINO file in OpenVINO."""
+def openvino_cpu(path: Path, precision: str) -> Run:
+    """Open an OpenVINO file; unless told otherwise it computes in BF16 where the CPU can."""
     import openvino
 
-    model = openvino.Core().compile_model(str(path), "CPU")
+    hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    model = openvino.Core().compile_model(str(path), "CPU", hint)
     return lambda inputs: np.asarray(model(inputs)[0], np.float32)
 
 
-RUNTIMES: dict[str, Callable[[Path], Run]] = {"onnx": onnxruntime_cpu, "openvino": openvino_cpu}
+RUNTIMES: dict[str, Callable[[Path, str], Run]] = {"onnx": onnxruntime_cpu, "openvino": openvino_cpu}
 
 
 def read(path: Path, contract: dict[str, Any]) -> Array:

@@ -226,3 +226,21 @@ def test_what_cannot_be_left_is_refused_before_the_export(run: Path, tmp_path: P
             prepare(run, format, **asked)
         assert caught.value.code == code
     assert not (run / "export").exists()
+
+
+def test_a_file_of_openvino_is_run_too(exported: Path, images: NDArray[np.float32]) -> None:
+    openvino = pytest.importorskip("openvino")
+    openvino.save_model(
+        openvino.convert_model(exported / "model.onnx"), exported / "model.fp32.xml", compress_to_fp16=False
+    )
+    listed = manifest.read(exported)
+    weights = manifest.record_of(exported / "model.fp32.bin")
+    part = manifest.record_of(exported / "model.fp32.xml").model_dump()
+    record = listed.files[0].model_copy(update={**part, "format": "openvino", "companions": (weights,)})
+    manifest.write(exported, listed.with_file(record))
+    found = standalone.Classifier(exported / "manifest.json", "model.fp32.xml").run(images)
+    wanted = OnnxClassifier(exported / "model.onnx").logits(images)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    (exported / "model.fp32.bin").write_bytes(b"others")
+    with pytest.raises(SystemExit, match=r"model\.fp32\.bin is not the file of the manifest"):
+        standalone.Classifier(exported / "manifest.json", "model.fp32.xml")
