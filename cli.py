@@ -64,6 +64,11 @@ Examples:
   compress export runs/a --script runs/a/export/infer.py --sign key.pem
   compress export runs/a --triton models"""
 
+BENCH = """\b
+Examples:
+  compress bench runs/a
+  compress bench runs/a --batch 1,8 --threads 2 --json"""
+
 VERIFY = """\b
 Examples:
   compress verify --new-key key.pem
@@ -71,11 +76,6 @@ Examples:
   compress verify runs/a/export --public-key key.pub.pem
 
 Exit code 5 where a file is not what the manifest says."""
-
-BENCH = """\b
-Examples:
-  compress bench runs/a
-  compress bench runs/a --batch 1,8 --threads 2 --json"""
 
 COMPARE = """\b
 Example:
@@ -307,8 +307,6 @@ def export_(
     simplify: Annotated[
         bool, Option("--simplify", help="Try onnxsim; kept only if smaller and equal.")
     ] = False,
-    data: Data = None,
-    samples: Annotated[int, Option(min=1, help="Test images that are compared.")] = 256,
     sign: Annotated[
         Path | None, DeployOption(help="Sign the manifest with this Ed25519 private key (PEM).")
     ] = None,
@@ -316,6 +314,8 @@ def export_(
         Path | None, DeployOption(help="Write an inference script that needs no torch to this file.")
     ] = None,
     triton: Annotated[Path | None, DeployOption(help="Add the file to this Triton model repository.")] = None,
+    data: Data = None,
+    samples: Annotated[int, Option(min=1, help="Test images that are compared.")] = 256,
     as_json: Json = False,
 ) -> None:
     """Write a file for a runtime, after proving that it computes the same."""
@@ -338,45 +338,6 @@ def export_(
     )
     for what, path in delivered.items():
         console.note(f"{what}: {path}")
-
-
-@app.command(epilog=VERIFY)
-def verify(
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="An export folder.", show_default=False)
-    ] = None,
-    public_key: Annotated[
-        Path | None, Option(help="Ed25519 key (PEM) that must have signed the manifest.")
-    ] = None,
-    new_key: Annotated[
-        Path | None, Option(help="Make a key pair in this file, and check nothing.", show_default=False)
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Whether an export folder is what its manifest says, and nothing else."""
-    from export import signing
-    from export.verify import verify
-    from export.verify_table import table, verdict
-
-    if new_key is not None:
-        public = signing.new_key(new_key)
-        if as_json:
-            console.emit("verify", {"private_key": str(new_key), "public_key": str(public)})
-            return
-        console.show(str(public))
-        console.note(f"{new_key} signs and stays secret; {public} checks and goes to whoever loads the files")
-        return
-    if folder is None:
-        raise CompressError("no folder is given", hint="such as `compress verify runs/a/export`")
-    found = verify(folder, public_key)
-    if as_json:
-        values = found.model_dump(mode="json")
-        console.emit("verify", {"passed": found.passed, **values})
-    else:
-        console.show(table(found))
-        console.note(verdict(found))
-    if not found.passed:
-        raise typer.Exit(int(Exit.PARITY))
 
 
 @app.command("bench", epilog=BENCH)
@@ -519,6 +480,45 @@ def compare(
         console.emit("compare", result.model_dump(mode="json"))
         return
     console.show(*result.parts())
+
+
+@app.command(epilog=VERIFY)
+def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="An export folder.", show_default=False)
+    ] = None,
+    public_key: Annotated[
+        Path | None, Option(help="Ed25519 key (PEM) that must have signed the manifest.")
+    ] = None,
+    new_key: Annotated[
+        Path | None, Option(help="Make a key pair in this file, and check nothing.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether an export folder is what its manifest says, and nothing else."""
+    from export import signing
+    from export.verify import verify
+    from export.verify_table import table, verdict
+
+    if new_key is not None:
+        public = signing.new_key(new_key)
+        if as_json:
+            console.emit("verify", {"private_key": str(new_key), "public_key": str(public)})
+            return
+        console.show(str(public))
+        console.note(f"{new_key} signs and stays secret; {public} checks and goes to whoever loads the files")
+        return
+    if folder is None:
+        raise CompressError("no folder is given", hint="such as `compress verify runs/a/export`")
+    found = verify(folder, public_key)
+    if as_json:
+        values = found.model_dump(mode="json")
+        console.emit("verify", {"passed": found.passed, **values})
+    else:
+        console.show(table(found))
+        console.note(verdict(found))
+    if not found.passed:
+        raise typer.Exit(int(Exit.PARITY))
 
 
 @app.command()
