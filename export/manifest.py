@@ -116,10 +116,10 @@ class FileRecord(Record):
     parity: ParityRecord
     tools: dict[str, str]
     machine: Machine
-    device: DeviceRecord | None = None
     created: str
-    companions: tuple[CompanionRecord, ...] = ()
     details: dict[str, Any] = Field(default_factory=dict)
+    device: DeviceRecord | None = None
+    companions: tuple[CompanionRecord, ...] = ()
 
     @property
     def parts(self) -> tuple[FileRecord | CompanionRecord, ...]:

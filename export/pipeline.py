@@ -168,9 +168,9 @@ def _record(
         parity=result,
         tools=dict(built.tools),
         machine=artifact.this_machine(),
-        device=manifest.this_device(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         details=dict(built.details),
+        device=manifest.this_device(),
     )
 
 
