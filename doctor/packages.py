@@ -56,7 +56,8 @@ def probe(module: str, pip: str) -> Check:
     """
     try:
         if importlib.util.find_spec(module) is None:
-            return Check(name=module, works=False, said="not installed", mend=f"pip install {pip}")
+            mend = f"pip install {pip}{_ALSO.get(module, '')}"
+            return Check(name=module, works=False, said="not installed", mend=mend)
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             loaded = importlib.import_module(module)
     except FAILURES as error:
@@ -74,7 +75,7 @@ def probe(module: str, pip: str) -> Check:
 def _version(loaded: Any, pip: str) -> str:
     found = getattr(loaded, "__version__", None)
     if isinstance(found, str):
-        return found
+        return found.partition("-")[0]  # some add the commit and the branch they were built from
     try:
         return importlib.metadata.version(pip)
     except importlib.metadata.PackageNotFoundError:
@@ -112,5 +113,7 @@ _TESTS: Mapping[str, Callable[[Any], str]] = {
     "tensorrt_rtx": _builder,
     "openvino": _openvino,
 }
+
+_ALSO = {"tensorrt": "; it needs an NVIDIA GPU"}
 
 _MENDS = {"tensorrt": "an NVIDIA GPU, and a driver that supports the CUDA version of the package"}

@@ -151,7 +151,17 @@ def _file(folder: Path, record: FileRecord) -> Iterator[Finding]:
     if not record.parity.passed:
         said = "the manifest says that it failed: it does not compute what the network computes"
         yield Finding(file=record.file, check="parity", status="fault", said=said)
+    yield from _not_run(record)
     yield from _lineage(folder.parent, record.file, record.lineage)
+
+
+def _not_run(record: FileRecord) -> Iterator[Finding]:
+    """Note the links of a parity chain that could not be tried where the file was exported."""
+    chain = record.details.get("chain")
+    for link in chain if isinstance(chain, list) else []:
+        if isinstance(link, dict) and link.get("status") == "not run":
+            said = f"{link.get('name')} was never run: {link.get('reason')}"
+            yield Finding(file=record.file, check="parity", status="note", said=said)
 
 
 def _content(folder: Path, record: FileRecord | CompanionRecord) -> Finding:
