@@ -156,11 +156,11 @@ def _file(folder: Path, record: FileRecord) -> Iterator[Finding]:
 
 
 def _not_run(record: FileRecord) -> Iterator[Finding]:
-    """Note the links of a parity chain that could not be tried where the file was exported."""
+    """Note a file that could not be run where it was exported, so that its parity chain ends before it."""
     chain = record.details.get("chain")
     for link in chain if isinstance(chain, list) else []:
-        if isinstance(link, dict) and link.get("status") == "not run":
-            said = f"{link.get('name')} was never run: {link.get('reason')}"
+        if isinstance(link, dict) and (link.get("name"), link.get("status")) == (record.file, "not run"):
+            said = f"was never run: {link.get('reason')}"
             yield Finding(file=record.file, check="parity", status="note", said=said)
 
 
