@@ -33,7 +33,7 @@ Examples:
 
 \b
 Exit codes: 0 done, 1 internal error, 2 usage, 3 something is missing,
-4 build failed, 5 parity failed, 6 gate failed, 7 inconclusive,
+4 build failed, 5 parity or integrity failed, 6 gate failed, 7 inconclusive,
 130 interrupted."""
 
 TRAIN = f"""\b
@@ -60,12 +60,22 @@ Examples:
 EXPORT = """\b
 Examples:
   compress export runs/a
-  compress export runs/a --batch 8 --opset 20 --simplify"""
+  compress export runs/a --batch 8 --opset 20 --simplify
+  compress export runs/a --script runs/a/export/infer.py --sign key.pem
+  compress export runs/a --triton models"""
 
 BENCH = """\b
 Examples:
   compress bench runs/a
   compress bench runs/a --batch 1,8 --threads 2 --json"""
+
+VERIFY = """\b
+Examples:
+  compress verify --new-key key.pem
+  compress export runs/a --sign key.pem
+  compress verify runs/a/export --public-key key.pub.pem
+
+Exit code 5 where a file is not what the manifest says."""
 
 COMPARE = """\b
 Example:
@@ -88,6 +98,7 @@ app = typer.Typer(
 # the epilog says once how an option is set by the environment
 Option = partial(typer.Option, show_envvar=False)
 HowOption = partial(Option, rich_help_panel="Training")
+DeployOption = partial(Option, rich_help_panel="Deployment", show_default=False)
 NetOption = partial(Option, rich_help_panel="Network and data")
 
 Json = Annotated[
@@ -309,18 +320,27 @@ def export_(
     simplify: Annotated[
         bool, Option("--simplify", help="Try onnxsim; kept only if smaller and equal.")
     ] = False,
+    sign: Annotated[
+        Path | None, DeployOption(help="Sign the manifest with this Ed25519 private key (PEM).")
+    ] = None,
+    script: Annotated[
+        Path | None, DeployOption(help="Write an inference script that needs no torch to this file.")
+    ] = None,
+    triton: Annotated[Path | None, DeployOption(help="Add the file to this Triton model repository.")] = None,
     data: Data = None,
     samples: Annotated[int, Option(min=1, help="Test images that are compared.")] = 256,
     as_json: Json = False,
 ) -> None:
     """Write a file for a runtime, after proving that it computes the same."""
-    from export import export
+    from export import deploy, export
 
     size: Any = int(batch) if batch.lstrip("-").isdecimal() else batch  # `export` refuses other words
+    deployment = deploy.prepare(run, format, sign=sign, script=script, triton_repository=triton)
     result = export(run, format, opset, size, simplify, data, samples)
+    delivered = deployment.deliver(result).to_json()
     record = result.record
     if as_json:
-        console.emit("export", {"path": str(result.path), **record.model_dump(mode="json")})
+        console.emit("export", {"path": str(result.path), **record.model_dump(mode="json"), **delivered})
         return
     parity = record.parity
     console.show(str(result.path))
@@ -329,6 +349,8 @@ def export_(
         f"parity on {parity.images} images: largest difference {parity.max_abs:.2e}, same class "
         f"{parity.agreement:.2%}, top-1 {parity.top1_reference:.2%} and {parity.top1_exported:.2%}"
     )
+    for what, path in delivered.items():
+        console.note(f"{what}: {path}")
 
 
 @app.command("bench", epilog=BENCH)
@@ -475,6 +497,60 @@ def compare(
         console.emit("compare", result.model_dump(mode="json"))
         return
     console.show(*result.parts())
+
+
+@app.command(epilog=VERIFY)
+def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="An export folder.", show_default=False)
+    ] = None,
+    public_key: Annotated[
+        Path | None, Option(help="Ed25519 key (PEM) that must have signed the manifest.")
+    ] = None,
+    new_key: Annotated[
+        Path | None, Option(help="Make a key pair in this file, and check nothing.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether an export folder is what its manifest says, and nothing else."""
+    from export import signing
+    from export.verify import verify
+    from export.verify_table import table, verdict
+
+    if new_key is not None:
+        public = signing.new_key(new_key)
+        if as_json:
+            console.emit("verify", {"private_key": str(new_key), "public_key": str(public)})
+            return
+        console.show(str(public))
+        console.note(f"{new_key} signs and stays secret; {public} checks and goes to whoever loads the files")
+        return
+    if folder is None:
+        raise CompressError("no folder is given", hint="such as `compress verify runs/a/export`")
+    found = verify(folder, public_key)
+    if as_json:
+        values = found.model_dump(mode="json")
+        console.emit("verify", {"passed": found.passed, **values})
+    else:
+        console.show(table(found))
+        console.note(verdict(found))
+    if not found.passed:
+        raise typer.Exit(int(Exit.PARITY))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What works on this machine, and the command that mends what does not."""
+    from doctor import examine, show
+
+    report = examine()
+    if as_json:
+        console.emit("doctor", {"works": report.works, **report.model_dump(mode="json")})
+    else:
+        console.show(*show.parts(report))
+        console.note(show.verdict(report))
+    if not report.works:
+        raise typer.Exit(int(Exit.MISSING))
 
 
 @app.command()

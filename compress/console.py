@@ -134,7 +134,7 @@ def prepare(arguments: Sequence[str]) -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     own = logging.StreamHandler(sys.stderr)
     own.setFormatter(logging.Formatter("warning: %(message)s"))
-    for package in ("compress", "export", "bench"):
+    for package in ("compress", "export", "bench", "doctor"):
         logger = logging.getLogger(package)
         logger.addHandler(own)
         logger.setLevel(logging.WARNING)

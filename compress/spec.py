@@ -38,8 +38,19 @@ class ModelSpec(Record):
 class Preprocess(Record):
     """The contract between pixels and the network's input tensor, readable by a machine.
 
-    The input is float32 `[batch, channels, height, width]`: decode, resize the shorter side to `resize`
-    (None: leave), centre-crop to the input size, divide by 255, subtract `mean`, divide by `std`.
+    The input is float32 `[batch, channels, height, width]`: decode to 8 bits a channel in `color` (stored
+    orientation, alpha dropped), resize the shorter side to `resize` (None: leave), crop the centre to the
+    input size, map 0 to 255 onto `value_range`, subtract `mean`, divide by `std`, channel by channel.
+
+    Attributes:
+        input_size: ``(channels, height, width)`` after the crop.
+        resampling: how sizes and pixels are rounded; shrinking is anti-aliased in both.
+            ``float32``: the scale is `resize` / shorter side, each new side is the nearest integer (ties to
+            even, at least the crop's), pixels are computed in float32 and rounded to 8 bits once (what is
+            within a float's error of a half may come out one of 255 levels apart), the crop starts at
+            ``(side - crop) // 2``.
+            ``pillow``: the longer side is rounded down, pixels are those of Pillow's `Image.resize` on 8-bit
+            images, the crop starts at ``(side - crop) / 2`` rounded, ties to even.
     """
 
     input_size: tuple[int, int, int]
@@ -47,8 +58,12 @@ class Preprocess(Record):
     std: tuple[float, ...]
     resize: int | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    resampling: Literal["float32", "pillow"] = "float32"
+    crop: Literal["center"] = "center"
     layout: Literal["NCHW"] = "NCHW"
     color: Literal["RGB", "L"] = "RGB"
+    dtype: Literal["float32"] = "float32"
+    value_range: tuple[Literal[0], Literal[1]] = (0, 1)
 
 
 class DataInfo(Record):

@@ -1,8 +1,12 @@
-"""The manifest of an export folder: which files are in it, what each computes, and where it came from."""
+"""The manifest of an export folder: which files are in it, what each computes, and where it came from.
+
+A signature beside it (`export.signing`) covers its bytes, and through the hashes in it every file.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +19,13 @@ from compress.artifact.run import first_fault
 from compress.errors import CompressError, Exit
 from compress.files import read_json, sha256_file, write_json
 from compress.spec import SCHEMA_VERSION, ModelSpec, Preprocess, Record
+from export.device import DeviceRecord as DeviceRecord
+from export.device import this_device as this_device
 
 FILENAME = "manifest.json"
+SIGNATURE = "manifest.json.sig"
+
+_log = logging.getLogger(__name__)
 
 
 class TensorRecord(Record):
@@ -32,6 +41,7 @@ class Lineage(Record):
 
     Attributes:
         run: name of the run folder.
+        run_sha256: hash of the run's run.json; None for an export from before it was noted.
         model: the dense network's name and shapes.
         method: how it was made narrow.
         plan_sha256: hash of compact/plan.json; None where nothing was cut.
@@ -43,6 +53,7 @@ class Lineage(Record):
     method: str | None
     plan_sha256: str | None
     weights_sha256: str
+    run_sha256: str | None = None
 
 
 class ParityRecord(Record):
@@ -69,8 +80,26 @@ class ParityRecord(Record):
     passed: bool
 
 
+class CompanionRecord(Record):
+    """A file that is no export by itself: one that belongs to an export, or a script beside it."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
 class FileRecord(Record):
-    """One exported file."""
+    """One exported file, with what it takes to feed it, to run it, and to trust it.
+
+    Attributes:
+        sha256, bytes: of the file.
+        precision: what its layers compute in.
+        preprocess: how an image becomes its input.
+        companions: files it cannot be loaded without.
+        machine: where it was exported.
+        device: the GPU and the runtimes there.
+        details: what the format adds; under ``build`` the runtime, its version and its flags.
+    """
 
     file: str
     format: str
@@ -89,14 +118,27 @@ class FileRecord(Record):
     machine: Machine
     created: str
     details: dict[str, Any] = Field(default_factory=dict)
+    device: DeviceRecord | None = None
+    companions: tuple[CompanionRecord, ...] = ()
+
+    @property
+    def parts(self) -> tuple[FileRecord | CompanionRecord, ...]:
+        """The file itself and its companions."""
+        return (self, *self.companions)
 
 
 class Manifest(Record):
-    """Every file of an export folder."""
+    """Every file of an export folder.
+
+    Attributes:
+        files: the exports.
+        extras: other files that were written for them, such as an inference script.
+    """
 
     schema_version: int = SCHEMA_VERSION
     kind: Literal["compress-export"] = "compress-export"
     files: tuple[FileRecord, ...] = ()
+    extras: tuple[CompanionRecord, ...] = ()
 
     def entry(self, file: str) -> FileRecord | None:
         """Return the record of the file of this name."""
@@ -107,6 +149,11 @@ class Manifest(Record):
         others = tuple(other for other in self.files if other.file != record.file)
         return self.model_copy(update={"files": (*others, record)})
 
+    def with_extra(self, extra: CompanionRecord) -> Manifest:
+        """Return a manifest in which `extra` replaces the one of the same file name."""
+        others = tuple(other for other in self.extras if other.file != extra.file)
+        return self.model_copy(update={"extras": (*others, extra)})
+
 
 def read(folder: Path) -> Manifest:
     """Return the manifest of an export folder; an empty one where the folder has none.
@@ -115,8 +162,11 @@ def read(folder: Path) -> Manifest:
         CompressError: the manifest is not readable, or of another version (exit MISSING).
     """
     path = folder / FILENAME
-    if not path.exists():
-        return Manifest()
+    return read_file(path) if path.exists() else Manifest()
+
+
+def read_file(path: Path) -> Manifest:
+    """Return the manifest in a file; see `read`."""
     hint = "remove it and export again"
     content = read_json(path, what="export manifest", hint=hint)
     if content.get("schema_version") != SCHEMA_VERSION:
@@ -139,20 +189,52 @@ def read(folder: Path) -> Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> Path:
-    """Replace the manifest in one step; records of files that are gone are dropped."""
-    present = tuple(record for record in manifest.files if (folder / record.file).is_file())
-    path = folder / FILENAME
-    write_json(path, manifest.model_copy(update={"files": present}).model_dump(mode="json"))
+    """Replace the manifest in one step; records of files that are gone are dropped.
+
+    A signature of the manifest before is removed: it says nothing about the new one.
+    """
+    present = manifest.model_copy(
+        update={
+            "files": tuple(record for record in manifest.files if (folder / record.file).is_file()),
+            "extras": tuple(extra for extra in manifest.extras if (folder / extra.file).is_file()),
+        }
+    )
+    path, signature = folder / FILENAME, folder / SIGNATURE
+    if signature.exists():
+        signature.unlink()
+        _log.warning("the manifest changed, so its signature %s is removed", signature)
+    write_json(path, present.model_dump(mode="json"))
     return path
 
 
+def record_of(path: Path) -> CompanionRecord:
+    """Return the record of a file of an export folder: its name, hash and size."""
+    return CompanionRecord(file=path.name, sha256=sha256_file(path), bytes=path.stat().st_size)
+
+
+def fault(folder: Path, record: FileRecord | CompanionRecord) -> str | None:
+    """Say how a file differs from its record, in a few words; None where size and hash are the same."""
+    path = folder / record.file
+    if Path(record.file).name != record.file or record.file in ("", ".", ".."):
+        return "its name is no plain file name"
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != record.bytes:
+        return f"has {size:,} bytes, the manifest says {record.bytes:,}"
+    found = sha256_file(path)
+    if found != record.sha256:
+        return f"has sha256 {found[:16]}..., the manifest says {record.sha256[:16]}..."
+    return None
+
+
 def trusted(folder: Path, file: str) -> FileRecord | None:
-    """Return the record of a file whose content has the hash the manifest gives, else None."""
+    """Return the record of a file if it and its companions have the hashes the manifest gives, else None."""
     record = read(folder).entry(file)
-    path = folder / file
-    if record is None or not path.is_file() or path.stat().st_size != record.bytes:
+    if record is None:
         return None
-    return record if sha256_file(path) == record.sha256 else None
+    intact = all(fault(folder, part) is None for part in record.parts)
+    return record if intact else None
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -103,6 +103,7 @@ def lineage(run: RunFolder, info: CompactInfo) -> Lineage:
         method=info.method,
         plan_sha256=sha256_file(plan) if plan.is_file() else None,
         weights_sha256=info.weights_sha256,
+        run_sha256=sha256_file(run.record_path),
     )
 
 
@@ -169,6 +170,7 @@ def _record(
         machine=artifact.this_machine(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         details=dict(built.details),
+        device=manifest.this_device(),
     )
 
 

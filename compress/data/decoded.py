@@ -73,7 +73,9 @@ def imagenet_view(name: str, input_size: Size) -> View:
         [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()]
     )
     test = v2.Compose([v2.Resize(side, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
-    preprocess = Preprocess(input_size=input_size, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize=side)
+    preprocess = Preprocess(
+        input_size=input_size, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize=side, resampling="pillow"
+    )
     return View(train, test, preprocess, "random resized crop (8% to 100% of the area), horizontal flip")
 
 

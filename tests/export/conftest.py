@@ -16,6 +16,7 @@ from compress import artifact, data, models
 from compress.artifact import RunFolder
 from compress.data import ImageData
 from compress.spec import Costs
+from export import export
 from export.onnx import to_onnx
 
 FACTORY = """
@@ -86,3 +87,18 @@ def trained_run(
 def run(trained_run: Path, tmp_path: Path) -> Path:
     """A copy of the trained run that a test may change."""
     return Path(shutil.copytree(trained_run, tmp_path / trained_run.name))
+
+
+@pytest.fixture(scope="session")
+def exported_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run with its ONNX export. Not to be changed."""
+    path = tmp_path_factory.mktemp("exported") / "tiny-run"
+    shutil.copytree(trained_run, path)
+    export(path, samples=32)
+    return path
+
+
+@pytest.fixture
+def exported(exported_run: Path, tmp_path: Path) -> Path:
+    """The export folder of a copy of that run, which a test may change."""
+    return Path(shutil.copytree(exported_run, tmp_path / "tiny-run")) / "export"

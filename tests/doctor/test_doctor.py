@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+import cli
+from bench.runners.registry import backends
+from doctor import Report, examine, show
+from doctor.packages import probe
+from doctor.record import Check
+from export.registry import formats
+
+ROOT = Path(cli.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return examine()
+
+
+def diagnosed(tmp_path: Path, **broken: str) -> tuple[int, Any]:
+    """Exit code and report of the command in a process where packages are broken in these ways."""
+    for name, content in broken.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "doctor", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def by_name(checks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in checks}
+
+
+def test_the_default_path_works_where_the_tests_run(report: Report) -> None:
+    assert report.works
+    assert [check.name for check in report.path] == [
+        "train",
+        "export --format onnx",
+        "bench --backend ort-cpu",
+    ]
+
+
+def test_every_format_and_back_end_is_in_the_report(report: Report) -> None:
+    assert [check.name for check in report.formats] == list(formats())
+    assert [check.name for check in report.backends] == list(backends())
+
+
+def test_every_provider_of_the_build_is_tried(report: Report) -> None:
+    assert [check.name for check in report.providers] == onnxruntime.get_available_providers()
+    assert {check.name for check in report.providers if check.works} >= {"CPUExecutionProvider"}
+
+
+def test_a_provider_that_falls_back_does_not_work(report: Report) -> None:
+    if report.machine.gpus or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("needs a build with CUDA on a machine without a GPU")
+    found = next(check for check in report.providers if check.name == "CUDAExecutionProvider")
+    assert (found.works, "in silence" in found.said) == (False, True)
+    assert "GPU" in found.mend
+
+
+def test_whatever_does_not_work_says_what_mends_it(report: Report) -> None:
+    every = (*report.path, *report.packages, *report.providers, *report.formats, *report.backends)
+    assert all(bool(check.mend) is not check.works for check in every)
+
+
+def test_the_machine_is_known(report: Report) -> None:
+    machine = report.machine
+    assert machine.python == ".".join(map(str, sys.version_info[:3]))
+    assert machine.memory_bytes and machine.memory_free_bytes and machine.disk_free_bytes
+    assert machine.memory_free_bytes < machine.memory_bytes
+
+
+def test_a_package_that_is_not_here_is_to_be_installed() -> None:
+    assert probe("no_such_package_at_all", "no-such") == Check(
+        name="no_such_package_at_all", works=False, said="not installed", mend="pip install no-such"
+    )
+
+
+def test_the_table_names_every_check(report: Report) -> None:
+    from rich.console import Console
+
+    console = Console(width=200, no_color=True)
+    with console.capture() as captured:
+        console.print(*show.parts(report))
+    text = captured.get()
+    for check in (*report.path, *report.packages, *report.formats, *report.backends):
+        assert check.name in text
+
+
+def test_a_broken_torch_is_a_finding_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    code, found = diagnosed(tmp_path, torch="raise ImportError('libtorch.so: no such file')")
+    assert (code, found["works"]) == (3, False)
+    torch = by_name(found["packages"])["torch"]
+    assert torch["said"] == "cannot be imported: ImportError: libtorch.so: no such file"
+    assert torch["mend"] == "pip install --force-reinstall torch"
+    assert not any(check["works"] for check in found["path"])
+    assert by_name(found["providers"])["CPUExecutionProvider"]["works"]
+
+
+def test_broken_packages_beside_the_path_are_findings_only(tmp_path: Path) -> None:
+    code, found = diagnosed(
+        tmp_path,
+        tensorrt="raise OSError('libnvinfer.so.10: cannot open')",
+        openvino="import sys\nprint('noise')\nsys.exit(4)",
+        pynvml="raise ImportError('libnvidia-ml.so')",
+    )
+    assert (code, found["works"]) == (0, True)
+    packages = by_name(found["packages"])
+    assert "libnvinfer.so.10" in packages["tensorrt"]["said"]
+    assert packages["openvino"]["said"] == "cannot be imported: SystemExit: 4"
+    assert "libnvidia-ml.so" in packages["pynvml"]["said"]
+    assert found["machine"]["driver"] is None
+
+
+def test_a_broken_part_of_the_export_breaks_that_step_alone(tmp_path: Path) -> None:
+    code, found = diagnosed(tmp_path, onnxscript="raise RuntimeError('old')")
+    steps = by_name(found["path"])
+    assert code == 3
+    assert steps["train"]["works"] and not steps["export --format onnx"]["works"]
+    assert steps["export --format onnx"]["mend"] == "pip install --force-reinstall onnxscript"
+    assert not by_name(found["formats"])["onnx"]["works"]
