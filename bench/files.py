@@ -1,4 +1,4 @@
-"""The two ONNX files a benchmark compares, made the same way and kept in the run's `bench/models/`."""
+"""What a benchmark compares of a run: its modules, or two files made the same way in its `bench/models/`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bench.runners import FOLDER, Backend
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
 from compress.errors import CompressError
@@ -26,11 +27,29 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of the dense and the compact network, and the opset of both."""
+    """The files of the dense and the compact network (the run folder, for modules), and the opset of both."""
 
     dense: Path
     compact: Path
-    opset: int
+    opset: int | None
+
+
+def prepared(run: RunFolder, info: CompactInfo, backend: Backend) -> Pair:
+    """Return a run's dense and compact network in the form that a back end loads.
+
+    Raises:
+        CompressError: the network cannot be exported (exit BUILD), or the back end reads only files that are
+            built on their own (USAGE).
+    """
+    if FOLDER in backend.reads:
+        return Pair(run.path, run.path, None)
+    if ".onnx" in backend.reads:
+        return onnx_pair(run, info)
+    raise CompressError(
+        f"the back end {backend.name!r} reads {', '.join(backend.reads)} and cannot measure a run by itself",
+        hint=f"`compress export {run.path} --format {backend.name}`, then name the file",
+        code="wrong-kind",
+    )
 
 
 def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
@@ -52,7 +71,7 @@ def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
         compact, opset = exported
     dense = folder / "dense.onnx"
     key = {"model": info.model.model_dump_json(), "opset": str(opset)}
-    _cached(dense, key, lambda path: to_onnx(_settled_dense(run, info), example, path, opset=opset))
+    _cached(dense, key, lambda path: to_onnx(settled_dense(run), example, path, opset=opset))
     return Pair(dense, compact, opset)
 
 
@@ -89,8 +108,8 @@ def _cached(path: Path, key: dict[str, str | None], make: Callable[[Path], int])
     return opset
 
 
-def _settled_dense(run: RunFolder, info: CompactInfo) -> nn.Module:
-    """The dense network with fresh weights and the norm statistics of a batch of noise.
+def settled_dense(run: str | Path | RunFolder) -> nn.Module:
+    """Return a run's dense network with fresh weights and the norm statistics of a batch of noise.
 
     A deep network of fresh weights can vanish or overflow from layer to layer, and denormal numbers slow a
     CPU many times; with the statistics of a real pass its activations are of a trained network's size.
@@ -101,7 +120,8 @@ def _settled_dense(run: RunFolder, info: CompactInfo) -> nn.Module:
         return model
     momenta = [norm.momentum for norm in norms]
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(SETTLE_IMAGES, *info.model.input_size, generator=generator)
+    size = artifact.compact_info(run).model.input_size
+    images = torch.randn(SETTLE_IMAGES, *size, generator=generator)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
