@@ -143,10 +143,10 @@ def _loaded(path: Path, backend: str, config: RunConfig) -> Iterator[tuple[Runne
     with contextlib.ExitStack() as stack:
         if path.is_dir() and FOLDER not in runtime.reads:
             run = stack.enter_context(RunFolder.open(path, write=True))
-            path = prepared(run, artifact.compact_info(run), runtime).compact
+            path = prepared(run, artifact.compact_info(run), runtime, [config.batch]).compact
+            config = replace(config, trust=True)  # made here, and its note checked
         check_reads(runtime, path)
-        fixed = _fixed_batch(path)
-        runner = runtime.load(path, fitted(runtime, replace(config, batch=fixed or config.batch)))
+        runner = runtime.load(path, fitted(runtime, replace(config, batch=_possible(path, config.batch))))
         stack.callback(runner.close)
         yield runner, runtime.name
 
@@ -165,12 +165,13 @@ def _said(path: Path) -> Metadata:
     return onnx_metadata(path) if path.suffix == ".onnx" and path.is_file() else Metadata(None, None)
 
 
-def _fixed_batch(path: Path) -> int | None:
-    """The batch size a file has fixed, by its manifest or by itself."""
+def _possible(path: Path, asked: int) -> int:
+    """The batch size a file has fixed, or the one asked for, down to the largest that an engine takes."""
     record = manifest.read(path.parent).entry(path.name) if path.is_file() else None
     if record is not None:
-        return record.batch if isinstance(record.batch, int) else None
-    return OnnxClassifier(path).batch if path.suffix == ".onnx" else None
+        largest = record.details.get("build", {}).get("profile", {}).get("max", asked)
+        return record.batch if isinstance(record.batch, int) else min(asked, int(largest))
+    return (OnnxClassifier(path).batch or asked) if path.suffix == ".onnx" else asked
 
 
 def _two(device: str) -> Literal["cpu", "cuda"]:

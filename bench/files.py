@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from bench.runners import FOLDER, Backend
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
 from compress.errors import CompressError
-from compress.files import read_json, sha256_file, write_json
+from compress.files import read_json, sha256_file, write_bytes, write_json
 from export import manifest
 from export.onnx import opset_of, to_onnx
 from export.pipeline import lineage
@@ -34,22 +36,53 @@ class Pair:
     opset: int | None
 
 
-def prepared(run: RunFolder, info: CompactInfo, backend: Backend) -> Pair:
-    """Return a run's dense and compact network in the form that a back end loads.
+def prepared(run: RunFolder, info: CompactInfo, backend: Backend, batches: Sequence[int]) -> Pair:
+    """Return a run's dense and compact network in the form that a back end loads: float32, made alike.
+
+    Args:
+        run: the run, opened for writing.
+        info: of its compact model.
+        backend: the back end.
+        batches: batch sizes that an engine must take.
 
     Raises:
-        CompressError: the network cannot be exported (exit BUILD), or the back end reads only files that are
-            built on their own (USAGE).
+        CompressError: the network cannot be exported, or no engine can be built of it (exit BUILD).
     """
     if FOLDER in backend.reads:
         return Pair(run.path, run.path, None)
-    if ".onnx" in backend.reads:
-        return onnx_pair(run, info)
-    raise CompressError(
-        f"the back end {backend.name!r} reads {', '.join(backend.reads)} and cannot measure a run by itself",
-        hint=f"`compress export {run.path} --format {backend.name}`, then name the file",
-        code="wrong-kind",
-    )
+    files = onnx_pair(run, info)
+    return files if ".onnx" in backend.reads else engine_pair(run, files, backend, batches)
+
+
+def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence[int]) -> Pair:
+    """Return engines of two ONNX files for batches from the smallest to the largest, tuned for the largest.
+
+    They are kept in `bench/models/` and built again when the file, the batches, the runtime or the GPU is
+    another. No manifest is written: the note beside each has its hash, and is checked here.
+    """
+    from export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
+    from export.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
+
+    name = next(iter(backend.requires))
+    module: Any = importlib.import_module(name)
+    sizes = BatchRange(min(batches), max(batches), max(batches))
+    gpus = artifact.this_machine().gpus
+
+    def engine(source: Path, label: str) -> Path:
+        path = run.bench / "models" / f"{label}.{backend.name}.engine"
+        key = {
+            "onnx": sha256_file(source),
+            "batch": str(sizes),
+            "gpus": ", ".join(gpus),
+            name: module.__version__,
+        }
+        if not _is_noted(path, key):
+            built = build_engine(module, source, Options(batch=sizes), name)
+            write_bytes(path, memoryview(built.data))
+            _note(path, key)
+        return path
+
+    return Pair(engine(files.dense, "dense"), engine(files.compact, "compact"), files.opset)
 
 
 def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
@@ -94,18 +127,29 @@ def _cached(path: Path, key: dict[str, str | None], make: Callable[[Path], int])
     """Return the opset of the file at `path`, made anew unless its note says it was made from `key`."""
     import onnx
 
-    note = path.with_suffix(".json")
     wanted = {**key, **manifest.versions(("onnx", "onnxscript"))}
-    if path.is_file() and note.is_file():
-        try:
-            found = read_json(note, what="note of a cached model")
-            if found.get("from") == wanted and found.get("sha256") == sha256_file(path):
-                return opset_of(onnx.load(str(path)))
-        except CompressError as error:
-            _log.debug("%s; the file is made again", error.message)
+    if _is_noted(path, wanted):
+        return opset_of(onnx.load(str(path)))
     opset = make(path)
-    write_json(note, {"from": wanted, "sha256": sha256_file(path)})
+    _note(path, wanted)
     return opset
+
+
+def _is_noted(path: Path, wanted: Mapping[str, str | None]) -> bool:
+    """Whether the note beside a file says that exactly this content was made from what is wanted."""
+    note = path.with_suffix(".json")
+    if not path.is_file() or not note.is_file():
+        return False
+    try:
+        found = read_json(note, what="note of a cached model")
+    except CompressError as error:
+        _log.debug("%s; the file is made again", error.message)
+        return False
+    return found.get("from") == wanted and found.get("sha256") == sha256_file(path)
+
+
+def _note(path: Path, made_from: Mapping[str, str | None]) -> None:
+    write_json(path.with_suffix(".json"), {"from": made_from, "sha256": sha256_file(path)})
 
 
 def settled_dense(run: str | Path | RunFolder) -> nn.Module:

@@ -139,7 +139,8 @@ def _on(
 ) -> list[ComparisonRecord]:
     """Prepare the networks for one back end and measure them in its process."""
     say(f"{runtime.name}: preparing the networks", 0.0)
-    files = {path: prepared(run, artifact.compact_info(run), runtime) for path, run in runs.items()}
+    sizes = [config.batch for config in configs]
+    files = {path: prepared(run, artifact.compact_info(run), runtime, sizes) for path, run in runs.items()}
     sides = [_sides(two, runtime, files) for two in subjects]
     job = Job(
         backend=runtime.name,

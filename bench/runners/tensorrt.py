@@ -108,7 +108,8 @@ class EngineRunner:
     def _check_profile(self, source: str) -> None:
         first = int(self._engine.get_tensor_shape(source)[0])
         check_batch(self._path, first if first >= 0 else None, self._config.batch)
-        low, _, high = (int(shape[0]) for shape in self._engine.get_tensor_profile_shape(source, 0))
+        low, best, high = (int(shape[0]) for shape in self._engine.get_tensor_profile_shape(source, 0))
+        self._profile = f"{low}:{best}:{high}"
         if not low <= self._config.batch <= high:
             raise CompressError(
                 f"{str(self._path)!r} takes batches of {low} to {high}, not {self._config.batch}",
@@ -155,7 +156,8 @@ class EngineRunner:
     @property
     def settings(self) -> dict[str, str]:
         """The runtime's version, the GPU and its options."""
-        return {self._trt.__name__: self._trt.__version__} | self._buffers.settings
+        own = {self._trt.__name__: self._trt.__version__, "profile": self._profile}
+        return own | self._buffers.settings
 
     def run(self, count: int) -> NDArray[np.int64]:
         """Run `count` inferences; return the host's nanoseconds of each."""

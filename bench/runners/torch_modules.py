@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -63,6 +64,7 @@ class ModuleRunner:
         """Compile for exactly this input; the first call is what compiles."""
         mode = "reduce-overhead" if self._config.cuda_graph else None
         self._model = torch.compile(model, dynamic=False, fullgraph=False, mode=mode)
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns where no GPU is
         try:
             with torch.inference_mode():
                 self._model(self._input)
@@ -141,7 +143,9 @@ class ModuleRunner:
         return in_batches(run, images, self._config.batch)
 
     def close(self) -> None:
-        """Drop the module and its input."""
+        """Drop the module and its input; what was compiled for it is forgotten, as its number is limited."""
+        if self._compiled:
+            torch.compiler.reset()
         del self._model, self._input
         self._buffers = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -27,6 +28,14 @@ class Diary:
 
 class ModelledRunner:
     """A runner whose time is a function of the inference's number and of the clock."""
+
+    image_shape: tuple[int | str, ...] = (1, 1, 1)
+    num_classes: int | None = 1
+    settings: ClassVar[dict[str, str]] = {}
+    device_ns: NDArray[np.int64] | None = None
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return images.reshape(len(images), -1)
 
     def __init__(self, name: str, diary: Diary, time_ns: Callable[[int, int], float]) -> None:
         self.name, self.diary, self.time_ns = name, diary, time_ns
@@ -209,3 +218,25 @@ def test_a_comparison_with_itself_under_noise_is_not_called_faster_or_slower() -
         other = compare(runners[0], runners[2], typical_ns=(2.5e7, 2.5e7))
         wrong += stats.verdict(other.ratio, same.ratio.reach) in (stats.Verdict.FASTER, stats.Verdict.SLOWER)
     assert wrong == 0
+
+
+def test_times_of_the_device_are_compared_apart_from_those_of_the_host() -> None:
+    class OnDevice(ModelledRunner):
+        def run(self, count: int) -> NDArray[np.int64]:
+            host = super().run(count)
+            self.device_ns = host // (4 if self.name == "b" else 2)
+            return host
+
+    diary = Diary()
+    a, b = OnDevice("a", diary, steady(4e6)), OnDevice("b", diary, steady(4e6))
+    found = compare(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds)
+    assert found.ratio.median == pytest.approx(0.0)
+    assert found.device is not None
+    assert found.device.ratio.median == pytest.approx(math.log(2))
+    assert len(found.device.a_ns) == len(found.a_ns)
+
+
+def test_without_a_device_there_are_no_times_of_one() -> None:
+    diary = Diary()
+    a, b = ModelledRunner("a", diary, steady(4e6)), ModelledRunner("b", diary, steady(4e6))
+    assert compare(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds).device is None
