@@ -22,6 +22,7 @@ from compress.errors import CompressError
 from compress.files import sha256_file
 from export import manifest
 from export.manifest import FileRecord
+from export.session import onnx_metadata
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,20 @@ def side(subject: Subject, backend: Backend, pair: Pair | None) -> Side:
     """
     if not subject.is_run:
         check_reads(backend, subject.path)
-        macs = _costs(subject.path)
-        return Side(label=subject.label, path=subject.path, macs=None if macs is None else macs.compact.macs)
+        if subject.path.suffix == ".onnx":
+            onnx_metadata(subject.path)  # refuses what is none
+        info = _costs(subject.path)
+        macs = None if info is None else info.compact.macs
+        return Side(label=subject.label, path=subject.path, macs=macs, given=True)
     assert pair is not None
     assert subject.network is not None
-    info = artifact.compact_info(subject.path)
+    info, dense = artifact.compact_info(subject.path), subject.network == "dense"
     return Side(
         label=subject.label,
-        path=pair.dense if subject.network == "dense" else pair.compact,
+        path=pair.dense if dense else pair.compact,
         network=subject.network,
-        macs=(info.dense if subject.network == "dense" else info.compact).macs,
-        own=True,
+        macs=(info.dense if dense else info.compact).macs,
+        sha256=None if pair.hashes is None else pair.hashes[0 if dense else 1],
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bench.files import prepared
 from bench.machine import default_threads
-from bench.runners import FOLDER, RunConfig, Runner, backends, check_reads, fitted, usable
+from bench.runners import FOLDER, RunConfig, Runner, backend_named, backends, check_reads, fitted, usable
 from compress import artifact
 from compress.artifact import RunFolder
 from compress.data import as_model_wants, load
@@ -113,6 +113,7 @@ def evaluate_any(
     elif data is None:
         raise CompressError("no data is given for a file", hint="give --data NAME", code="no-data")
     else:
+        check_reads(backend_named(backend or _default(path)), path)
         said, name = _said(path), data
     wanted = said.preprocess
     config = RunConfig(batch_size or BATCH, threads or default_threads(), trust=trust, device=_two(device))
@@ -143,9 +144,8 @@ def _loaded(path: Path, backend: str, config: RunConfig) -> Iterator[tuple[Runne
     with contextlib.ExitStack() as stack:
         if path.is_dir() and FOLDER not in runtime.reads:
             run = stack.enter_context(RunFolder.open(path, write=True))
-            path = prepared(run, artifact.compact_info(run), runtime, [config.batch]).compact
-            config = replace(config, trust=True)  # made here, and its note checked
-        check_reads(runtime, path)
+            pair = prepared(run, artifact.compact_info(run), runtime, [config.batch])
+            path, config = pair.compact, replace(config, sha256=pair.hashes[1] if pair.hashes else None)
         runner = runtime.load(path, fitted(runtime, replace(config, batch=_possible(path, config.batch))))
         stack.callback(runner.close)
         yield runner, runtime.name

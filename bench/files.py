@@ -29,11 +29,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of the dense and the compact network (the run folder, for modules), and the opset of both."""
+    """The files of the dense and the compact network (the run folder, for modules), and the opset of both.
+
+    Attributes:
+        hashes: SHA-256 of both, where they are engines: who loads them compares.
+    """
 
     dense: Path
     compact: Path
     opset: int | None
+    hashes: tuple[str, str] | None = None
 
 
 def prepared(run: RunFolder, info: CompactInfo, backend: Backend, batches: Sequence[int]) -> Pair:
@@ -82,7 +87,8 @@ def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence
             _note(path, key)
         return path
 
-    return Pair(engine(files.dense, "dense"), engine(files.compact, "compact"), files.opset)
+    dense, compact = engine(files.dense, "dense"), engine(files.compact, "compact")
+    return Pair(dense, compact, files.opset, (sha256_file(dense), sha256_file(compact)))
 
 
 def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:

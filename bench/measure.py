@@ -23,14 +23,21 @@ Progress = Callable[[str, float], None]
 
 
 class Side(Record):
-    """One side of a comparison: a file, or a network of a run folder; and what it is called."""
+    """One side of a comparison: a file, or a network of a run folder.
+
+    Attributes:
+        label: what it is called. path, network: see `bench.runners.Backend.load` and `RunConfig`.
+        macs: of one image; None where they are not known.
+        given: whether the user named the file, so that it may be anything.
+        sha256: hash of an engine made for the benchmark, see `RunConfig`.
+    """
 
     label: str
     path: Path
     network: Network = "compact"
     macs: int | None = None
-    own: bool = False
-    """Whether this program made the file for the benchmark and noted its hash: no manifest is needed."""
+    given: bool = False
+    sha256: str | None = None
 
 
 class Job(Record):
@@ -64,6 +71,7 @@ def measure(job: Job, say: Progress) -> tuple[Measured, ...]:
     Raises:
         CompressError: the back end cannot run here, or not these networks as configured.
     """
+    _check_given(job, say)
     parts = len(job.comparisons) * len(job.configs)
     found = []
     for i, (baseline, candidate) in enumerate(job.comparisons):
@@ -78,6 +86,14 @@ def measure(job: Job, say: Progress) -> tuple[Measured, ...]:
         timed = runtime.timed(job.configs[0])
         found.append(Measured(timed=timed, session=session, batches=tuple(batches)))
     return tuple(found)
+
+
+def _check_given(job: Job, say: Progress) -> None:
+    """Load every file that the user named once at every batch size: a fault shows before the first hour."""
+    for config in job.configs:
+        for side in dict.fromkeys(side for two in job.comparisons for side in two if side.given):
+            say(f"{job.backend}: looking at {side.label}", 0.0)
+            usable(job.backend, config).load(side.path, config).close()
 
 
 class _Batch:
@@ -114,7 +130,7 @@ class _Batch:
         return runner
 
     def _config_of(self, side: Side) -> RunConfig:
-        return replace(self.config, network=side.network, trust=self.config.trust or side.own)
+        return replace(self.config, network=side.network, sha256=side.sha256)
 
     def _compared(
         self,

@@ -38,6 +38,7 @@ class RunConfig:
         cuda_graph: record the inference once as a CUDA graph and replay it.
         transfers: count the copies of the input to the device and of the output back in the host's time.
         trust: load an engine that no manifest vouches for.
+        sha256: hash of an engine that this program has just made itself; it then needs no manifest.
     """
 
     batch: int
@@ -49,6 +50,7 @@ class RunConfig:
     cuda_graph: bool = False
     transfers: bool = False
     trust: bool = False
+    sha256: str | None = None
 
 
 class Runner(Protocol):

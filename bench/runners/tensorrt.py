@@ -68,9 +68,11 @@ class EngineRunner:
         """Return the engine after the manifest has vouched for exactly the bytes that are loaded."""
         from export.trusted import open_trusted  # type: ignore[import-not-found, unused-ignore]
 
-        record = open_trusted(self._path, trust=self._config.trust)
+        own = self._config.sha256
+        record = None if own else open_trusted(self._path, trust=self._config.trust)
         content = self._path.read_bytes()
-        if record is not None and hashlib.sha256(content).hexdigest() != record.sha256:
+        wanted = own if record is None else record.sha256
+        if wanted is not None and hashlib.sha256(content).hexdigest() != wanted:
             raise CompressError(
                 f"{str(self._path)!r} changed while it was being opened",
                 hint="export it again",
