@@ -66,12 +66,8 @@ class EngineRunner:
 
     def _deserialized(self) -> Any:
         """Return the engine after the manifest has vouched for exactly the bytes that are loaded."""
-        from export.trusted import open_trusted  # type: ignore[import-not-found, unused-ignore]
-
-        own = self._config.sha256
-        record = None if own else open_trusted(self._path, trust=self._config.trust)
+        wanted, version_compat = self._vouched()
         content = self._path.read_bytes()
-        wanted = own if record is None else record.sha256
         if wanted is not None and hashlib.sha256(content).hexdigest() != wanted:
             raise CompressError(
                 f"{str(self._path)!r} changed while it was being opened",
@@ -80,14 +76,27 @@ class EngineRunner:
                 exit=Exit.MISSING,
             )
         runtime = self._trt.Runtime(self._log)
-        build = {} if record is None else record.details.get("build", {})
-        if build.get("version_compat"):
+        if version_compat:
             runtime.engine_host_code_allowed = True  # it carries a runtime of its own, and its hash is known
         engine = runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise self._failed("it cannot be deserialized")
         self._runtime = runtime
         return engine
+
+    def _vouched(self) -> tuple[str | None, bool]:
+        """Return the hash the content must have, and whether the engine brings a runtime of its own.
+
+        None for the hash only where the user trusts a file that no manifest knows.
+        """
+        if self._config.sha256 is not None:
+            return self._config.sha256, False
+        from export.trusted import open_trusted  # type: ignore[import-not-found, unused-ignore]
+
+        record = open_trusted(self._path, trust=self._config.trust)
+        if record is None:
+            return None, False
+        return record.sha256, bool(record.details.get("build", {}).get("version_compat"))
 
     def _tensors(self) -> tuple[str, str]:
         """Names of the one input and the one output, both float32."""
