@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bench import stats
 from bench.machine import wait_for_rest
-from bench.runners import Runner
+from bench.runners import Timed
 from bench.stats import Interval
 
 PAIRS = 30
@@ -97,7 +97,7 @@ class DeviceTimes:
 class _Side:
     """The measurements of one runner, by both clocks."""
 
-    def __init__(self, runner: Runner, typical_ns: float, measure_ns: int) -> None:
+    def __init__(self, runner: Timed, typical_ns: float, measure_ns: int) -> None:
         self.runner, self.typical_ns = runner, typical_ns
         self.repeats = repeats_for(typical_ns, measure_ns)
         self.host = list[NDArray[np.int64]]()
@@ -115,7 +115,7 @@ class _Side:
             self.device.append(device)
 
 
-def warm_up(runner: Runner, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = WARM_UP_LIMIT_NS) -> WarmUp:
+def warm_up(runner: Timed, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = WARM_UP_LIMIT_NS) -> WarmUp:
     """Run a new runner until its median settles; the first inference is reported apart.
 
     Time is what the runner reports, in windows of about a sixth of `at_least_ns`.
@@ -141,8 +141,8 @@ def repeats_for(typical_ns: float, measure_ns: int = MEASURE_NS) -> int:
 
 
 def compare(
-    a: Runner,
-    b: Runner,
+    a: Timed,
+    b: Timed,
     *,
     typical_ns: tuple[float, float],
     pairs: int = PAIRS,

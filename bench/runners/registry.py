@@ -53,7 +53,18 @@ class RunConfig:
     sha256: str | None = None
 
 
-class Runner(Protocol):
+class Timed(Protocol):
+    """Something that can be done again and again, and says how long each time took."""
+
+    @property
+    def device_ns(self) -> NDArray[np.int64] | None:
+        """Times of the last `run` by the device's clock, `[count]`; None without a device of its own."""
+
+    def run(self, count: int) -> NDArray[np.int64]:
+        """Run `count` inferences one after the other; return the nanoseconds of each, `[count]`."""
+
+
+class Runner(Timed, Protocol):
     """A loaded network with its input in place."""
 
     @property
@@ -71,13 +82,6 @@ class Runner(Protocol):
     @property
     def settings(self) -> dict[str, str]:
         """What it runs with, for the record of a result: versions, providers, threads, options."""
-
-    @property
-    def device_ns(self) -> NDArray[np.int64] | None:
-        """Times of the last `run` by the device's clock, `[count]`; None without a device of its own."""
-
-    def run(self, count: int) -> NDArray[np.int64]:
-        """Run `count` inferences one after the other; return the nanoseconds of each, `[count]`."""
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 `[N, classes]` for float32 `[N, C, H, W]`, N being any number of images."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -29,22 +28,12 @@ class Diary:
 class ModelledRunner:
     """A runner whose time is a function of the inference's number and of the clock."""
 
-    image_shape: tuple[int | str, ...] = (1, 1, 1)
-    num_classes: int | None = 1
-    settings: ClassVar[dict[str, str]] = {}
     device_ns: NDArray[np.int64] | None = None
-
-    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        return images.reshape(len(images), -1)
 
     def __init__(self, name: str, diary: Diary, time_ns: Callable[[int, int], float]) -> None:
         self.name, self.diary, self.time_ns = name, diary, time_ns
         self.done = 0
         self.collecting: list[bool] = []
-
-    @property
-    def load_ns(self) -> int:
-        return 1
 
     def run(self, count: int) -> NDArray[np.int64]:
         self.diary.entries.append((self.name, count))
@@ -55,9 +44,6 @@ class ModelledRunner:
             self.diary.now_ns += int(times[i])
             self.done += 1
         return times
-
-    def close(self) -> None:
-        self.diary.entries.append((self.name, 0))
 
 
 def steady(ns: float) -> Callable[[int, int], float]:
