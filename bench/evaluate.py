@@ -10,7 +10,17 @@ from typing import Any, Literal
 
 from bench.files import prepared
 from bench.machine import default_threads
-from bench.runners import FOLDER, RunConfig, Runner, backend_named, backends, check_reads, fitted, usable
+from bench.runners import (
+    FOLDER,
+    RunConfig,
+    Runner,
+    backend_named,
+    backends,
+    check_reads,
+    fitted,
+    kind_of,
+    usable,
+)
 from compress import artifact
 from compress.artifact import RunFolder
 from compress.data import as_model_wants, load
@@ -154,7 +164,7 @@ def _loaded(path: Path, backend: str, config: RunConfig) -> Iterator[tuple[Runne
 def _default(path: Path) -> str:
     """The first back end that reads a file: those of the CPU come first."""
     order = ("ort-cpu", "openvino", *backends())
-    return next((name for name in order if path.suffix in backends()[name].reads), "ort-cpu")
+    return next((name for name in order if kind_of(path) in backends()[name].reads), "ort-cpu")
 
 
 def _said(path: Path) -> Metadata:
@@ -169,8 +179,8 @@ def _possible(path: Path, asked: int) -> int:
     """The batch size a file has fixed, or the one asked for, down to the largest that an engine takes."""
     record = manifest.read(path.parent).entry(path.name) if path.is_file() else None
     if record is not None:
-        largest = record.details.get("build", {}).get("profile", {}).get("max", asked)
-        return record.batch if isinstance(record.batch, int) else min(asked, int(largest))
+        profile = (record.details.get("build") or {}).get("profile") or {}
+        return record.batch if isinstance(record.batch, int) else min(asked, profile.get("max", asked))
     return (OnnxClassifier(path).batch or asked) if path.suffix == ".onnx" else asked
 
 

@@ -74,7 +74,7 @@ def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence
     gpus = artifact.this_machine().gpus
 
     def engine(source: Path, label: str) -> Path:
-        path = run.bench / "models" / f"{label}.{backend.name}.engine"
+        path = run.bench / "models" / f"{label}{backend.reads[0]}"
         key = {
             "onnx": sha256_file(source),
             "batch": str(sizes),

@@ -17,6 +17,7 @@ from bench.runners.registry import (
     backends,
     check_reads,
     fitted,
+    kind_of,
     register,
     usable,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "backends",
     "check_reads",
     "fitted",
+    "kind_of",
     "register",
     "usable",
 ]

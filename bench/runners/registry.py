@@ -18,6 +18,8 @@ from export.registry import require
 FOLDER = "folder"
 """Stands among the suffixes a back end reads for a run folder, whose modules it runs."""
 
+RTX_ENGINE = ".rtx.engine"
+
 CHOICES = ("device", "channels_last", "cuda_graph", "transfers")
 """Fields of `RunConfig` that only some back ends have; each back end names its own in `honours`."""
 
@@ -164,6 +166,16 @@ def usable(name: str, config: RunConfig) -> Backend:
     return found
 
 
+def kind_of(path: Path) -> str:
+    """Return what stands for a path in `Backend.reads`: `FOLDER`, or the suffix of a file.
+
+    Engines of TensorRT and TensorRT-RTX are told apart by ``.rtx.engine``.
+    """
+    if path.is_dir():
+        return FOLDER
+    return RTX_ENGINE if path.name.endswith(RTX_ENGINE) else path.suffix
+
+
 def check_reads(backend: Backend, path: Path) -> None:
     """Refuse a path of a kind that the back end does not load.
 
@@ -177,7 +189,7 @@ def check_reads(backend: Backend, path: Path) -> None:
             code="missing-file",
             exit=Exit.MISSING,
         )
-    kind = FOLDER if path.is_dir() else path.suffix
+    kind = kind_of(path)
     if kind in backend.reads:
         return
     others = [name for name, other in backends().items() if kind in other.reads]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bench.runners import cuda
 from bench.runners.feeding import check_batch, fixed_size
-from bench.runners.registry import RunConfig, register
+from bench.runners.registry import RTX_ENGINE, RunConfig, register
 from compress.errors import CompressError, Exit
 
 
@@ -190,7 +190,7 @@ class _TensorRT:
     name: str
     module: str
     requires: ClassVar[Mapping[str, str]]
-    reads = (".engine",)
+    reads: tuple[str, ...]
     honours = frozenset({"cuda_graph", "transfers", "trust"})
 
     def check(self, config: RunConfig) -> None:
@@ -215,6 +215,7 @@ class TensorRT(_TensorRT):
     name = "trt"
     module = "tensorrt"
     requires: ClassVar[Mapping[str, str]] = {"tensorrt": "tensorrt"}
+    reads = (".engine",)
 
 
 @register
@@ -224,6 +225,7 @@ class TensorRTRTX(_TensorRT):
     name = "trt-rtx"
     module = "tensorrt_rtx"
     requires: ClassVar[Mapping[str, str]] = {"tensorrt_rtx": "tensorrt-rtx"}
+    reads = (RTX_ENGINE,)
 
 
 def _sizes(shape: Any) -> list[int | str]:

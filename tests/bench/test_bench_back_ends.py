@@ -186,7 +186,8 @@ def test_a_provider_that_would_fall_back_to_the_cpu_is_an_error(
 
 
 @pytest.mark.parametrize(
-    ("name", "path"), [("ort-cpu", "run"), ("torch", "model.onnx"), ("openvino", "model.engine")]
+    ("name", "path"),
+    [("ort-cpu", "run"), ("torch", "model.onnx"), ("openvino", "model.engine"), ("trt", "m.rtx.engine")],
 )
 def test_a_kind_of_file_that_a_back_end_does_not_read_is_refused_with_those_that_do(
     tmp_path: Path, name: str, path: str
@@ -194,7 +195,7 @@ def test_a_kind_of_file_that_a_back_end_does_not_read_is_refused_with_those_that
     (tmp_path / path).touch() if "." in path else (tmp_path / path).mkdir()
     with pytest.raises(CompressError, match=path) as caught:
         check_reads(backends()[name], tmp_path / path)
-    readers = {"run": "torch", "model.onnx": "ort-cpu", "model.engine": "trt"}
+    readers = {"run": "torch", "model.onnx": "ort-cpu", "model.engine": "trt", "m.rtx.engine": "trt-rtx"}
     assert readers[path] in caught.value.hint
 
 

@@ -98,7 +98,7 @@ def test_what_was_chosen_is_recorded(name: str, run: Path) -> None:
 @pytest.mark.parametrize("name", ["trt", "trt-rtx"])
 def test_an_engine_that_was_changed_is_not_deserialized(name: str, run: Path) -> None:
     loaded(name, run).close()
-    path = run / "bench" / "models" / f"compact.{name}.engine"
+    path = run / "bench" / "models" / f"compact{backends()[name].reads[0]}"
     with pytest.raises(CompressError, match="changed while it was being opened"):
         backends()[name].load(path, replace(CONFIG, sha256="0" * 64))
     with pytest.raises(CompressError, match="nothing vouches for"):
