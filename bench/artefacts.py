@@ -80,7 +80,7 @@ def side(subject: Subject, backend: Backend, pair: Pair | None) -> Side:
     Args:
         subject: the network.
         backend: the back end.
-        pair: the run's files for this back end, see `bench.files.prepared`; None for a file.
+        pair: the run's files for this back end, see `bench.files.Prepared`; None for a file.
 
     Raises:
         CompressError: a file that the back end does not read.

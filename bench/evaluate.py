@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.files import prepared
+from bench.files import Prepared
 from bench.machine import default_threads
 from bench.runners import (
     FOLDER,
@@ -154,7 +154,7 @@ def _loaded(path: Path, backend: str, config: RunConfig) -> Iterator[tuple[Runne
     with contextlib.ExitStack() as stack:
         if path.is_dir() and FOLDER not in runtime.reads:
             run = stack.enter_context(RunFolder.open(path, write=True))
-            pair = prepared(run, artifact.compact_info(run), runtime, [config.batch])
+            pair = Prepared(run).pair(runtime, [config.batch])
             path, config = pair.compact, replace(config, sha256=pair.hashes[1] if pair.hashes else None)
         runner = runtime.load(path, fitted(runtime, replace(config, batch=_possible(path, config.batch))))
         stack.callback(runner.close)

@@ -6,6 +6,7 @@ import importlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +42,36 @@ class Pair:
     hashes: tuple[str, str] | None = None
 
 
-def prepared(run: RunFolder, info: CompactInfo, backend: Backend, batches: Sequence[int]) -> Pair:
-    """Return a run's dense and compact network in the form that a back end loads: float32, made alike.
+class Prepared:
+    """A run's dense and compact network in the forms that back ends load: float32, made alike, each once."""
 
-    Args:
-        run: the run, opened for writing.
-        info: of its compact model.
-        backend: the back end.
-        batches: batch sizes that an engine must take.
+    def __init__(self, run: RunFolder) -> None:
+        """Prepare a run that is open for writing; nothing is made yet.
 
-    Raises:
-        CompressError: the network cannot be exported, or no engine can be built of it (exit BUILD).
-    """
-    if FOLDER in backend.reads:
-        return Pair(run.path, run.path, None)
-    files = onnx_pair(run, info)
-    return files if ".onnx" in backend.reads else engine_pair(run, files, backend, batches)
+        Raises:
+            CompressError: it has no compact model (exit MISSING).
+        """
+        self.run = run
+        self.info = artifact.compact_info(run)
+
+    @cached_property
+    def onnx(self) -> Pair:
+        """Its two ONNX files."""
+        return onnx_pair(self.run, self.info)
+
+    def pair(self, backend: Backend, batches: Sequence[int]) -> Pair:
+        """Return both networks as a back end loads them.
+
+        Args:
+            backend: the back end.
+            batches: batch sizes that an engine must take.
+
+        Raises:
+            CompressError: the network cannot be exported, or no engine can be built of it (exit BUILD).
+        """
+        if FOLDER in backend.reads:
+            return Pair(self.run.path, self.run.path, None)
+        return self.onnx if ".onnx" in backend.reads else engine_pair(self.run, self.onnx, backend, batches)
 
 
 def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence[int]) -> Pair:

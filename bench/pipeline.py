@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import artefacts, paired, process, record
 from bench.artefacts import Subject
-from bench.files import Pair, prepared
+from bench.files import Pair, Prepared
 from bench.machine import cpu_state, default_threads
 from bench.measure import Job, Progress, Side
 from bench.record import FILENAME, BenchResult, ComparisonRecord
@@ -99,8 +99,6 @@ def bench(
     before = cpu_state()
     with contextlib.ExitStack() as stack:
         runs = _opened(stack, subjects)
-        for run in runs.values():
-            artifact.compact_info(run)  # refused before anything is exported
         _check_kinds(subjects, runtimes)
         share = None if budget_s is None else budget_s / (len(sizes) * len(runtimes) * len(subjects))
         found: list[ComparisonRecord] = []
@@ -120,7 +118,7 @@ def bench(
             versions=versions(PACKAGES),
             comparisons=tuple(found),
         )
-        place = Path(out) if out is not None else next((r.bench / FILENAME for r in runs.values()), None)
+        place = Path(out) if out is not None else next((r.run.bench / FILENAME for r in runs.values()), None)
         if place is not None:
             place.parent.mkdir(parents=True, exist_ok=True)
             record.save(result, place)
@@ -131,7 +129,7 @@ def bench(
 def _on(
     runtime: Backend,
     subjects: Sequence[tuple[Subject, Subject]],
-    runs: dict[Path, RunFolder],
+    runs: dict[Path, Prepared],
     configs: tuple[RunConfig, ...],
     pairs: int,
     budget_s: float | None,
@@ -140,7 +138,7 @@ def _on(
     """Prepare the networks for one back end and measure them in its process."""
     say(f"{runtime.name}: preparing the networks", 0.0)
     sizes = [config.batch for config in configs]
-    files = {path: prepared(run, artifact.compact_info(run), runtime, sizes) for path, run in runs.items()}
+    files = {path: run.pair(runtime, sizes) for path, run in runs.items()}
     sides = [_sides(two, runtime, files) for two in subjects]
     job = Job(
         backend=runtime.name,
@@ -168,12 +166,10 @@ def _sides(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pai
     return first, second
 
 
-def _opened(
-    stack: contextlib.ExitStack, subjects: Sequence[tuple[Subject, Subject]]
-) -> dict[Path, RunFolder]:
-    """Open every run once, for writing."""
+def _opened(stack: contextlib.ExitStack, subjects: Sequence[tuple[Subject, Subject]]) -> dict[Path, Prepared]:
+    """Open every run once, for writing; one without a compact model is refused."""
     paths = dict.fromkeys(subject.path for two in subjects for subject in two if subject.is_run)
-    return {path: stack.enter_context(RunFolder.open(path, write=True)) for path in paths}
+    return {path: Prepared(stack.enter_context(RunFolder.open(path, write=True))) for path in paths}
 
 
 def _check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[Backend]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench.files import Pair, prepared
+from bench.files import Pair, Prepared
 from bench.runners import RunConfig, backends
 from bench.runners.tensorrt import EngineRunner
-from compress.artifact import RunFolder, compact_info
+from compress.artifact import RunFolder
 from compress.errors import CompressError, Exit
 from compress.files import sha256_file
 
@@ -22,7 +22,7 @@ rtx: Any = pytest.importorskip("tensorrt_rtx")
 def engines(run: Path, batches: list[int]) -> Pair:
     pytest.importorskip("export.tensorrt_build")
     with RunFolder.open(run, write=True) as folder:
-        return prepared(folder, compact_info(folder), backends()["trt-rtx"], batches)
+        return Prepared(folder).pair(backends()["trt-rtx"], batches)
 
 
 @pytest.fixture

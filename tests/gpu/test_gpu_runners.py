@@ -16,7 +16,7 @@ import torch
 import compress
 from bench import Choices, bench
 from bench.evaluate import evaluate_any
-from bench.files import prepared
+from bench.files import Prepared
 from bench.runners import FOLDER, RunConfig, Runner, backends, usable
 from compress.artifact import RunFolder, compact_info
 from compress.errors import CompressError
@@ -50,7 +50,7 @@ def loaded(name: str, run: Path, config: RunConfig = CONFIG) -> Runner:
     if FOLDER in runtime.reads:
         return runtime.load(run, config)
     with RunFolder.open(run, write=True) as folder:
-        pair = prepared(folder, compact_info(folder), runtime, [config.batch])
+        pair = Prepared(folder).pair(runtime, [config.batch])
     try:
         hashes = pair.hashes
         return runtime.load(pair.compact, replace(config, sha256=hashes[1] if hashes else None))
@@ -65,7 +65,7 @@ def loaded(name: str, run: Path, config: RunConfig = CONFIG) -> Runner:
 def test_the_logits_are_those_of_the_cpu(name: str, graph: bool, run: Path) -> None:
     torch.backends.cudnn.allow_tf32 = False
     runner = loaded(name, run, replace(CONFIG, cuda_graph=graph))
-    shape = compress.artifact.compact_info(run).model.input_size
+    shape = compact_info(run).model.input_size
     images = np.random.default_rng(0).standard_normal((10, *shape), dtype=np.float32)
     with torch.inference_mode():
         wanted = compress.load(run)(torch.from_numpy(images)).numpy()
