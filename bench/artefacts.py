@@ -63,15 +63,27 @@ def comparisons(named: Sequence[str | Path]) -> list[tuple[Subject, Subject]]:
             hint="name what it is compared with first: a run folder or another file",
             code="nothing-to-compare",
         )
-    alone = len(paths) == 1
-    first = _file(paths[0]) if _is_file(paths[0]) else _network(paths[0], "compact", alone)
-    found = []
-    for i, path in enumerate(paths):
-        if not _is_file(path):
-            found.append((_network(path, "dense", alone), _network(path, "compact", alone)))
-        elif i > 0:
-            found.append((first, _file(path)))
-    return found
+    names = _names(paths)
+    subjects = [_subjects(path, "" if len(paths) == 1 else f"{names[path]} ") for path in paths]
+    first = subjects[0][-1]
+    return [
+        (two[0], two[1]) if len(two) == 2 else (first, two[0])
+        for two in subjects
+        if two != subjects[0] or len(two) == 2
+    ]
+
+
+def _subjects(path: Path, before: str) -> tuple[Subject, ...]:
+    """The dense and the compact network of a run, or a file."""
+    if _is_file(path):
+        return (Subject(before.strip(), path, None),)
+    return Subject(f"{before}dense", path, "dense"), Subject(f"{before}compact", path, "compact")
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each path is called: its last part, or the whole of it where another has the same."""
+    last = {path: path.resolve().name for path in paths}
+    return {path: name if [*last.values()].count(name) == 1 else str(path) for path, name in last.items()}
 
 
 def side(subject: Subject, backend: Backend, pair: Pair | None) -> Side:
@@ -172,11 +184,3 @@ def _bytes(path: Path) -> int:
 
 def _is_file(path: Path) -> bool:
     return path.is_file() or (not path.is_dir() and path.suffix in (".onnx", ".xml", ".engine"))
-
-
-def _file(path: Path) -> Subject:
-    return Subject(path.name, path, None)
-
-
-def _network(path: Path, network: Network, alone: bool) -> Subject:
-    return Subject(network if alone else f"{path.resolve().name} {network}", path, network)

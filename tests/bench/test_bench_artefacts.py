@@ -46,6 +46,13 @@ def test_of_files_the_first_is_the_baseline(places: Path) -> None:
     assert labels(places, "a.onnx", "b.onnx", "b") == [("a.onnx", "b.onnx"), ("b dense", "b compact")]
 
 
+def test_artefacts_of_the_same_name_are_told_apart_by_their_paths(places: Path) -> None:
+    (places / "a" / "b").mkdir()
+    found = labels(places, "b", "a/b")
+    assert found[0][1] == f"{places / 'b'} compact"
+    assert found[1][1] == f"{places / 'a' / 'b'} compact"
+
+
 @pytest.mark.parametrize(
     ("names", "code"),
     [((), "bad-option"), (("a", "a"), "bad-option"), (("a.onnx",), "nothing-to-compare"),
