@@ -55,6 +55,7 @@ Example:
 EVAL = """\b
 Examples:
   compress eval runs/a --confusion
+  compress eval runs/a --backend openvino
   compress eval runs/a/export/model.onnx --data cifar10 --json"""
 
 EXPORT = """\b
@@ -67,7 +68,13 @@ Examples:
 BENCH = """\b
 Examples:
   compress bench runs/a
-  compress bench runs/a --batch 1,8 --threads 2 --json"""
+  compress bench runs/a --batch 1,8 --threads 2 --json
+  compress bench runs/a --backend ort-cpu,openvino,torch
+  compress bench runs/a runs/b runs/a/export/model.int8.onnx
+
+A run is compared with its own dense network, a file with the first artefact
+named (of a run, its compact network). Each back end measures in a process of
+its own."""
 
 VERIFY = """\b
 Examples:
@@ -121,6 +128,8 @@ Weights = Annotated[
 ]
 Align = Annotated[str, Option(help="Widths are multiples of: auto, none, or a number.")]
 Workers = Annotated[int, Option(min=0, help="Processes that decode images.")]
+BACKENDS = "torch, torch-compile, ort-cpu, ort-cuda, ort-trt, trt, trt-rtx, openvino"
+Trust = Annotated[bool, Option("--trust", help="Load an engine (native code) without a manifest.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 
 
@@ -292,11 +301,19 @@ def slice_(
 def eval_(
     what: Annotated[
         Path,
-        typer.Argument(metavar="RUN|MODEL.onnx", help="A run folder or an ONNX file.", show_default=False),
+        typer.Argument(metavar="RUN|FILE", help="A run folder or an exported file.", show_default=False),
     ],
     data: Data = None,
-    device: Annotated[str, Option(help="Where a run's model is evaluated: auto, cpu, cuda or mps.")] = "cpu",
-    batch_size: Annotated[int, Option(min=1, help="Images at once.")] = 256,
+    backend: Annotated[
+        str | None,
+        Option(help=f"{BACKENDS}. Default: torch for a run, ort-cpu for .onnx, openvino for .xml."),
+    ] = None,
+    device: Annotated[str, Option(help="Where torch evaluates a run: auto, cpu, cuda or mps.")] = "cpu",
+    batch_size: Annotated[
+        int | None, Option(min=1, help="Images at once; default: 256 for a run in torch, 64 for a file.")
+    ] = None,
+    threads: Annotated[int | None, Option(min=1, help="Threads; default: physical cores.")] = None,
+    trust: Trust = False,
     confusion: Annotated[bool, Option("--confusion", help="Print the confusion matrix too.")] = False,
     workers: Workers = 2,
     as_json: Json = False,
@@ -304,7 +321,16 @@ def eval_(
     """Accuracy of a run's compact model or of an exported file."""
     from bench.evaluate import evaluate_any
 
-    result = evaluate_any(what, data, device=device, batch_size=batch_size, workers=workers)
+    result = evaluate_any(
+        what,
+        data,
+        backend=backend,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+        workers=workers,
+        trust=trust,
+    )
     if as_json:
         console.emit("eval", result.to_json(confusion=confusion))
         return
@@ -355,26 +381,45 @@ def export_(
 
 @app.command("bench", epilog=BENCH)
 def bench_(
-    run: Run,
+    what: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|FILE...", help="Run folders and exported files.", show_default=False),
+    ],
     batch: Annotated[str, Option(help="Batch sizes, such as 1,8.")] = "1",
     threads: Annotated[int | None, Option(min=1, help="Threads; default: physical cores.")] = None,
     pairs: Annotated[int, Option(min=10, help="Pairs of measurements.")] = 30,
     budget: Annotated[float | None, Option(help="Seconds for all comparisons, instead of --pairs.")] = None,
-    backend: Annotated[str, Option(help="ort-cpu.")] = "ort-cpu",
+    backend: Annotated[str, Option(help=f"Back ends, with commas between: {BACKENDS}.")] = "ort-cpu",
+    device: Annotated[str, Option(help="Where torch and torch-compile run: cpu or cuda.")] = "cpu",
+    channels_last: Annotated[
+        bool, Option("--channels-last", help="torch: lay weights and input out as NHWC.")
+    ] = False,
+    cuda_graph: Annotated[
+        bool, Option("--cuda-graph", help="On a GPU: replay the inference as a CUDA graph.")
+    ] = False,
+    transfers: Annotated[
+        bool, Option("--transfers", help="On a GPU: count the copies to and from it in the host's time.")
+    ] = False,
+    trust: Trust = False,
+    out: Annotated[
+        Path | None, Option(help="File of the result; default: bench/results.json of the first run.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a run's compact network against its dense one, in pairs."""
-    from bench import bench, table
+    """Measure in pairs: a run's compact network against its dense one, or several artefacts."""
+    from bench import Choices, bench, table
 
     sizes = _numbers(batch)
     with console.progress_bar() as progress:
         result = bench(
-            run,
+            *what,
             batches=sizes,
             threads=threads,
             pairs=pairs,
             budget_s=budget,
             backend=backend,
+            choices=Choices(device, channels_last, cuda_graph, transfers, trust),
+            out=out,
             progress=progress,
             command=_command(),
         )

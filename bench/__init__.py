@@ -1,14 +1,24 @@
 """Benchmarking: what a narrow network buys on this machine, measured in pairs and judged against the noise.
 
-Enters here: back ends that time a file (`bench.runners`), the order of measuring, the statistics, the record
-and its tables. Nothing here trains or changes a network.
+Enters here: back ends that time a network (`bench.runners`), the order of measuring, the statistics, the
+record and its tables. Nothing here trains or changes a network.
 """
 
 from __future__ import annotations
 
-from bench.pipeline import bench
+from bench.pipeline import Choices, bench
 from bench.record import BenchResult, read
 from bench.stats import Verdict
-from bench.table import SummaryRow, summary_row, table
+from bench.table import SummaryRow, summary_row, summary_rows, table
 
-__all__ = ["BenchResult", "SummaryRow", "Verdict", "bench", "read", "summary_row", "table"]
+__all__ = [
+    "BenchResult",
+    "Choices",
+    "SummaryRow",
+    "Verdict",
+    "bench",
+    "read",
+    "summary_row",
+    "summary_rows",
+    "table",
+]

@@ -288,11 +288,11 @@ def _latency(run: Path, say: Say) -> Latency:
     else:
         say(f"measuring {run.name}")
         result = bench(run)
-    row, batch = summary_row(result), result.batches[0]
+    row = summary_row(result)
     return Latency(
         run=run.name,
-        dense_ms=batch.dense.p50_ms,
-        compact_ms=batch.compact.p50_ms,
+        dense_ms=row.baseline_ms,
+        compact_ms=row.candidate_ms,
         speedup=row.speedup,
         low=row.low,
         high=row.high,

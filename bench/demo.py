@@ -125,8 +125,9 @@ def demo(
     export(out / "dcff")
     say(lines[3])
     result = bench(out / "dcff", command=shlex.split(lines[3]), progress=measuring)
-    first = result.batches[0]
-    sides = ((runs[0], result.dense, first.dense), (runs[1], result.compact, first.compact))
+    found = result.comparisons[0]
+    first = found.batches[0]
+    sides = ((runs[0], found.baseline, first.baseline), (runs[1], found.candidate, first.candidate))
     rows = tuple(
         {
             "network": file.label,

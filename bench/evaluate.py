@@ -1,18 +1,38 @@
-"""Accuracy of whatever a user names: a run folder or an exported file, on any data that fits."""
+"""Accuracy of whatever a user names, a run folder or an exported file, by any back end, on data that fits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from bench.files import Prepared
+from bench.machine import default_threads
+from bench.runners import (
+    FOLDER,
+    RunConfig,
+    Runner,
+    backend_named,
+    backends,
+    check_reads,
+    fitted,
+    kind_of,
+    usable,
+)
 from compress import artifact
+from compress.artifact import RunFolder
 from compress.data import as_model_wants, load
 from compress.errors import CompressError, near
 from compress.training import EvalResult, TrainConfig, evaluate
 from compress.training.device import resolve_device
-from export import evaluate_onnx
-from export.session import OnnxClassifier
+from export import manifest
+from export.evaluate import Interface, check_fits, evaluate_logits
+from export.session import Metadata, OnnxClassifier, onnx_metadata
+
+BATCH = 64
+"""Images at once for a back end, where neither the user nor the file says."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -25,17 +45,20 @@ class Evaluated:
         result: the shares, with the confusion counted.
         data: name of the data set.
         classes: names of the labels, in the order of the confusion's rows.
+        backend: what computed the logits.
     """
 
     result: EvalResult
     data: str
     classes: tuple[str, ...]
+    backend: str = "torch"
 
     def to_json(self, *, confusion: bool) -> dict[str, Any]:
         """A JSON object; with `confusion`, its rows the true classes, its columns the predictions."""
         found = self.result
         out: dict[str, Any] = {
             "data": self.data,
+            "backend": self.backend,
             "top1": found.top1,
             "top5": found.top5,
             "loss": found.loss,
@@ -49,7 +72,7 @@ class Evaluated:
         """The same for people: a line, and with `confusion` one a class that ends in its accuracy."""
         found = self.result
         text = f"top-1 {found.top1:.2%}  top-5 {found.top5:.2%}  loss {found.loss:.4f}"
-        out = [f"{text}  on {found.count:,} images of {self.data}"]
+        out = [f"{text}  on {found.count:,} images of {self.data} ({self.backend})"]
         if confusion and found.confusion:
             wide = max(map(len, self.classes))
             out.append("rows: the true class; columns: the predicted one, in the same order")
@@ -64,29 +87,56 @@ def evaluate_any(
     what: str | Path,
     data: str | None = None,
     *,
+    backend: str | None = None,
     device: str = "cpu",
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    threads: int | None = None,
     workers: int = 2,
+    trust: bool = False,
 ) -> Evaluated:
-    """Evaluate a run's compact model or an ``.onnx`` file.
+    """Evaluate a run's compact model or an exported file.
 
     The images are normalised as the model was trained, whatever the data set's own statistics are.
 
     Args:
-        what: a run folder, its ``compact/`` folder, or an ONNX file.
+        what: a run folder, its ``compact/`` folder, or an exported file.
         data: name of the data set; None takes the run's own.
-        device: where a run's model is evaluated: ``auto``, ``cpu``, ``cuda`` or ``mps``; an ONNX file always
-            is on the CPU.
-        batch_size: images at once; an ONNX file of a fixed batch size has its own.
+        backend: what computes the logits, see `bench.runners`; None takes PyTorch for a run, ONNX Runtime on
+            the CPU for ``.onnx``, and for other files the first that reads them. A run is exported for a back
+            end that reads files.
+        device: where PyTorch evaluates a run's model: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: images at once; None takes 256 for PyTorch and 64 for files. A file of a fixed batch size
+            has its own.
+        threads: of a back end; None takes the physical cores this process may use.
         workers: processes that decode images.
+        trust: load an engine that no manifest vouches for.
 
     Raises:
         CompressError: a missing or damaged file or device (MISSING), or data that does not fit the model.
     """
     path = Path(what)
-    if path.suffix == ".onnx":
-        return _onnx(path, data, workers)
-    where = _device(device)
+    if path.is_dir() or not path.suffix:
+        if backend in (None, "torch"):
+            return _module(path, data, _device(device), batch_size or 256, workers)
+        info = artifact.compact_info(path)
+        said, name = Metadata(info.preprocess, info.classes), data or info.data
+    elif data is None:
+        raise CompressError("no data is given for a file", hint="give --data NAME", code="no-data")
+    else:
+        check_reads(backend_named(backend or _default(path)), path)
+        said, name = _said(path), data
+    wanted = said.preprocess
+    config = RunConfig(batch_size or BATCH, threads or default_threads(), trust=trust, device=_two(device))
+    with _loaded(path, backend or _default(path), config) as (runner, used):
+        images = load(name, wanted.input_size if wanted else None, workers=workers)
+        fits = as_model_wants(images, wanted) if wanted else images
+        check_fits(Interface(path, runner.image_shape, runner.num_classes, said), fits)
+        result = evaluate_logits(runner, fits, batch_size or BATCH)
+    return Evaluated(result, images.info.name, said.classes or images.info.classes, used)
+
+
+def _module(path: Path, data: str | None, where: str, batch_size: int, workers: int) -> Evaluated:
+    """Evaluate a run's compact model in PyTorch."""
     info = artifact.compact_info(path)
     model = artifact.load(path).to(where)
     images = load(data or info.data, info.preprocess.input_size, workers=workers)
@@ -97,14 +147,45 @@ def evaluate_any(
     return Evaluated(result, images.info.name, names)
 
 
-def _onnx(path: Path, data: str | None, workers: int) -> Evaluated:
-    if data is None:
-        raise CompressError("no data is given for an ONNX file", hint="give --data NAME", code="no-data")
-    said = OnnxClassifier(path).metadata
-    wanted = said.preprocess
-    images = load(data, wanted.input_size if wanted else None, workers=workers)
-    fitted = as_model_wants(images, wanted) if wanted else images
-    return Evaluated(evaluate_onnx(path, fitted), images.info.name, said.classes or images.info.classes)
+@contextlib.contextmanager
+def _loaded(path: Path, backend: str, config: RunConfig) -> Iterator[tuple[Runner, str]]:
+    """Load a file, or a run's compact model in the form that the back end reads."""
+    runtime = usable(backend, config)
+    with contextlib.ExitStack() as stack:
+        if path.is_dir() and FOLDER not in runtime.reads:
+            run = stack.enter_context(RunFolder.open(path, write=True))
+            pair = Prepared(run).pair(runtime, [config.batch])
+            path, config = pair.compact, replace(config, sha256=pair.hashes[1] if pair.hashes else None)
+        runner = runtime.load(path, fitted(runtime, replace(config, batch=_possible(path, config.batch))))
+        stack.callback(runner.close)
+        yield runner, runtime.name
+
+
+def _default(path: Path) -> str:
+    """The first back end that reads a file: those of the CPU come first."""
+    order = ("ort-cpu", "openvino", *backends())
+    return next((name for name in order if kind_of(path) in backends()[name].reads), "ort-cpu")
+
+
+def _said(path: Path) -> Metadata:
+    """What the manifest beside a file says of it, or the file itself."""
+    record = manifest.read(path.parent).entry(path.name)
+    if record is not None and path.is_file():
+        return Metadata(record.preprocess, record.classes)
+    return onnx_metadata(path) if path.suffix == ".onnx" and path.is_file() else Metadata(None, None)
+
+
+def _possible(path: Path, asked: int) -> int:
+    """The batch size a file has fixed, or the one asked for, down to the largest that an engine takes."""
+    record = manifest.read(path.parent).entry(path.name) if path.is_file() else None
+    if record is not None:
+        profile = (record.details.get("build") or {}).get("profile") or {}
+        return record.batch if isinstance(record.batch, int) else min(asked, profile.get("max", asked))
+    return (OnnxClassifier(path).batch or asked) if path.suffix == ".onnx" else asked
+
+
+def _two(device: str) -> Literal["cpu", "cuda"]:
+    return "cuda" if _device(device) == "cuda" else "cpu"
 
 
 def _device(name: str) -> str:

@@ -1,19 +1,23 @@
-"""The two ONNX files a benchmark compares, made the same way and kept in the run's `bench/models/`."""
+"""What a benchmark compares of a run: its modules, or two files made the same way in its `bench/models/`."""
 
 from __future__ import annotations
 
+import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from bench.runners import FOLDER, Backend
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
 from compress.errors import CompressError
-from compress.files import read_json, sha256_file, write_json
+from compress.files import read_json, sha256_file, write_bytes, write_json
 from export import manifest
 from export.onnx import opset_of, to_onnx
 from export.pipeline import lineage
@@ -26,11 +30,80 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of the dense and the compact network, and the opset of both."""
+    """The files of the dense and the compact network (the run folder, for modules), and the opset of both.
+
+    Attributes:
+        hashes: SHA-256 of both, where they are engines: who loads them compares.
+    """
 
     dense: Path
     compact: Path
-    opset: int
+    opset: int | None
+    hashes: tuple[str, str] | None = None
+
+
+class Prepared:
+    """A run's dense and compact network in the forms that back ends load: float32, made alike, each once."""
+
+    def __init__(self, run: RunFolder) -> None:
+        """Prepare a run that is open for writing; nothing is made yet.
+
+        Raises:
+            CompressError: it has no compact model (exit MISSING).
+        """
+        self.run = run
+        self.info = artifact.compact_info(run)
+
+    @cached_property
+    def onnx(self) -> Pair:
+        """Its two ONNX files."""
+        return onnx_pair(self.run, self.info)
+
+    def pair(self, backend: Backend, batches: Sequence[int]) -> Pair:
+        """Return both networks as a back end loads them.
+
+        Args:
+            backend: the back end.
+            batches: batch sizes that an engine must take.
+
+        Raises:
+            CompressError: the network cannot be exported, or no engine can be built of it (exit BUILD).
+        """
+        if FOLDER in backend.reads:
+            return Pair(self.run.path, self.run.path, None)
+        return self.onnx if ".onnx" in backend.reads else engine_pair(self.run, self.onnx, backend, batches)
+
+
+def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence[int]) -> Pair:
+    """Return engines of two ONNX files for batches from the smallest to the largest, tuned for the largest.
+
+    They are kept in `bench/models/` and built again when the file, the batches, the runtime or the GPU is
+    another. No manifest is written: the note beside each has its hash, and is checked here.
+    """
+    from export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
+    from export.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
+
+    name = next(iter(backend.requires))
+    module: Any = importlib.import_module(name)
+    sizes = BatchRange(min(batches), max(batches), max(batches))
+    gpus = artifact.this_machine().gpus
+
+    def engine(source: Path, label: str) -> Path:
+        path = run.bench / "models" / f"{label}{backend.reads[0]}"
+        key = {
+            "onnx": sha256_file(source),
+            "batch": str(sizes),
+            "gpus": ", ".join(gpus),
+            name: module.__version__,
+        }
+        if not _is_noted(path, key):
+            built = build_engine(module, source, Options(batch=sizes), name)
+            write_bytes(path, memoryview(built.data))
+            _note(path, key)
+        return path
+
+    dense, compact = engine(files.dense, "dense"), engine(files.compact, "compact")
+    return Pair(dense, compact, files.opset, (sha256_file(dense), sha256_file(compact)))
 
 
 def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
@@ -52,7 +125,7 @@ def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
         compact, opset = exported
     dense = folder / "dense.onnx"
     key = {"model": info.model.model_dump_json(), "opset": str(opset)}
-    _cached(dense, key, lambda path: to_onnx(_settled_dense(run, info), example, path, opset=opset))
+    _cached(dense, key, lambda path: to_onnx(settled_dense(run), example, path, opset=opset))
     return Pair(dense, compact, opset)
 
 
@@ -75,22 +148,33 @@ def _cached(path: Path, key: dict[str, str | None], make: Callable[[Path], int])
     """Return the opset of the file at `path`, made anew unless its note says it was made from `key`."""
     import onnx
 
-    note = path.with_suffix(".json")
     wanted = {**key, **manifest.versions(("onnx", "onnxscript"))}
-    if path.is_file() and note.is_file():
-        try:
-            found = read_json(note, what="note of a cached model")
-            if found.get("from") == wanted and found.get("sha256") == sha256_file(path):
-                return opset_of(onnx.load(str(path)))
-        except CompressError as error:
-            _log.debug("%s; the file is made again", error.message)
+    if _is_noted(path, wanted):
+        return opset_of(onnx.load(str(path)))
     opset = make(path)
-    write_json(note, {"from": wanted, "sha256": sha256_file(path)})
+    _note(path, wanted)
     return opset
 
 
-def _settled_dense(run: RunFolder, info: CompactInfo) -> nn.Module:
-    """The dense network with fresh weights and the norm statistics of a batch of noise.
+def _is_noted(path: Path, wanted: Mapping[str, str | None]) -> bool:
+    """Whether the note beside a file says that exactly this content was made from what is wanted."""
+    note = path.with_suffix(".json")
+    if not path.is_file() or not note.is_file():
+        return False
+    try:
+        found = read_json(note, what="note of a cached model")
+    except CompressError as error:
+        _log.debug("%s; the file is made again", error.message)
+        return False
+    return found.get("from") == wanted and found.get("sha256") == sha256_file(path)
+
+
+def _note(path: Path, made_from: Mapping[str, str | None]) -> None:
+    write_json(path.with_suffix(".json"), {"from": made_from, "sha256": sha256_file(path)})
+
+
+def settled_dense(run: str | Path | RunFolder) -> nn.Module:
+    """Return a run's dense network with fresh weights and the norm statistics of a batch of noise.
 
     A deep network of fresh weights can vanish or overflow from layer to layer, and denormal numbers slow a
     CPU many times; with the statistics of a real pass its activations are of a trained network's size.
@@ -101,7 +185,8 @@ def _settled_dense(run: RunFolder, info: CompactInfo) -> nn.Module:
         return model
     momenta = [norm.momentum for norm in norms]
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(SETTLE_IMAGES, *info.model.input_size, generator=generator)
+    size = artifact.compact_info(run).model.input_size
+    images = torch.randn(SETTLE_IMAGES, *size, generator=generator)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.runners import RunConfig
 from compress.errors import CompressError, Exit
 
 TIMEOUT_S = 300.0
@@ -27,29 +29,38 @@ class Memory:
     added: int
 
 
-def peak_memory(path: Path, batch: int, threads: int, *, timeout_s: float = TIMEOUT_S) -> Memory:
-    """Return the peak memory of one inference of an ONNX file in ONNX Runtime on the CPU.
+def peak_memory(
+    path: Path, config: RunConfig, backend: str = "ort-cpu", *, timeout_s: float = TIMEOUT_S
+) -> Memory:
+    """Return the peak memory of the host for loading a network and running it once.
 
     Args:
-        path: the file.
-        batch: images of the inference.
-        threads: intra-op threads.
+        path: the file or run folder.
+        config: how it is loaded and fed.
+        backend: name of the back end.
         timeout_s: seconds it may take.
 
     Raises:
         CompressError: the process failed or took too long (exit BUILD).
     """
     script = Path(__file__).with_name("peak.py")
-    command = [sys.executable, "-P", str(script), str(path), str(batch), str(threads)]
+    command = [sys.executable, "-P", str(script), backend, str(path), json.dumps(asdict(config))]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=True)
-        found = json.loads(done.stdout)
-    except (subprocess.SubprocessError, ValueError) as error:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=True, env=importable()
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise CompressError(
-            f"the memory of {str(path)!r} with batch {batch} could not be measured: {said[-1]}",
+            f"the memory of {str(path)!r} with batch {config.batch} could not be measured: {said[-1]}",
             hint="the machine may be out of memory; try a smaller --batch",
             code="memory-failed",
             exit=Exit.BUILD,
         ) from error
     return Memory(peak=found["peak"], added=max(0, found["peak"] - found["before"]))
+
+
+def importable() -> dict[str, str]:
+    """Return this process's environment, so that a process started with it imports what this one can."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

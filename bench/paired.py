@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bench import stats
 from bench.machine import wait_for_rest
-from bench.runners import Runner
+from bench.runners import Timed
 from bench.stats import Interval
 
 PAIRS = 30
@@ -74,6 +74,7 @@ class Comparison:
         ratios: that of each pair, `[pairs]`, in the order measured.
         a_ns, b_ns: the time of every inference.
         repeats: inferences of one measurement, of each side.
+        device: the same by the device's clock; None for runners without a device of their own.
     """
 
     ratio: Interval
@@ -81,9 +82,40 @@ class Comparison:
     a_ns: NDArray[np.int64]
     b_ns: NDArray[np.int64]
     repeats: tuple[int, int]
+    device: DeviceTimes | None = None
 
 
-def warm_up(runner: Runner, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = WARM_UP_LIMIT_NS) -> WarmUp:
+@dataclass(frozen=True)
+class DeviceTimes:
+    """What the device's clock says of a comparison: see the attributes of `Comparison`."""
+
+    ratio: Interval
+    a_ns: NDArray[np.int64]
+    b_ns: NDArray[np.int64]
+
+
+class _Side:
+    """The measurements of one runner, by both clocks."""
+
+    def __init__(self, runner: Timed, typical_ns: float, measure_ns: int) -> None:
+        self.runner, self.typical_ns = runner, typical_ns
+        self.repeats = repeats_for(typical_ns, measure_ns)
+        self.host = list[NDArray[np.int64]]()
+        self.device = list[NDArray[np.int64]]()
+
+    def take_over(self) -> None:
+        """Let the other runner's threads come to rest, then run this one untimed."""
+        wait_for_rest()
+        self.runner.run(repeats_for(self.typical_ns, LEAD_IN_NS))
+
+    def measure(self) -> None:
+        self.host.append(self.runner.run(self.repeats))
+        device = self.runner.device_ns
+        if device is not None:
+            self.device.append(device)
+
+
+def warm_up(runner: Timed, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = WARM_UP_LIMIT_NS) -> WarmUp:
     """Run a new runner until its median settles; the first inference is reported apart.
 
     Time is what the runner reports, in windows of about a sixth of `at_least_ns`.
@@ -109,8 +141,8 @@ def repeats_for(typical_ns: float, measure_ns: int = MEASURE_NS) -> int:
 
 
 def compare(
-    a: Runner,
-    b: Runner,
+    a: Timed,
+    b: Timed,
     *,
     typical_ns: tuple[float, float],
     pairs: int = PAIRS,
@@ -136,33 +168,42 @@ def compare(
         report: called after each block with the share done, 0 to 1.
         clock: seconds, for the budget.
     """
-    repeats = repeats_for(typical_ns[0], measure_ns), repeats_for(typical_ns[1], measure_ns)
-    a_ns, b_ns = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+    one, other = (
+        _Side(runner, typical, measure_ns) for runner, typical in zip((a, b), typical_ns, strict=True)
+    )
     start = clock()
     with collector_off():
-        _take_over(a, typical_ns[0])
+        one.take_over()
         while True:
-            a_ns.append(a.run(repeats[0]))
-            _take_over(b, typical_ns[1])
-            b_ns.append(b.run(repeats[1]))
-            b_ns.append(b.run(repeats[1]))
-            _take_over(a, typical_ns[0])
-            a_ns.append(a.run(repeats[0]))
-            done = _share_done(len(a_ns), pairs, clock() - start, budget_s)
+            one.measure()
+            other.take_over()
+            other.measure()
+            other.measure()
+            one.take_over()
+            one.measure()
+            done = _share_done(len(one.host), pairs, clock() - start, budget_s)
             if report is not None:
                 report(min(done, 1.0))
             if done >= 1:
                 break
-    ratios = stats.log_ratios([np.median(part) for part in a_ns], [np.median(part) for part in b_ns])
+    ratios = _log_ratios(one.host, other.host)
+    device = None
+    if one.device and other.device:
+        apart = stats.interval(_log_ratios(one.device, other.device), seed=seed)
+        device = DeviceTimes(apart, np.concatenate(one.device), np.concatenate(other.device))
     return Comparison(
-        stats.interval(ratios, seed=seed), ratios, np.concatenate(a_ns), np.concatenate(b_ns), repeats
+        stats.interval(ratios, seed=seed),
+        ratios,
+        np.concatenate(one.host),
+        np.concatenate(other.host),
+        (one.repeats, other.repeats),
+        device,
     )
 
 
-def _take_over(runner: Runner, typical_ns: float) -> None:
-    """Let the other runner's threads come to rest, then run this one untimed."""
-    wait_for_rest()
-    runner.run(repeats_for(typical_ns, LEAD_IN_NS))
+def _log_ratios(a: list[NDArray[np.int64]], b: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """The log-ratio of each pair of measurements, of their medians."""
+    return stats.log_ratios([np.median(part) for part in a], [np.median(part) for part in b])
 
 
 def _share_done(measured: int, pairs: int, elapsed_s: float, budget_s: float | None) -> float:

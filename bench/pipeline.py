@@ -1,224 +1,216 @@
-"""From a run folder to `bench/results.json`: dense against compact, at each batch size."""
+"""From artefacts to a result: prepare their networks, measure each back end in its own process, gather."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bench import paired, record, stats
-from bench.files import Pair, onnx_pair
-from bench.machine import OthersLoad, cpu_state, default_threads
-from bench.memory import Memory, peak_memory
-from bench.paired import Comparison, WarmUp
-from bench.record import ArtefactRecord, BatchRecord, BenchResult, SideRecord
-from bench.runners import Backend, RunConfig, Runner, backend_named
+from bench import artefacts, paired, process, record
+from bench.artefacts import Subject
+from bench.files import Pair, Prepared
+from bench.machine import cpu_state, default_threads
+from bench.measure import Job, Progress, Side
+from bench.record import FILENAME, BenchResult, ComparisonRecord
+from bench.runners import Backend, RunConfig, backends, fitted, usable
+from bench.runners.registry import CHOICES
 from compress import artifact
-from compress.artifact import CompactInfo, RunFolder
+from compress.artifact import RunFolder
 from compress.errors import CompressError
-from compress.files import sha256_file
 from export.manifest import versions
 
-Progress = Callable[[str, float], None]
-"""Called with what is being done, and the share of the whole that is done, 0 to 1."""
+PREPARING = 0.05
+"""Share of the progress that preparing takes."""
 
-FLOOR_SHARE = 0.4
-"""Share of a budget that goes into the A/A comparison."""
+PACKAGES = (
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "numpy",
+    "scipy",
+)
 
 PROTOCOL = (
-    "dense and compact alternate in ABBA blocks after a warm-up, each begun when the other's threads are at "
-    "rest and after an untimed lead-in; each pair is the ratio of two medians of repeated inferences of "
-    "about 20 ms; median of the log-ratios with a 95% bootstrap interval; the floor is the reach of the same "
-    "interval of dense against a second session of dense"
+    "each back end in a process of its own; baseline and candidate alternate in ABBA blocks after a warm-up, "
+    "each begun when the other's threads are at rest and after an untimed lead-in; each pair is the ratio of "
+    "two medians of repeated inferences of about 20 ms; median of the log-ratios with a 95% bootstrap "
+    "interval; the floor is the reach of the same interval of the baseline against a second session of itself"
 )
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What may be chosen about a session, for the back ends that have it; see `bench.runners.RunConfig`."""
+
+    device: str = "cpu"
+    channels_last: bool = False
+    cuda_graph: bool = False
+    transfers: bool = False
+    trust: bool = False
+
+
 def bench(
-    run: str | Path,
-    *,
+    *named: str | Path,
     batches: Sequence[int] = (1,),
     threads: int | None = None,
     pairs: int = paired.PAIRS,
     budget_s: float | None = None,
-    backend: str = "ort-cpu",
+    backend: str | Sequence[str] = "ort-cpu",
     seed: int = 0,
+    choices: Choices | None = None,
+    out: str | Path | None = None,
     progress: Progress | None = None,
     command: Sequence[str] | None = None,
 ) -> BenchResult:
-    """Measure a run's compact network against its dense one, and write `bench/results.json` in the run.
+    """Measure artefacts in pairs on one or more back ends, and write `bench/results.json` in the first run.
 
     Args:
-        run: the run folder.
+        named: run folders and exported files; `bench.artefacts` says which is compared with which. A run
+            alone is its compact network against its dense one.
         batches: batch sizes, each compared by itself.
         threads: intra-op threads; None takes the physical cores this process may use.
         pairs: how many pairs of each comparison, from 10.
-        budget_s: seconds for all comparisons together instead of a number of pairs (A/A and warm-up and
-            loading beside it); at least 10 pairs are measured in any case.
-        backend: name of the back end.
+        budget_s: seconds for all comparisons together instead of a number of pairs (warm-up and loading
+            beside it); at least 10 pairs of each are measured in any case.
+        backend: names of back ends, one string with commas between or several.
         seed: of the input and of the bootstrap.
+        choices: device, layout, CUDA graph and the like.
+        out: file of the result; None takes `bench/results.json` of the first run named, and nothing is
+            written where only files are.
         progress: told about the progress.
         command: the command line for the record; None takes this process's.
 
     Raises:
-        CompressError: an impossible option or unknown back end (USAGE), no compact model or a silent
-            fallback of the runtime (MISSING), a network that cannot be exported (BUILD).
+        CompressError: an impossible option or unknown back end (USAGE), no compact model, a back end that
+            cannot run here or a silent fallback of the runtime (MISSING), a network that cannot be exported
+            or a process that died (BUILD).
     """
-    runtime = backend_named(backend)
     sizes, count = _checked(batches, threads, pairs, budget_s)
+    configs = tuple(_config(size, count, seed, choices or Choices()) for size in sizes)
+    runtimes = _usable(backend, configs[0])
+    subjects = artefacts.comparisons(named)
     say = progress or _silent
     before = cpu_state()
-    with RunFolder.open(run, write=True) as folder:
-        info = artifact.compact_info(folder)
-        say("exporting the dense and the compact network", 0.0)
-        files = onnx_pair(folder, info)
-        share = None if budget_s is None else budget_s / len(sizes)
-        measured = []
-        for i, size in enumerate(sizes):
-            config = RunConfig(size, count, seed)
-            part = _part(say, f"batch {size}", i / len(sizes), 1 / len(sizes))
-            measured.append(_measure(runtime, files, info, config, pairs, share, part))
+    with contextlib.ExitStack() as stack:
+        runs = _opened(stack, subjects)
+        _check_kinds(subjects, runtimes)
+        share = None if budget_s is None else budget_s / (len(sizes) * len(runtimes) * len(subjects))
+        found: list[ComparisonRecord] = []
+        for i, runtime in enumerate(runtimes):
+            part = _part(say, i / len(runtimes), 1 / len(runtimes))
+            found += _on(runtime, subjects, runs, configs, pairs, share, part)
         result = BenchResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv if command is None else command),
-            run=folder.path.name,
-            model=info.model.name,
-            method=info.method,
-            backend=backend,
-            timed=runtime.timed,
+            artefacts=tuple(Path(name).resolve().name for name in named),
             protocol=PROTOCOL,
-            session=runtime.options(RunConfig(sizes[0], count, seed)),
             threads=count,
             seed=seed,
             machine=artifact.this_machine(),
             before=before,
             after=cpu_state(),
-            versions=versions(("onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "scipy")),
-            dense=_artefact("dense", files.dense, files.opset, info),
-            compact=_artefact("compact", files.compact, files.opset, info),
-            batches=tuple(measured),
+            versions=versions(PACKAGES),
+            comparisons=tuple(found),
         )
-        record.save(result, folder.bench)
+        place = Path(out) if out is not None else next((r.run.bench / FILENAME for r in runs.values()), None)
+        if place is not None:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            record.save(result, place)
     say("done", 1.0)
     return result
 
 
-def _measure(
+def _on(
     runtime: Backend,
-    files: Pair,
-    info: CompactInfo,
-    config: RunConfig,
+    subjects: Sequence[tuple[Subject, Subject]],
+    runs: dict[Path, Prepared],
+    configs: tuple[RunConfig, ...],
     pairs: int,
     budget_s: float | None,
     say: Progress,
-) -> BatchRecord:
-    """Compare at one batch size: load, warm up, A/A, A/B, memory."""
-    first, second = _split(budget_s)
-    with contextlib.ExitStack() as stack:
-        dense, again, compact = (
-            _loaded(stack, runtime, path, config) for path in (files.dense, files.dense, files.compact)
-        )
-        say("warming up", 0.0)
-        warm = [paired.warm_up(runner) for runner in (dense, again, compact)]
-        others = OthersLoad()
-        typical = [state.typical_ns for state in warm]
-        same = paired.compare(
-            dense,
-            again,
-            typical_ns=(typical[0], typical[1]),
-            pairs=pairs,
-            budget_s=first,
-            seed=config.seed,
-            report=lambda done: say("dense against itself", 0.1 + 0.35 * done),
-        )
-        other = paired.compare(
-            dense,
-            compact,
-            typical_ns=(typical[0], typical[2]),
-            pairs=pairs,
-            budget_s=second,
-            seed=config.seed,
-            report=lambda done: say("dense against compact", 0.45 + 0.45 * done),
-        )
-        load = others.share()
-        loads = dense.load_ns, compact.load_ns
-    say("measuring memory", 0.9)
-    memory = [peak_memory(path, config.batch, config.threads) for path in (files.dense, files.compact)]
-    sides = _sides(other, (warm[0], warm[2]), loads, memory, config.batch)
-    return _batch_record(config.batch, sides, same, other, info, load)
-
-
-def _sides(
-    found: Comparison,
-    warm: tuple[WarmUp, WarmUp],
-    loads: tuple[int, int],
-    memory: Sequence[Memory],
-    batch: int,
-) -> tuple[SideRecord, SideRecord]:
-    def side(i: int, label: str, times: NDArray[np.int64]) -> SideRecord:
-        return record.side_record(
-            label,
-            warm[i],
-            stats.latency(times),
-            load_ns=loads[i],
-            batch=batch,
-            repeats=found.repeats[i],
-            peak_bytes=memory[i].peak,
-            added_bytes=memory[i].added,
-        )
-
-    return side(0, "dense", found.a_ns), side(1, "compact", found.b_ns)
-
-
-def _batch_record(
-    batch: int,
-    sides: tuple[SideRecord, SideRecord],
-    same: Comparison,
-    other: Comparison,
-    info: CompactInfo,
-    load: float,
-) -> BatchRecord:
-    floor = record.noise_floor(same)
-    speedup = record.ratio_record(other.ratio)
-    reduction = info.dense.macs / max(info.compact.macs, 1)
-    return BatchRecord(
-        batch=batch,
-        dense=sides[0],
-        compact=sides[1],
-        noise=record.ratio_record(same.ratio),
-        floor=floor,
-        speedup=speedup,
-        verdict=stats.verdict(other.ratio, floor),
-        mac_reduction=reduction,
-        efficiency=speedup.ratio / reduction,
-        others_load=load,
+) -> list[ComparisonRecord]:
+    """Prepare the networks for one back end and measure them in its process."""
+    say(f"{runtime.name}: preparing the networks", 0.0)
+    sizes = [config.batch for config in configs]
+    files = {path: run.pair(runtime, sizes) for path, run in runs.items()}
+    sides = [_sides(two, runtime, files) for two in subjects]
+    job = Job(
+        backend=runtime.name,
+        configs=tuple(fitted(runtime, config) for config in configs),
+        comparisons=tuple(sides),
+        pairs=pairs,
+        budget_s=budget_s,
     )
+    measured = process.measured(job, _part(say, PREPARING, 1 - PREPARING))
+    return [
+        ComparisonRecord(
+            backend=runtime.name,
+            timed=entry.timed,
+            session=entry.session,
+            baseline=artefacts.described(two[0], own[0], files.get(two[0].path)),
+            candidate=artefacts.described(two[1], own[1], files.get(two[1].path)),
+            batches=entry.batches,
+        )
+        for two, own, entry in zip(subjects, sides, measured, strict=True)
+    ]
 
 
-def _loaded(stack: contextlib.ExitStack, runtime: Backend, path: Path, config: RunConfig) -> Runner:
-    runner = runtime.load(path, config)
-    stack.callback(runner.close)
-    return runner
+def _sides(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pair]) -> tuple[Side, Side]:
+    first, second = (artefacts.side(subject, runtime, files.get(subject.path)) for subject in two)
+    return first, second
 
 
-def _artefact(label: str, path: Path, opset: int, info: CompactInfo) -> ArtefactRecord:
-    costs = info.dense if label == "dense" else info.compact
-    top1 = info.extra.get("top1") if label == "compact" else None
-    return ArtefactRecord(
-        label=label,
-        file=path.name,
-        sha256=sha256_file(path),
-        bytes=path.stat().st_size,
-        opset=opset,
-        weights="fresh, norms settled on noise" if label == "dense" else "the run's",
-        macs=costs.macs,
-        params=costs.params,
-        top1=top1 if isinstance(top1, float) else None,
-    )
+def _opened(stack: contextlib.ExitStack, subjects: Sequence[tuple[Subject, Subject]]) -> dict[Path, Prepared]:
+    """Open every run once, for writing; one without a compact model is refused."""
+    paths = dict.fromkeys(subject.path for two in subjects for subject in two if subject.is_run)
+    return {path: Prepared(stack.enter_context(RunFolder.open(path, write=True))) for path in paths}
+
+
+def _check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[Backend]) -> None:
+    """Refuse a file that one of the back ends does not read, before anything is measured."""
+    for runtime in runtimes:
+        for two in subjects:
+            for subject in two:
+                if not subject.is_run:
+                    artefacts.side(subject, runtime, None)
+
+
+def _usable(backend: str | Sequence[str], config: RunConfig) -> list[Backend]:
+    """Return the back ends; refuse one that cannot run here, and a choice that none of them has."""
+    names = backend.split(",") if isinstance(backend, str) else list(backend)
+    if not all(names):
+        raise CompressError(
+            f"{backend!r} names no back end", hint="such as ort-cpu or ort-cpu,openvino", code="bad-option"
+        )
+    plain = RunConfig(config.batch, config.threads)
+    for choice in CHOICES:
+        _require_honoured(choice, getattr(config, choice) != getattr(plain, choice), names)
+    return [usable(name, config) for name in dict.fromkeys(names)]
+
+
+def _require_honoured(choice: str, chosen: bool, names: Sequence[str]) -> None:
+    known = backends()
+    having = [name for name, found in known.items() if choice in found.honours]
+    if chosen and not set(names) & set(having) and set(names) <= set(known):
+        raise CompressError(
+            f"none of the back ends {', '.join(names)} has a choice of {choice.replace('_', ' ')}",
+            hint=f"leave --{choice.replace('_', '-')} out; the back ends that have it: {', '.join(having)}",
+            code="bad-option",
+        )
+
+
+def _config(size: int, threads: int, seed: int, choices: Choices) -> RunConfig:
+    if choices.device not in ("cpu", "cuda"):
+        raise CompressError(
+            f"unknown device {choices.device!r}", hint="known: cpu, cuda", code="unknown-device"
+        )
+    return replace(RunConfig(size, threads, seed), **vars(choices))
 
 
 def _checked(
@@ -239,13 +231,8 @@ def _checked(
     return list(dict.fromkeys(batches)), threads or default_threads()
 
 
-def _split(budget_s: float | None) -> tuple[float | None, float | None]:
-    """Divide a budget between the A/A comparison and the one that matters."""
-    return (None, None) if budget_s is None else (budget_s * FLOOR_SHARE, budget_s * (1 - FLOOR_SHARE))
-
-
-def _part(say: Progress, name: str, start: float, length: float) -> Progress:
-    return lambda what, done: say(f"{name}: {what}", start + length * done)
+def _part(say: Progress, start: float, length: float) -> Progress:
+    return lambda what, done: say(what, start + length * done)
 
 
 def _silent(what: str, done: float) -> None:

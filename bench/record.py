@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from bench.machine import CpuState
+from bench.memory import Memory
 from bench.paired import Comparison, WarmUp
 from bench.stats import Interval, Latency, Verdict
 from compress.artifact.machine import Machine
@@ -17,31 +18,40 @@ from compress.errors import CompressError, Exit
 from compress.files import read_json, write_json
 from compress.spec import Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of results.json."""
 
 FILENAME = "results.json"
 
 
 class ArtefactRecord(Record):
-    """One of the two networks.
+    """One network as one back end runs it.
 
     Attributes:
-        label: ``dense`` or ``compact``.
-        file: name of the ONNX file measured.
+        label: how a reader knows it: ``dense`` or ``compact`` of the only run, else with its name before it.
+        artefact: name of the run folder or of the file it belongs to.
+        model, method: the dense network and how it was made narrow; None for a file that does not say.
+        file: name of the file measured; None where the modules of a run are.
+        sha256, bytes: of the file, or of a run's weights; None for a dense network of fresh weights.
+        opset: of an ONNX file.
+        precision: as the manifest says; ``fp32`` for what was made here.
         weights: whose weights it holds.
-        macs: of one image, convolution and linear.
-        top1: accuracy on the test set as the run recorded it, 0 to 1; None where it did not.
+        macs, params: of one image, convolution and linear; None for a file of no run.
+        top1: accuracy on the test set as the run or the manifest recorded it, 0 to 1; None where neither did.
     """
 
     label: str
-    file: str
-    sha256: str
-    bytes: int
-    opset: int
+    artefact: str
+    model: str | None = None
+    method: str | None = None
+    file: str | None
+    sha256: str | None
+    bytes: int | None
+    opset: int | None = None
+    precision: str | None = None
     weights: str
-    macs: int
-    params: int
+    macs: int | None = None
+    params: int | None = None
     top1: float | None = None
 
 
@@ -53,6 +63,15 @@ class RatioRecord(Record):
     high: float
     pairs: int
     log_half_width: float
+
+
+class DeviceRecord(Record):
+    """Times by the device's own clock, milliseconds; percentiles by the same rule as the host's."""
+
+    p50_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    mad_ms: float
 
 
 class SideRecord(Record):
@@ -68,7 +87,8 @@ class SideRecord(Record):
         mad_ms: median absolute deviation.
         images_per_s: images over the time of all inferences.
         repeats: inferences of one measurement of a pair.
-        peak_bytes, added_bytes: see `bench.memory.Memory`.
+        peak_bytes, added_bytes: of the host's memory, see `bench.memory.Memory`.
+        device: the same inferences by the device's clock; None without a device of its own.
     """
 
     label: str
@@ -86,56 +106,73 @@ class SideRecord(Record):
     repeats: int
     peak_bytes: int
     added_bytes: int
+    device: DeviceRecord | None = None
 
 
 class BatchRecord(Record):
     """The comparison at one batch size.
 
     Attributes:
-        noise: the dense network against a second session of itself (A/A).
+        noise: the baseline against a second session of itself (A/A).
         floor: log-ratio up to which the machine differs from itself, see `bench.stats.Interval.reach`.
-        speedup: dense over compact.
-        verdict: FASTER, SAME, SLOWER or UNCLEAR, of the compact network.
-        mac_reduction: MACs of the dense over those of the compact network.
+        speedup: baseline over candidate, by the host's clock.
+        device_speedup: the same by the device's clock.
+        verdict: FASTER, SAME, SLOWER or UNCLEAR, of the candidate.
+        mac_reduction: MACs of the baseline over those of the candidate; None where one is not known.
         efficiency: `speedup.ratio` over `mac_reduction`.
         others_load: share of the processors that other processes took meanwhile, 0 to 1.
     """
 
     batch: int
-    dense: SideRecord
-    compact: SideRecord
+    baseline: SideRecord
+    candidate: SideRecord
     noise: RatioRecord
     floor: float
     speedup: RatioRecord
+    device_speedup: RatioRecord | None = None
     verdict: Verdict
-    mac_reduction: float
-    efficiency: float
+    mac_reduction: float | None
+    efficiency: float | None
     others_load: float
 
 
+class ComparisonRecord(Record):
+    """One candidate against its baseline on one back end, at every batch size.
+
+    Attributes:
+        timed: what one time contains, and what it does not.
+        session: what the baseline's session ran with, in the runtime's own words.
+    """
+
+    backend: str
+    timed: str
+    session: dict[str, str]
+    baseline: ArtefactRecord
+    candidate: ArtefactRecord
+    batches: tuple[BatchRecord, ...]
+
+
 class BenchResult(Record):
-    """Everything `compress bench` found about a run."""
+    """Everything one `compress bench` found.
+
+    Attributes:
+        artefacts: what was measured, as the user named it, without the folders.
+        comparisons: a back end's stand together, in the order they were asked for.
+    """
 
     schema_version: int = SCHEMA_VERSION
     kind: Literal["compress-bench"] = "compress-bench"
     created: str
     command: tuple[str, ...]
-    run: str
-    model: str
-    method: str
-    backend: str
-    timed: str
+    artefacts: tuple[str, ...]
     protocol: str
-    session: dict[str, str]
     threads: int
     seed: int
     machine: Machine
     before: CpuState
     after: CpuState
     versions: dict[str, str]
-    dense: ArtefactRecord
-    compact: ArtefactRecord
-    batches: tuple[BatchRecord, ...]
+    comparisons: tuple[ComparisonRecord, ...]
 
 
 def ratio_record(interval: Interval) -> RatioRecord:
@@ -157,8 +194,8 @@ def side_record(
     load_ns: int,
     batch: int,
     repeats: int,
-    peak_bytes: int,
-    added_bytes: int,
+    memory: Memory,
+    device: Latency | None = None,
 ) -> SideRecord:
     """Return what was measured of one side, in milliseconds."""
     return SideRecord(
@@ -175,8 +212,18 @@ def side_record(
         mad_ms=times.mad / 1e6,
         images_per_s=batch * 1e9 / times.mean,
         repeats=repeats,
-        peak_bytes=peak_bytes,
-        added_bytes=added_bytes,
+        peak_bytes=memory.peak,
+        added_bytes=memory.added,
+        device=None if device is None else _device(device),
+    )
+
+
+def _device(times: Latency) -> DeviceRecord:
+    return DeviceRecord(
+        p50_ms=_ms(times.p50) or 0.0,
+        p90_ms=_ms(times.p90),
+        p99_ms=_ms(times.p99),
+        mad_ms=times.mad / 1e6,
     )
 
 
@@ -185,9 +232,8 @@ def noise_floor(same: Comparison) -> float:
     return same.ratio.reach
 
 
-def save(result: BenchResult, folder: Path) -> Path:
-    """Write `results.json` into a folder, whole or not at all; return its path."""
-    path = folder / FILENAME
+def save(result: BenchResult, path: Path) -> Path:
+    """Write a result, whole or not at all; return its path."""
     write_json(path, result.model_dump(mode="json"))
     return path
 

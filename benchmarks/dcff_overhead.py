@@ -67,9 +67,9 @@ def network(kind: str, plan: SlicePlan, weights: Sequence[str], model: str = MOD
 
 
 class Steps:
-    """Training steps of one network on one random batch; a `bench.runners.Runner`."""
+    """Training steps of one network on one random batch; a `bench.runners.Timed`."""
 
-    load_ns = 0
+    device_ns = None
 
     def __init__(self, model: nn.Module, batch: int) -> None:
         self.model = model
@@ -90,9 +90,6 @@ class Steps:
             self.optimizer.zero_grad(set_to_none=True)
             taken[i] = time.perf_counter_ns() - start
         return taken
-
-    def close(self) -> None:
-        """Nothing to free."""
 
 
 def measure_step(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import CompressError
 from compress.training.evaluation import EvalResult
-from export.session import OnnxClassifier
+from export.session import Metadata, OnnxClassifier
 
 if TYPE_CHECKING:
     from compress.data import ImageData
@@ -40,14 +41,47 @@ def evaluate_onnx(
             do not fit the data (exit USAGE).
     """
     model = OnnxClassifier(Path(path), threads=threads)
-    check_fits(model, data)
+    check_fits(Interface(model.path, model.image_shape, model.num_classes, model.metadata), data)
+    return evaluate_logits(model, data, batch_size or model.batch or BATCH)
+
+
+def evaluate_logits(model: Logits, data: ImageData, batch_size: int) -> EvalResult:
+    """Run every test image of `data` through whatever gives logits; the confusion is counted too.
+
+    Args:
+        model: a runner of a back end, or a loaded file.
+        data: its test images, already preprocessed as `data.info.preprocess` says.
+        batch_size: images at once.
+    """
     tally = _Tally(data.info.num_classes)
-    for images, labels in data.test_batches(batch_size=batch_size or model.batch or BATCH):
+    for images, labels in data.test_batches(batch_size=batch_size):
         tally.add(model.logits(images.numpy()), labels.numpy())
     return tally.result()
 
 
-def check_fits(model: OnnxClassifier, data: ImageData) -> None:
+class Logits(Protocol):
+    """What turns images into logits: a predictor of a format, or a runner of a back end."""
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return float32 `[N, classes]` for float32 `[N, C, H, W]`."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a network takes and gives: the path it was loaded from, its shapes, what they mean.
+
+    Attributes:
+        image_shape: `(channels, height, width)`; a name where a size is free.
+        num_classes: None where it is free.
+    """
+
+    path: Path
+    image_shape: tuple[int | str, ...]
+    num_classes: int | None
+    metadata: Metadata
+
+
+def check_fits(model: Interface, data: ImageData) -> None:
     """Refuse data whose images or classes are not those of the file; warn where the meaning differs."""
     shape, wanted = data.info.preprocess.input_size, model.image_shape
     if any(isinstance(size, int) and size != given for size, given in zip(wanted, shape, strict=True)):

@@ -26,7 +26,11 @@ META_VERSION = "compress.version"
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
-def open_session(path: Path, *, threads: int | None = None, providers: Sequence[str] = CPU) -> Any:
+Providers = Sequence[str | tuple[str, dict[str, str]]]
+"""Names of execution providers, in order of preference, with their options where they need any."""
+
+
+def open_session(path: Path, *, threads: int | None = None, providers: Providers = CPU) -> Any:
     """Open an ONNX file in ONNX Runtime with exactly the execution providers asked for.
 
     Args:
@@ -47,14 +51,17 @@ def open_session(path: Path, *, threads: int | None = None, providers: Sequence[
             code="missing-file",
             exit=Exit.MISSING,
         )
-    _refuse_missing(providers, onnxruntime.get_available_providers())
+    names = [entry if isinstance(entry, str) else entry[0] for entry in providers]
+    _refuse_missing(names, onnxruntime.get_available_providers())
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=list(providers), enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime raises a class per status code, without a common base
         raise CompressError(
             f"{str(path)!r} is not a model that ONNX Runtime can load: {str(error).splitlines()[0]}",
@@ -62,7 +69,7 @@ def open_session(path: Path, *, threads: int | None = None, providers: Sequence[
             code="bad-onnx",
             exit=Exit.MISSING,
         ) from error
-    _refuse_missing(providers, session.get_providers())
+    _refuse_missing(names, session.get_providers())
     return session
 
 
@@ -95,9 +102,9 @@ class OnnxClassifier:
         CompressError: the file cannot be opened, or is no image classifier (exit MISSING or USAGE).
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, providers: Providers = CPU) -> None:
         self.path = path
-        self.session = open_session(path, threads=threads)
+        self.session = open_session(path, threads=threads, providers=providers)
         self.inputs = tuple(_tensor(value) for value in self.session.get_inputs())
         self.outputs = tuple(_tensor(value) for value in self.session.get_outputs())
         self._check_shape()
@@ -156,6 +163,26 @@ class OnnxClassifier:
 def _tensor(value: Any) -> TensorRecord:
     shape = tuple("?" if size is None else size for size in value.shape)
     return TensorRecord(name=value.name, dtype=_DTYPES.get(value.type, value.type), shape=shape)
+
+
+def onnx_metadata(path: Path) -> Metadata:
+    """Return what an ONNX file says about itself, without opening it in a runtime.
+
+    Raises:
+        CompressError: it is no ONNX file, or its metadata cannot be read (exit MISSING).
+    """
+    import onnx
+
+    try:
+        properties = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    except Exception as error:  # protobuf's decoding errors have no common base with those of the file system
+        raise CompressError(
+            f"{str(path)!r} is not an ONNX model",
+            hint="the file is damaged or unfinished; export it again",
+            code="bad-onnx",
+            exit=Exit.MISSING,
+        ) from error
+    return _metadata(path, properties)
 
 
 def _metadata(path: Path, properties: dict[str, str]) -> Metadata:

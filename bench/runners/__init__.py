@@ -1,4 +1,4 @@
-"""Runners: what loads an exported file on a back end and times its inferences, one file a back end.
+"""Runners: what loads a network on a back end, times its inferences and evaluates it; one file a runtime.
 
 A back end is a class with the `Backend` interface, registered by the decorator `register`; it imports its
 runtime inside its functions. Nothing here decides how often or in which order to measure.
@@ -6,6 +6,34 @@ runtime inside its functions. Nothing here decides how often or in which order t
 
 from __future__ import annotations
 
-from bench.runners.registry import Backend, RunConfig, Runner, backend_named, backends, register
+from bench.runners.registry import (
+    FOLDER,
+    Backend,
+    Network,
+    RunConfig,
+    Runner,
+    Timed,
+    backend_named,
+    backends,
+    check_reads,
+    fitted,
+    kind_of,
+    register,
+    usable,
+)
 
-__all__ = ["Backend", "RunConfig", "Runner", "backend_named", "backends", "register"]
+__all__ = [
+    "FOLDER",
+    "Backend",
+    "Network",
+    "RunConfig",
+    "Runner",
+    "Timed",
+    "backend_named",
+    "backends",
+    "check_reads",
+    "fitted",
+    "kind_of",
+    "register",
+    "usable",
+]

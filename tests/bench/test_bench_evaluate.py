@@ -100,3 +100,25 @@ def test_another_number_of_classes_is_refused(run: Path, tmp_path: Path) -> None
     np.savez(tmp_path / "three.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(CompressError, match=r"10 classes apart.*has 3"):
         evaluate_any(run, f"npz:{tmp_path / 'three.npz'}")
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort-cpu", "openvino"])
+def test_every_back_end_gives_a_run_the_same_accuracy(run: Path, backend: str) -> None:
+    found, wanted = evaluate_any(run, backend=backend), evaluate_any(run)
+    assert found.backend == backend
+    assert found.result.confusion == wanted.result.confusion
+    assert found.result.loss == pytest.approx(wanted.result.loss, rel=1e-4)
+    assert found.classes == wanted.classes
+
+
+def test_a_file_of_a_fixed_batch_size_is_evaluated_with_it(run: Path) -> None:
+    path = export(run, batch=7, samples=16).path
+    found = evaluate_any(path, "digits", backend="openvino", threads=1).result
+    assert found.confusion == evaluate_any(run).result.confusion
+
+
+def test_a_back_end_that_does_not_read_the_file_is_refused(run: Path) -> None:
+    path = export(run, samples=16).path
+    with pytest.raises(CompressError, match="'torch' does not run") as caught:
+        evaluate_any(path, "digits", backend="torch")
+    assert "ort-cpu" in caught.value.hint

@@ -28,14 +28,12 @@ class Diary:
 class ModelledRunner:
     """A runner whose time is a function of the inference's number and of the clock."""
 
+    device_ns: NDArray[np.int64] | None = None
+
     def __init__(self, name: str, diary: Diary, time_ns: Callable[[int, int], float]) -> None:
         self.name, self.diary, self.time_ns = name, diary, time_ns
         self.done = 0
         self.collecting: list[bool] = []
-
-    @property
-    def load_ns(self) -> int:
-        return 1
 
     def run(self, count: int) -> NDArray[np.int64]:
         self.diary.entries.append((self.name, count))
@@ -46,9 +44,6 @@ class ModelledRunner:
             self.diary.now_ns += int(times[i])
             self.done += 1
         return times
-
-    def close(self) -> None:
-        self.diary.entries.append((self.name, 0))
 
 
 def steady(ns: float) -> Callable[[int, int], float]:
@@ -209,3 +204,25 @@ def test_a_comparison_with_itself_under_noise_is_not_called_faster_or_slower() -
         other = compare(runners[0], runners[2], typical_ns=(2.5e7, 2.5e7))
         wrong += stats.verdict(other.ratio, same.ratio.reach) in (stats.Verdict.FASTER, stats.Verdict.SLOWER)
     assert wrong == 0
+
+
+def test_times_of_the_device_are_compared_apart_from_those_of_the_host() -> None:
+    class OnDevice(ModelledRunner):
+        def run(self, count: int) -> NDArray[np.int64]:
+            host = super().run(count)
+            self.device_ns = host // (4 if self.name == "b" else 2)
+            return host
+
+    diary = Diary()
+    a, b = OnDevice("a", diary, steady(4e6)), OnDevice("b", diary, steady(4e6))
+    found = compare(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds)
+    assert found.ratio.median == pytest.approx(0.0)
+    assert found.device is not None
+    assert found.device.ratio.median == pytest.approx(math.log(2))
+    assert len(found.device.a_ns) == len(found.a_ns)
+
+
+def test_without_a_device_there_are_no_times_of_one() -> None:
+    diary = Diary()
+    a, b = ModelledRunner("a", diary, steady(4e6)), ModelledRunner("b", diary, steady(4e6))
+    assert compare(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds).device is None

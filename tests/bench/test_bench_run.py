@@ -29,58 +29,60 @@ def test_the_result_is_written_and_read_back_the_same(measured: tuple[Path, Benc
 
 
 def test_every_batch_size_is_compared(measured: tuple[Path, BenchResult]) -> None:
-    assert [entry.batch for entry in measured[1].batches] == [1, 4]
+    assert [entry.batch for entry in measured[1].comparisons[0].batches] == [1, 4]
 
 
 def test_ratios_lie_in_their_intervals(measured: tuple[Path, BenchResult]) -> None:
-    for entry in measured[1].batches:
+    for entry in measured[1].comparisons[0].batches:
         assert 0 < entry.speedup.low <= entry.speedup.ratio <= entry.speedup.high
         assert 0 < entry.noise.low <= entry.noise.ratio <= entry.noise.high
         assert entry.speedup.pairs == entry.noise.pairs == 10
 
 
 def test_efficiency_is_the_speed_up_over_the_mac_reduction(measured: tuple[Path, BenchResult]) -> None:
-    for entry in measured[1].batches:
+    for entry in measured[1].comparisons[0].batches:
         assert entry.mac_reduction == 2.0
         assert entry.efficiency == pytest.approx(entry.speedup.ratio / 2.0)
 
 
 def test_the_floor_is_the_reach_of_the_comparison_with_itself(measured: tuple[Path, BenchResult]) -> None:
-    for entry in measured[1].batches:
+    for entry in measured[1].comparisons[0].batches:
         reach = max(abs(math.log(entry.noise.low)), abs(math.log(entry.noise.high)))
         assert entry.floor == pytest.approx(reach)
 
 
 def test_percentiles_are_given_by_their_counts(measured: tuple[Path, BenchResult]) -> None:
-    for entry in measured[1].batches:
-        for side in (entry.dense, entry.compact):
+    for entry in measured[1].comparisons[0].batches:
+        for side in (entry.baseline, entry.candidate):
             assert (side.p99_ms is not None) == (side.count >= 1000)
             assert side.count == 10 * side.repeats
 
 
 def test_the_record_says_how_and_where_it_was_measured(measured: tuple[Path, BenchResult]) -> None:
     result = measured[1]
-    assert (result.threads, result.session["intra_op_num_threads"]) == (1, "1")
+    assert (result.threads, result.comparisons[0].session["intra_op_num_threads"]) == (1, "1")
     assert result.command == ("compress", "bench")
-    assert "session.run" in result.timed
+    assert "session.run" in result.comparisons[0].timed
     assert result.machine.cores >= 1
     assert {"python", "numpy"} <= result.versions.keys()
 
 
 def test_the_networks_are_described_by_their_files(measured: tuple[Path, BenchResult]) -> None:
     path, result = measured
-    assert result.compact.sha256 == sha256_file(path / "bench" / "models" / "compact.onnx")
-    assert result.dense.sha256 == sha256_file(path / "bench" / "models" / "dense.onnx")
-    assert (result.dense.macs, result.compact.macs) == (5888, 2944)
-    assert result.dense.opset == result.compact.opset
-    assert (result.dense.top1, result.compact.top1) == (None, 0.875)
+    dense, compact = result.comparisons[0].baseline, result.comparisons[0].candidate
+    assert (dense.label, compact.label) == ("dense", "compact")
+    assert compact.sha256 == sha256_file(path / "bench" / "models" / "compact.onnx")
+    assert dense.sha256 == sha256_file(path / "bench" / "models" / "dense.onnx")
+    assert (dense.macs, compact.macs) == (5888, 2944)
+    assert dense.opset == compact.opset
+    assert (dense.top1, compact.top1) == (None, 0.875)
 
 
 def test_the_table_shows_speed_up_verdict_and_what_was_timed(measured: tuple[Path, BenchResult]) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(table(measured[1]))
     text = console.export_text()
-    for entry in measured[1].batches:
+    for entry in measured[1].comparisons[0].batches:
         assert f"{entry.speedup.ratio:.2f}x" in text
         assert entry.verdict.value in text
     assert "session.run" in text
@@ -91,9 +93,11 @@ def test_the_table_warns_where_others_took_the_processors(measured: tuple[Path, 
     result = measured[1]
 
     def shown(share: float) -> str:
-        batches = tuple(entry.model_copy(update={"others_load": share}) for entry in result.batches)
+        first = result.comparisons[0]
+        batches = tuple(entry.model_copy(update={"others_load": share}) for entry in first.batches)
         console = Console(width=160, record=True, file=io.StringIO())
-        console.print(table(result.model_copy(update={"batches": batches})))
+        changed = (first.model_copy(update={"batches": batches}),)
+        console.print(table(result.model_copy(update={"comparisons": changed})))
         return console.export_text()
 
     assert "Other processes took up to 43%" in shown(0.43)
@@ -103,7 +107,7 @@ def test_the_table_warns_where_others_took_the_processors(measured: tuple[Path, 
 def test_the_summary_row_is_that_of_the_batch_asked_for(measured: tuple[Path, BenchResult]) -> None:
     result = measured[1]
     assert summary_row(result).batch == 1
-    assert summary_row(result, 4).speedup == result.batches[1].speedup.ratio
+    assert summary_row(result, 4).speedup == result.comparisons[0].batches[1].speedup.ratio
     with pytest.raises(KeyError):
         summary_row(result, 99)
 
@@ -168,6 +172,6 @@ def test_a_result_of_another_version_is_refused(measured: tuple[Path, BenchResul
 
 
 def test_a_damaged_result_is_named(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text('{"schema_version": 1, "kind": "compress-bench"}')
+    (tmp_path / "results.json").write_text('{"schema_version": 2, "kind": "compress-bench"}')
     with pytest.raises(CompressError, match=r"results\.json"):
         read(tmp_path / "results.json")

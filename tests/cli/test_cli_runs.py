@@ -83,7 +83,7 @@ def test_bench_writes_and_prints_the_same_result(run: Path, tmp_path: Path) -> N
     assert found.err == ""
     result = found.json["result"]
     assert result == json.loads((run / "bench" / "results.json").read_text())
-    assert result["batches"][0]["mac_reduction"] == pytest.approx(2, rel=0.02)
+    assert result["comparisons"][0]["batches"][0]["mac_reduction"] == pytest.approx(2, rel=0.02)
 
 
 def test_bench_prints_a_table_for_people(call: Here, run: Path) -> None:

@@ -1,0 +1,93 @@
+"""Several artefacts in one run: who is compared with whom, and how they are described."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench import bench, table
+from bench.artefacts import comparisons
+from compress.errors import CompressError, Exit
+from compress.files import sha256_file
+from export import export
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """Two folders and two files, without content."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.onnx").touch()
+    return tmp_path
+
+
+def labels(places: Path, *names: str) -> list[tuple[str, str]]:
+    found = comparisons([places / name for name in names])
+    return [(baseline.label, candidate.label) for baseline, candidate in found]
+
+
+def test_a_run_alone_is_dense_against_compact(places: Path) -> None:
+    assert labels(places, "a") == [("dense", "compact")]
+
+
+def test_every_run_is_compared_with_its_own_dense_network(places: Path) -> None:
+    assert labels(places, "a", "b") == [("a dense", "a compact"), ("b dense", "b compact")]
+
+
+def test_a_file_is_compared_with_the_compact_network_of_a_run_named_first(places: Path) -> None:
+    assert labels(places, "a", "b.onnx") == [("a dense", "a compact"), ("a compact", "b.onnx")]
+
+
+def test_of_files_the_first_is_the_baseline(places: Path) -> None:
+    assert labels(places, "a.onnx", "b.onnx", "b") == [("a.onnx", "b.onnx"), ("b dense", "b compact")]
+
+
+def test_artefacts_of_the_same_name_are_told_apart_by_their_paths(places: Path) -> None:
+    (places / "a" / "b").mkdir()
+    found = labels(places, "b", "a/b")
+    assert found[0][1] == f"{places / 'b'} compact"
+    assert found[1][1] == f"{places / 'a' / 'b'} compact"
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [((), "bad-option"), (("a", "a"), "bad-option"), (("a.onnx",), "nothing-to-compare"),
+     (("a.onnx", "b"), "nothing-to-compare")],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_refused(places: Path, names: tuple[str, ...], code: str) -> None:
+    with pytest.raises(CompressError) as caught:
+        labels(places, *names)
+    assert (caught.value.code, caught.value.exit) == (code, Exit.USAGE)
+
+
+def test_a_run_and_an_exported_file_are_measured_together(run: Path, wide: Path, tmp_path: Path) -> None:
+    own = export(run, samples=16).path
+    moved = Path(shutil.copy(own, tmp_path / "moved.onnx"))
+    result = bench(run, own, moved, threads=1, pairs=10, out=tmp_path / "out" / "found.json")
+    assert result.artefacts == (run.name, "model.onnx", "moved.onnx")
+    first, exported, foreign = result.comparisons
+    assert (first.baseline.label, first.candidate.label) == (f"{run.name} dense", f"{run.name} compact")
+    assert exported.baseline == foreign.baseline == first.candidate
+    assert exported.candidate.sha256 == foreign.candidate.sha256 == sha256_file(own)
+    assert exported.candidate.macs == first.candidate.macs
+    assert exported.batches[0].mac_reduction == 1.0
+    assert foreign.candidate.macs is None
+    assert foreign.batches[0].efficiency is None
+    assert (tmp_path / "out" / "found.json").is_file()
+    assert not (run / "bench" / "results.json").exists()
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(table(result))
+    text = console.export_text()
+    for word in (f"{run.name} dense", "model.onnx", "moved.onnx", "baseline"):
+        assert word in text
+
+
+def test_a_file_of_another_kind_is_refused_before_anything_is_measured(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.xml").touch()
+    with pytest.raises(CompressError, match=r"'ort-cpu' does not run a \.xml file"):
+        bench(run, tmp_path / "model.xml", backend="openvino,ort-cpu")
+    assert not (run / "bench").exists()

@@ -1,0 +1,175 @@
+"""Back ends in processes of their own: several in one run, errors that arrive, and nobody left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import cli
+from bench import BenchResult, bench, process, read, summary_rows
+from bench.measure import Job, Measured, Side
+from bench.runners import RunConfig
+from compress.errors import CompressError, Exit
+
+PRINTING = """
+from torch import nn
+print("built")
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+
+    def forward(self, x):
+        print("forward")
+        return self.body(x)
+
+def tiny(num_classes=10, in_channels=1):
+    return Net(num_classes)
+"""
+
+
+@pytest.fixture(scope="session")
+def two(
+    untouched_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, BenchResult, list[float]]:
+    """A run measured on two back ends, and the shares of the progress."""
+    path = Path(shutil.copytree(untouched_run, tmp_path_factory.mktemp("two") / "tiny-run"))
+    shares: list[float] = []
+    result = bench(
+        path, threads=1, pairs=10, backend="openvino,torch", progress=lambda what, done: shares.append(done)
+    )
+    return path, result, shares
+
+
+def job(path: Path, *, backend: str = "ort-cpu") -> Job:
+    side = Side(label="a", path=path)
+    return Job(backend=backend, configs=(RunConfig(1, 1),), comparisons=((side, side),), pairs=10)
+
+
+def children_of(process_id: int) -> list[psutil.Process]:
+    found = psutil.Process(process_id).children(recursive=True)
+    return [child for child in found if "child.py" in " ".join(child.cmdline())]
+
+
+def wait_until_gone(child: psutil.Process) -> None:
+    until = time.monotonic() + 60
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until, child
+        time.sleep(0.05)
+
+
+def test_each_back_end_asked_for_is_in_the_result_that_is_written(
+    two: tuple[Path, BenchResult, list[float]],
+) -> None:
+    path, result, _ = two
+    assert [found.backend for found in result.comparisons] == ["openvino", "torch"]
+    assert [row.backend for row in summary_rows(result)] == ["openvino", "torch"]
+    assert read(path / "bench" / "results.json") == result
+
+
+def test_each_back_end_says_what_it_times_and_with_what(two: tuple[Path, BenchResult, list[float]]) -> None:
+    first, second = two[1].comparisons
+    assert "OpenVINO" in first.timed
+    assert "PyTorch" in second.timed
+    assert first.session["inference_num_threads"] == second.session["threads"] == "1"
+
+
+def test_modules_are_described_by_the_weights_they_hold(two: tuple[Path, BenchResult, list[float]]) -> None:
+    found = two[1].comparisons[1]
+    assert (found.baseline.file, found.baseline.sha256) == (None, None)
+    assert found.candidate.file == "weights.safetensors"
+
+
+def test_the_progress_grows_from_0_to_1(two: tuple[Path, BenchResult, list[float]]) -> None:
+    shares = two[2]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert len(shares) > 20
+
+
+def test_an_error_in_the_process_arrives_as_it_was_raised(tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(CompressError, match=r"bad\.onnx") as caught:
+        process.measured(job(path), lambda what, done: None)
+    assert (caught.value.code, caught.value.exit) == ("bad-onnx", Exit.MISSING)
+    assert "export it again" in caught.value.hint
+
+
+def test_a_process_that_dies_is_an_error_that_says_how(narrow: Path) -> None:
+    def kill(what: str, done: float) -> None:
+        for child in children_of(os.getpid()):
+            child.kill()
+
+    with pytest.raises(CompressError, match="SIGKILL") as caught:
+        process.measured(job(narrow), kill)
+    assert (caught.value.code, caught.value.exit) == ("backend-died", Exit.BUILD)
+
+
+def test_an_interrupt_of_this_process_ends_that_one(narrow: Path) -> None:
+    found: list[psutil.Process] = []
+
+    def interrupt(what: str, done: float) -> None:
+        found.extend(children_of(os.getpid()))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process.measured(job(narrow), interrupt)
+    assert found
+    for child in found:
+        wait_until_gone(child)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are otherwise there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_is_left_when_the_command_is_ended(run: Path, number: signal.Signals) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "cli", "bench", str(run), "--budget", "600", "--threads", "1"],
+        cwd=Path(cli.__file__).parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 120
+    while not (children := children_of(command.pid)):
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    command.send_signal(number)
+    _, said = command.communicate(timeout=60)
+    for child in children:
+        wait_until_gone(child)
+    if number is signal.SIGINT:
+        assert command.returncode == int(Exit.INTERRUPTED)
+        assert "error: interrupted" in said
+    assert not (run / "bench" / "results.json").exists()
+
+
+def test_what_a_network_prints_does_not_disturb_the_measurement(tmp_path: Path) -> None:
+    from compress import artifact, data, models
+    from compress.artifact import RunFolder
+    from compress.spec import Costs
+
+    (tmp_path / "loud.py").write_text(PRINTING)
+    name = f"{tmp_path / 'loud.py'}:tiny"
+    spec, info = models.spec(name, 10, (1, 8, 8)), data.load("digits", input_size=(1, 8, 8)).info
+    costs = Costs(macs=640, params=650)
+    record = artifact.new_record(
+        model=spec, data=info, dense=costs, target="macs=1", seed=0, method="scratch", settings={}
+    )
+    with RunFolder.create(tmp_path / "loud", record) as folder:
+        artifact.save_compact(folder, models.build(name, 10, (1, 8, 8)), spec, None, {}, compact=costs)
+    config = RunConfig(1, 1)
+    side = Side(label="loud", path=tmp_path / "loud")
+    loud = Job(backend="torch", configs=(config,), comparisons=((side, side),), pairs=10, budget_s=0.1)
+    found = process.measured(loud, lambda what, done: None)
+    assert isinstance(found[0], Measured)
