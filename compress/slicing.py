@@ -167,8 +167,9 @@ def _adjust(module: nn.Module) -> None:
         tensor = weight if weight is not None else module.running_mean
         if tensor is not None:
             m.num_features = tensor.shape[0]
-    elif isinstance(module, nn.GroupNorm) and weight is not None and module.num_groups == module.num_channels:
-        m.num_groups = m.num_channels = weight.shape[0]
+    elif isinstance(module, nn.GroupNorm) and weight is not None:
+        m.num_groups = weight.shape[0] * module.num_groups // module.num_channels
+        m.num_channels = weight.shape[0]
     elif isinstance(module, nn.PReLU) and weight is not None:
         m.num_parameters = weight.shape[0]
 

@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from ..errors import CompressError
 from ..spec import Costs
-from .classes import Classes, find_classes
+from .classes import Classes, find_channels, find_classes
 from .context import Dense, Mismatch, static_shape
 from .groups import ChannelGroup, Protected, find_groups, find_protected
 from .labels import NONE, Lab
@@ -54,6 +54,7 @@ class ChannelGraph:
 
     def _divide(self) -> None:
         self._classes = find_classes(self._dense)
+        self._channels = find_channels(self._dense) if self._dense.blocks else self._classes.root
         self.__dict__.pop("cost", None)
         self.groups: tuple[ChannelGroup, ...] = tuple(find_groups(self._dense, self._classes))
         self.knobs: tuple[Knob, ...] = find_knobs(self.groups, self._classes)
@@ -204,7 +205,7 @@ class ChannelGraph:
 
     def _cut(self, mask: NDArray[np.bool_], check: bool) -> SlicePlan:
         narrow = Narrow(
-            self._dense.registry, self._dense, self._values, self._classes.root, mask[self._classes.root]
+            self._dense.registry, self._dense, self._values, self._channels, mask[self._classes.root]
         )
         if not mask.all():
             self._check_ties(mask)

@@ -1,8 +1,9 @@
-"""From labels to channel groups: connected labels are one channel, channels that look alike one group."""
+"""From labels to classes: connected labels are one channel, and what stays or goes together one class."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ class Classes:
     """The channels of a network.
 
     Attributes:
-        root: class of each label, `[labels]`.
+        root: class of each label, `[labels]`: one channel, or several that stay or go together.
         count: number of classes.
         free: classes that may be dropped, bool `[classes]`.
         why: for classes that may not, the reason that was found first.
@@ -43,7 +44,7 @@ class Classes:
 
 def find_classes(dense: Dense) -> Classes:
     """Join what is tied, protect what must stay, and turn views into count ties."""
-    root, count = _connect(dense)
+    root, count = _connect(dense, [*dense.edges, *_blocks(dense)])
     why: dict[int, str] = {}
     for labels, reason in dense.kept:
         for c in np.unique(root[labels]):
@@ -64,11 +65,26 @@ def _real(row: Ints) -> bool:
     return bool((row != NONE).any())
 
 
-def _connect(dense: Dense) -> tuple[Ints, int]:
+def find_channels(dense: Dense) -> Ints:
+    """The channel of each label, `[labels]`: finer than its class where several channels go together."""
+    return _connect(dense, dense.edges)[0]
+
+
+def _blocks(dense: Dense) -> list[tuple[Labels, Labels]]:
+    """Edges between the channels that stay or go together."""
+    out = []
+    for rows in dense.blocks.values():
+        first, others = np.broadcast_to(rows[:, :1], rows[:, 1:].shape).reshape(-1), rows[:, 1:].reshape(-1)
+        real = (first != NONE) & (others != NONE)
+        out.append((first[real], others[real]))
+    return out
+
+
+def _connect(dense: Dense, edges: Sequence[tuple[Labels, Labels]]) -> tuple[Ints, int]:
     size = dense.registry.size
-    if dense.edges:
-        a = np.concatenate([e[0] for e in dense.edges])
-        b = np.concatenate([e[1] for e in dense.edges])
+    if edges:
+        a = np.concatenate([e[0] for e in edges])
+        b = np.concatenate([e[1] for e in edges])
     else:
         a = b = np.empty(0, dtype=np.int64)
     graph = coo_matrix((np.ones(a.size, dtype=np.int8), (a, b)), shape=(size, size))

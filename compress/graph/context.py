@@ -154,6 +154,10 @@ class Context(ABC):
         """A grouped convolution's weight reads `rows` `[groups, inputs of a group]`."""
 
     @abstractmethod
+    def together(self, rows: Tensor, node: Node) -> None:
+        """The channels of each of `rows` `[rows, channels of a row]` stay or go together, in whole rows."""
+
+    @abstractmethod
     def macs(self, term: MacTerm) -> None:
         """A layer's cost."""
 
@@ -246,6 +250,7 @@ class Dense(Context):
     moved: dict[tuple[str, int | None], list[tuple[int, ...]]] = field(default_factory=dict)
     reshaped: list[tuple[Node, Field]] = field(default_factory=list)
     groups: dict[str, Labels] = field(default_factory=dict)
+    blocks: dict[str, Labels] = field(default_factory=dict)
     terms: list[MacTerm] = field(default_factory=list)
 
     def parameter(self, name: str, shape: Sequence[int]) -> Lab:
@@ -277,6 +282,11 @@ class Dense(Context):
 
     def grouped(self, weight: str, rows: Tensor, node: Node) -> None:
         self.groups[weight] = rows.numpy()
+
+    def together(self, rows: Tensor, node: Node) -> None:
+        for row in rows[(rows == NONE).any(1)]:
+            self.protect(row, f"{short(node)} joins it with data that is never cut")
+        self.blocks[node.name] = rows.numpy()
 
     def macs(self, term: MacTerm) -> None:
         self.terms.append(term)

@@ -29,7 +29,7 @@ class Narrow(Context):
 
     Attributes:
         dense: the facts of the first pass. values: its value for each node.
-        roots: class of each label, `[labels]`. keep: whether its class is kept, `[labels]`.
+        roots: channel of each label, `[labels]`. keep: whether its class is kept, `[labels]`.
         order: reordered dimensions of parameters, by `(name, dim)`.
         blocks: for a grouped convolution's weight, the kept inputs of each group.
         rewrites: new operator and arguments of nodes with baked-in constants.
@@ -106,6 +106,14 @@ class Narrow(Context):
         blocks = [self._block(numbers(now), was, node) for now, was in zip(rows, dense, strict=True)]
         if self.blocks.setdefault(weight, blocks) != blocks:
             raise Mismatch(node, f"{weight} is needed with two selections")
+
+    def together(self, rows: Tensor, node: Node) -> None:
+        dense = {tuple(np.sort(self._channels(row))) for row in self.dense.blocks[node.name]}
+        if any(tuple(np.sort(self._channels(numbers(row)))) not in dense for row in rows):
+            raise Mismatch(node, f"{short(node)} would join channels of several groups")
+
+    def _channels(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(labels == NONE, NONE, self.roots[labels])
 
     def _block(self, now: NDArray[np.int64], was: NDArray[np.int64], node: Node) -> list[int]:
         """Which inputs of one group are left, in their new order."""

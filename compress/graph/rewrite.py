@@ -15,7 +15,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from ..errors import CompressError, Exit
-from .plan import EVALUATES_ONLY, PICK
+from .plan import EVALUATES_ONLY, PICK, SHARE
 
 if TYPE_CHECKING:
     from .plan import SlicePlan
@@ -109,7 +109,7 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
                 code="plan-mismatch",
                 exit=Exit.BUILD,
             )
-        if target == PICK:
+        if target in (PICK, SHARE):
             continue
         new = _operator(target)
         given = {a.name for a in new._schema.arguments[: len(args)]}
@@ -119,6 +119,7 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
     lost = program.graph_module.meta.get(EVALUATES_ONLY)
     assert isinstance(module, GraphModule)
     _put_picks(module, picks, example.device)
+    _put_shares(module, {name: args[0] for name, (target, args) in plan.rewrites.items() if target == SHARE})
     traced = _plain(module, model)
     traced.meta[EVALUATES_ONLY] = lost
     return traced.train(model.training and not lost)
@@ -142,6 +143,15 @@ def _put_picks(module: GraphModule, picks: dict[str, list[Any]], device: torch.d
         else:
             node.replace_all_uses_with(made[0])
         module.graph.erase_node(node)
+
+
+def _put_shares(module: GraphModule, shares: dict[str, float]) -> None:
+    """Multiply what an operator computes by a number."""
+    nodes = {node.name: node for node in module.graph.nodes}
+    for name, share in shares.items():
+        with module.graph.inserting_after(nodes[name]):
+            scaled = module.graph.call_function(torch.ops.aten.mul.Tensor, (nodes[name], share))
+        nodes[name].replace_all_uses_with(scaled, delete_user_cb=lambda user, made=scaled: user is not made)
 
 
 def _index_select(

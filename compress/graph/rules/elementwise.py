@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..context import Context, Mismatch, short
+from ..context import Context, Mismatch, short, static_shape
 from ..labels import NONE, Field, Lab, broadcast
 from . import rule
 
@@ -145,6 +145,15 @@ def binary(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
             return ctx.give_up(node, [a, b], "division by a dropped channel")
         name = "mul"
     return pair(ctx, node, a, b, product=name in ("mul", "div"))
+
+
+@rule("addcmul")
+def addcmul(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`x + value * a * b`."""
+    x, a, b = args[:3]
+    if max(len(a.shape), len(b.shape)) != len(static_shape(node)):
+        return ctx.give_up(node, [x, a, b], "addcmul of factors of another rank")
+    return pair(ctx, node, x, pair(ctx, node, a, b, product=True), product=False)
 
 
 def _with_number(ctx: Context, node: Node, name: str, a: Any, b: Any) -> Any:
