@@ -7,8 +7,9 @@ weight is reordered. A network that cannot be followed raises `Mismatch`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,11 @@ class Narrow(Context):
 
     registry: Registry
     dense: Dense
-    values: dict[Node, Any]
+    values: MutableMapping[Node, Any]
     roots: NDArray[np.int64]
     keep: NDArray[np.bool_]
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    fixed: Collection[Node] = ()
     order: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     blocks: dict[str, list[list[int]]] = field(default_factory=dict)
     rewrites: dict[str, tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
@@ -156,6 +158,10 @@ class Narrow(Context):
 
     def dense_value(self, node: Node) -> Any:
         return self.values[node]
+
+    def fold(self, node: Node, whole: Lab, run: Callable[[Context], Any]) -> Lab:
+        run(replace(self, values=ChainMap({node: self.dense.folded[node]}, self.values)))
+        return whole
 
     @property
     def narrow(self) -> bool:

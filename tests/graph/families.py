@@ -903,17 +903,136 @@ class SpectralNormedConvolution(Net):
         return self.classify(self.b(F.relu(self.c(self.a(x)))))
 
 
-@case("b.0")
+class StandardisedConv(nn.Conv2d):
+    """Weight standardisation by batch norm over each filter, with a gain, as the NF-Nets have it."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 3, groups: int = 1, gain: bool = True) -> None:
+        super().__init__(inputs, outputs, size, padding=size // 2, groups=groups)
+        self.gain = nn.Parameter(torch.rand(outputs, 1, 1, 1)) if gain else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = None if self.gain is None else (self.gain * 0.5).view(-1)
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=1e-6)
+        return F.conv2d(
+            x, weight.reshape_as(self.weight), self.bias, padding=self.padding, groups=self.groups
+        )
+
+
+@case("a.0", "c", "d")
+class StandardisedByBatchNorm(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c, self.d = StandardisedConv(8, 12), StandardisedConv(12, 8, 1, gain=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.d(F.relu(self.c(self.a(x)))))
+
+
+@case("a.0", "c", "d", "f")
+class StandardisedGroups(Net):
+    """Each group of a standardised convolution keeps inputs of its own; then one for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.c, self.d = StandardisedConv(16, 16, groups=2), StandardisedConv(16, 32, groups=4, gain=False)
+        self.e, self.f = StandardisedConv(32, 32, groups=32), StandardisedConv(32, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.d(F.relu(self.c(self.a(x))))
+        return self.classify(self.b(F.relu(self.f(F.relu(self.e(x))))))
+
+
+@case("a.0", "c", "b.0")
+class StandardisedAfterShuffle(Net):
+    """Its inputs arrive in another order than the standardised weight has them."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.c, self.shuffle = StandardisedConv(16, 16), nn.ChannelShuffle(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.b(F.relu(self.c(self.shuffle(self.a(x))))))
+
+
+@case("a.0", "b.0")
 class WeightStandardised(Net):
-    """The statistics of a filter are taken over its inputs, which stay."""
+    """The statistics of a filter are taken over its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.c = conv(8, 8, bias=False)
+        self.c, self.gain = conv(8, 8, bias=False), nn.Parameter(torch.rand(8, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         w = self.c.weight
         w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
+        return self.classify(self.b(F.relu(F.conv2d(self.a(x), w * self.gain, padding=1))))
+
+
+@case("a.0", "up", "b.0")
+class StandardisedTransposed(Net):
+    """A transposed convolution whose filters, its weight's second dimension, are standardised together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(8, 8, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread, mean = torch.var_mean(self.up.weight, (0, 2, 3), keepdim=True)
+        w = (self.up.weight - mean) * torch.rsqrt(spread + 1e-5)
+        return self.classify(self.b(F.relu(F.conv_transpose2d(self.a(x), w, self.up.bias, 2))))
+
+
+@case("a.0", "b.0")
+class StandardisedLinear(Net):
+    """The rows of a matrix normalised one by one, by an operator without parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.b(self.a(x)).mean((2, 3))
+        w = F.layer_norm(self.fc.weight, self.fc.weight.shape[1:])
+        return self.head(x + F.linear(x, w, self.fc.bias))  # type: ignore[no-any-return]
+
+
+@case("b.0", a__0="mixes")
+class StandardisedTwoWays(Net):
+    """The weight is read as it is, too: its computed value cannot take its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = StandardisedConv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.classify(self.b(F.relu(self.c(x) + F.conv2d(x, self.c.weight, padding=1))))
+
+
+@case("b.0", a__0="over channels", c="over channels")
+class StandardisedToNonZero(Net):
+    """A row of zeros does not stay zero: the largest weight is subtracted from one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.c.weight + (1.0 - self.c.weight.amax((1, 2, 3), keepdim=True))
+        return self.classify(self.b(F.relu(F.conv2d(self.a(x), w, padding=1))))
+
+
+@case("b.0", a__0="over channels")
+class StandardisedAcrossFilters(Net):
+    """Each filter depends on all others: without one, the rest would be others too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.c.weight / (1.0 + self.c.weight.amax((0, 1, 2, 3), keepdim=True))
         return self.classify(self.b(F.relu(F.conv2d(self.a(x), w, padding=1))))
 
 

@@ -31,7 +31,7 @@ def channel_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[s
 @rule("layer_norm", "native_layer_norm", "rms_norm")
 def layer_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Statistics over the normalised dimensions change with every channel taken out of them."""
-    x, normalized = args[0], args[1]
+    x, normalized, name = args[0], args[1], short(node)
     first = len(x.shape) - len(normalized)
     for f in x.fields:
         if any(d >= first for d in f.dims):
@@ -40,7 +40,8 @@ def layer_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str
                 [a for a in args if isinstance(a, Lab)],
                 f"{short(node)} takes statistics across its channels",
             )
-    return Lab(x.shape, x.fields, False)
+    shifts = name == "layer_norm" and (args[3] if len(args) > 3 else kwargs.get("bias")) is not None
+    return Lab(x.shape, x.fields, x.clean and not shifts and not name.startswith("native"))
 
 
 @rule("group_norm", "native_group_norm")
