@@ -903,6 +903,33 @@ class SpectralNormedConvolution(Net):
         return self.classify(self.b(F.relu(self.c(self.a(x)))))
 
 
+@case("a.0", "b.0")
+class ScaledHeads(Net):
+    """A parameter for each head is spread over the head's channels, which stay or go with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.rand(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        heads = x.view(x.shape[0], 4, 2, 64) * self.temperature
+        return self.classify(self.b(heads.view(x.shape[0], 8, 8, 8)))
+
+
+@case("b.0", a__0="over channels")
+class WeightSummedOverInputs(Net):
+    """Nothing makes the inputs of a weight zero: a sum over them needs them all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.classify(self.b(F.relu(self.c(x) * self.c.weight.sum((1, 2, 3))[:, None, None])))
+
+
 class StandardisedConv(nn.Conv2d):
     """Weight standardisation by batch norm over each filter, with a gain, as the NF-Nets have it."""
 
