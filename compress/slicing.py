@@ -123,6 +123,7 @@ def _cuts(model: nn.Module, plan: SlicePlan) -> list[tuple[Tensor, Tensor]]:
 
 
 def _cut(name: str, tensor: Tensor, dims: dict[int, list[Any]]) -> Tensor:
+    whole = tensor
     try:
         for dim, index in sorted(dims.items()):
             if index and isinstance(index[0], list):
@@ -135,7 +136,7 @@ def _cut(name: str, tensor: Tensor, dims: dict[int, list[Any]]) -> Tensor:
             hint="the plan belongs to another model",
             code="plan-mismatch",
         ) from error
-    return tensor.clone(memory_format=torch.preserve_format)
+    return tensor.clone() if tensor is whole else tensor  # a selection is a copy already
 
 
 def _cut_blocks(tensor: Tensor, dim: int, index: list[list[int]]) -> Tensor:

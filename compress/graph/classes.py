@@ -83,10 +83,10 @@ def _blocks(dense: Dense) -> list[tuple[Labels, Labels]]:
 def _connect(dense: Dense, edges: Sequence[tuple[Labels, Labels]]) -> tuple[Ints, int]:
     size = dense.registry.size
     if edges:
-        a = np.concatenate([e[0] for e in edges])
-        b = np.concatenate([e[1] for e in edges])
+        a = np.concatenate([e[0] for e in edges], dtype=np.int32)  # what the sparse graph holds: no copy
+        b = np.concatenate([e[1] for e in edges], dtype=np.int32)
     else:
-        a = b = np.empty(0, dtype=np.int64)
+        a = b = np.empty(0, dtype=np.int32)
     graph = coo_matrix((np.ones(a.size, dtype=np.int8), (a, b)), shape=(size, size))
     count, root = connected_components(graph, directed=False)
     return root.astype(np.int64), int(count)
