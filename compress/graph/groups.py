@@ -18,7 +18,7 @@ class ChannelGroup:
 
     Attributes:
         name: the first layer that makes these channels.
-        width: how many channels can be kept or dropped.
+        width: how many channels can be kept or dropped; of channels that go together, how many such sets.
         members: `(parameter or buffer, dimension)` pairs that are cut with them.
         producers: the weights whose rows make them.
         cells: classes, in blocks of which equally many stay (one block unless a grouped convolution, a
