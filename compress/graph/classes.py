@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,10 @@ def find_classes(dense: Dense) -> Classes:
     for labels, reason in dense.kept:
         for c in np.unique(root[labels]):
             why.setdefault(int(c), reason)
+    for c in _read_twice(dense, root, why):
+        why.setdefault(
+            c, "the weight of a grouped convolution, which cuts each group's own, is read elsewhere"
+        )
     produced = np.zeros(count, dtype=bool)
     for labels in dense.produced:
         produced[root[labels[labels != NONE]]] = True
@@ -59,6 +63,19 @@ def find_classes(dense: Dense) -> Classes:
     for node, f in dense.reshaped:
         ties += _block(classes.of(f.labels.squeeze().numpy()), node.name)
     return Classes(root, count, free, why, tuple(t for t in ties if any(_real(r) for r in t.rows)))
+
+
+def _read_twice(dense: Dense, root: Ints, why: Mapping[int, str]) -> list[int]:
+    """Classes of the inputs of grouped convolutions whose weight's input dimension has other readers."""
+    out: list[int] = []
+    sizes = np.bincount(root)
+    for name, rows in dense.groups.items():
+        if dense.registry.has(name, 1):
+            start = dense.registry.start(name, 1)
+            own = root[start : start + rows.shape[1]]
+            if (sizes[own] > 1).any() or why.keys() & set(own.tolist()):
+                out += [*own.tolist(), *np.unique(root[rows[rows != NONE]]).tolist()]
+    return out
 
 
 def _real(row: Ints) -> bool:

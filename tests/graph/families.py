@@ -930,6 +930,19 @@ class WeightSummedOverInputs(Net):
         return self.classify(self.b(F.relu(self.c(x) * self.c.weight.sum((1, 2, 3))[:, None, None])))
 
 
+@case("b.0", a__0="read elsewhere")
+class GroupedWeightReadTwice(Net):
+    """Each group would keep inputs of its own, but the weight is measured as a whole, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(8, 8, groups=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.c.weight.square().mean((1, 2, 3))[:, None, None]
+        return self.classify(self.b(F.relu(self.c(self.a(x)) * scale)))
+
+
 class StandardisedConv(nn.Conv2d):
     """Weight standardisation by batch norm over each filter, with a gain, as the NF-Nets have it."""
 
