@@ -74,16 +74,8 @@ LEFT_OUT: dict[str, str] = {
 }
 """What is not in the zoo, with the reason."""
 
-_WEIGHT_STANDARDISED = "each weight is standardised over its inputs, so taking one out changes the others"
-
 HALF_OUT_OF_REACH: dict[str, str] = {
-    "timm/nf_resnet26": _WEIGHT_STANDARDISED,
-    "timm/nf_regnet_b0": _WEIGHT_STANDARDISED,
-    "timm/eca_nfnet_l0": _WEIGHT_STANDARDISED,
-    "timm/resnetv2_50x1_bit": _WEIGHT_STANDARDISED,
-    "timm/resnet50_gn": "group norms take statistics across their channels",
     "timm/hgnetv2_b0": "a learned offset after each activation makes a channel that is zero something else",
-    "timm/convnextv2_atto": "global response norm divides by the mean over all channels",
 }
 """Networks of which less than half of the MACs can be cut without changing what the rest computes."""
 

@@ -123,6 +123,7 @@ def _cuts(model: nn.Module, plan: SlicePlan) -> list[tuple[Tensor, Tensor]]:
 
 
 def _cut(name: str, tensor: Tensor, dims: dict[int, list[Any]]) -> Tensor:
+    whole = tensor
     try:
         for dim, index in sorted(dims.items()):
             if index and isinstance(index[0], list):
@@ -135,7 +136,7 @@ def _cut(name: str, tensor: Tensor, dims: dict[int, list[Any]]) -> Tensor:
             hint="the plan belongs to another model",
             code="plan-mismatch",
         ) from error
-    return tensor.clone(memory_format=torch.preserve_format)
+    return tensor.clone() if tensor is whole else tensor  # a selection is a copy already
 
 
 def _cut_blocks(tensor: Tensor, dim: int, index: list[list[int]]) -> Tensor:
@@ -167,8 +168,9 @@ def _adjust(module: nn.Module) -> None:
         tensor = weight if weight is not None else module.running_mean
         if tensor is not None:
             m.num_features = tensor.shape[0]
-    elif isinstance(module, nn.GroupNorm) and weight is not None and module.num_groups == module.num_channels:
-        m.num_groups = m.num_channels = weight.shape[0]
+    elif isinstance(module, nn.GroupNorm) and weight is not None:
+        m.num_groups = weight.shape[0] * module.num_groups // module.num_channels
+        m.num_channels = weight.shape[0]
     elif isinstance(module, nn.PReLU) and weight is not None:
         m.num_parameters = weight.shape[0]
 

@@ -14,14 +14,14 @@ from torch.fx import Node
 
 from ..errors import CompressError
 from ..spec import Costs
-from .classes import Classes, find_classes
+from .classes import Classes, find_channels, find_classes
 from .context import Dense, Mismatch, static_shape
 from .groups import ChannelGroup, Protected, find_groups, find_protected
 from .labels import NONE, Lab
 from .narrow import Narrow
-from .plan import Criterion, SlicePlan
+from .plan import FOLD, Criterion, Kept, SlicePlan
 from .ties import Knob, find_knobs
-from .trace import as_inputs, dense_pass, export_program, parameter_names, walk
+from .trace import as_inputs, dense_pass, export_program, folds_of, parameter_names, walk
 
 if TYPE_CHECKING:
     from ..cost import CostModel
@@ -38,7 +38,8 @@ class ChannelGraph:
         self.inputs = inputs
         self.free_pads = free_pads
         self.program: ExportedProgram = export_program(model, inputs)
-        self._dense, self._values = dense_pass(self.program, free_pads)
+        self._folds = folds_of(self.program)
+        self._dense, self._values = dense_pass(self.program, free_pads, self._folds)
         self._refresh()
         self._rehearse()
 
@@ -54,6 +55,7 @@ class ChannelGraph:
 
     def _divide(self) -> None:
         self._classes = find_classes(self._dense)
+        self._channels = find_channels(self._dense) if self._dense.blocks else self._classes.root
         self.__dict__.pop("cost", None)
         self.groups: tuple[ChannelGroup, ...] = tuple(find_groups(self._dense, self._classes))
         self.knobs: tuple[Knob, ...] = find_knobs(self.groups, self._classes)
@@ -206,15 +208,18 @@ class ChannelGraph:
 
     def _cut(self, mask: NDArray[np.bool_], check: bool) -> SlicePlan:
         narrow = Narrow(
-            self._dense.registry, self._dense, self._values, self._classes.root, mask[self._classes.root]
+            self._dense.registry, self._dense, self._values, self._channels, mask[self._classes.root]
         )
         if not mask.all():
             self._check_ties(mask)
-            walk(self.program, narrow)
-        rewrites = {name: [str(target), plain(args)] for name, (target, args) in narrow.rewrites.items()}
+            walk(self.program, narrow, self._folds)
+        kept = narrow.kept()
+        rewrites = self._folded(
+            kept, {name: [str(target), plain(args)] for name, (target, args) in narrow.rewrites.items()}
+        )
         widths = {g.name: (int(mask[g.classes].sum()), g.width) for g in self.groups}
         plan = SlicePlan(
-            kept=narrow.kept(),
+            kept=kept,
             masked=self._masked(mask),
             widths=widths,
             dense=self.costs,
@@ -228,6 +233,16 @@ class ChannelGraph:
 
             plan = settle(self, plan)
         return plan
+
+    def _folded(self, kept: Kept, rewrites: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The rewrites with those weights folded whose computation does not survive the cut."""
+        out = dict(rewrites)
+        for fold in self._folds.values():
+            if any(dim in kept.get(fold.name, {}) for dim in fold.mixed):
+                for node in fold.inner:
+                    out.pop(node.name, None)
+                out[fold.root.name] = [FOLD, [fold.name]]
+        return out
 
     def _check_ties(self, mask: NDArray[np.bool_]) -> None:
         for tie in self._classes.ties:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,8 @@ class Context(ABC):
 
     registry: Registry
     constants: Mapping[str, Tensor]
+    fixed: Collection[Node]
+    """Nodes that depend on parameters only: a mask does not make what a layer reads of them zero."""
 
     def vector(self, lab: Lab, dim: int, node: Node) -> Tensor:
         """The labels along one dimension, `[size]`; whatever else varies is tied or kept.
@@ -154,6 +156,10 @@ class Context(ABC):
         """A grouped convolution's weight reads `rows` `[groups, inputs of a group]`."""
 
     @abstractmethod
+    def together(self, rows: Tensor, node: Node) -> None:
+        """The channels of each of `rows` `[rows, channels of a row]` stay or go together, in whole rows."""
+
+    @abstractmethod
     def macs(self, term: MacTerm) -> None:
         """A layer's cost."""
 
@@ -197,6 +203,10 @@ class Context(ABC):
     def dense_value(self, node: Node) -> Any:
         """The node's value in the dense pass."""
 
+    @abstractmethod
+    def fold(self, node: Node, whole: Lab, run: Callable[[Context], Any]) -> Lab:
+        """The value of a fold's root is `whole`; `run` gives the one that its computation leaves."""
+
     @property
     @abstractmethod
     def narrow(self) -> bool:
@@ -238,6 +248,7 @@ class Dense(Context):
     registry: Registry
     pads: bool = False
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    fixed: Collection[Node] = ()
     edges: list[tuple[Labels, Labels]] = field(default_factory=list)
     kept: list[tuple[Labels, str]] = field(default_factory=list)
     produced: list[Labels] = field(default_factory=list)
@@ -246,7 +257,9 @@ class Dense(Context):
     moved: dict[tuple[str, int | None], list[tuple[int, ...]]] = field(default_factory=dict)
     reshaped: list[tuple[Node, Field]] = field(default_factory=list)
     groups: dict[str, Labels] = field(default_factory=dict)
+    blocks: dict[str, Labels] = field(default_factory=dict)
     terms: list[MacTerm] = field(default_factory=list)
+    folded: dict[Node, Any] = field(default_factory=dict)
 
     def parameter(self, name: str, shape: Sequence[int]) -> Lab:
         return self.registry.parameter(name, shape)
@@ -277,6 +290,11 @@ class Dense(Context):
 
     def grouped(self, weight: str, rows: Tensor, node: Node) -> None:
         self.groups[weight] = rows.numpy()
+
+    def together(self, rows: Tensor, node: Node) -> None:
+        for row in rows[(rows == NONE).any(1)]:
+            self.protect(row, f"{short(node)} joins it with data that is never cut")
+        self.blocks[node.name] = rows.numpy()
 
     def macs(self, term: MacTerm) -> None:
         self.terms.append(term)
@@ -313,6 +331,10 @@ class Dense(Context):
 
     def dense_value(self, node: Node) -> Any:
         raise NotImplementedError("only the narrow pass looks back at the dense one")
+
+    def fold(self, node: Node, whole: Lab, run: Callable[[Context], Any]) -> Lab:
+        self.folded[node] = run(self)
+        return whole
 
     @property
     def narrow(self) -> bool:

@@ -18,7 +18,7 @@ class ChannelGroup:
 
     Attributes:
         name: the first layer that makes these channels.
-        width: how many channels can be kept or dropped.
+        width: how many channels can be kept or dropped; of channels that go together, how many such sets.
         members: `(parameter or buffer, dimension)` pairs that are cut with them.
         producers: the weights whose rows make them.
         cells: classes, in blocks of which equally many stay (one block unless a grouped convolution, a
@@ -50,12 +50,10 @@ def find_groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
     """Classes with the same members form a group; count ties divide it into cells."""
     rng = np.random.default_rng(0)
     signature, cell = np.zeros((2, classes.count), dtype=np.uint64)
-    where: dict[int, list[tuple[str, int]]] = {}
-    for name, dim, start, width in dense.registry.dims():
+    dims = dense.registry.dims()
+    for _, _, start, width in dims:
         root = classes.root[start : start + width]
         np.add.at(signature, root, rng.integers(1, 2**63, dtype=np.uint64))
-        for c in np.unique(root[classes.free[root]]):
-            where.setdefault(int(c), []).append((name, dim))
     for tie in classes.ties:
         for row in tie.rows:
             np.add.at(cell, row[row != NONE], rng.integers(1, 2**63, dtype=np.uint64))
@@ -72,6 +70,10 @@ def find_groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
                 made = first.setdefault(key, [])
                 if name not in made:
                     made.append(name)
+    where: dict[int, list[tuple[str, int]]] = {members[0]: [] for members in order.values()}
+    for parameter, dim, start, width in dims:
+        for c in set(classes.root[start : start + width].tolist()) & where.keys():
+            where[c].append((parameter, dim))
     groups: list[ChannelGroup] = []
     used: set[str] = set()
     for key, members in order.items():

@@ -49,12 +49,20 @@ class Lab:
         fields: its labels.
         clean: every element is zero wherever the channel of its label is dropped.
         source: name of the parameter or buffer this is, if nothing has moved or changed it.
+        origin: name of the parameter whose elements these are, each where it stood, changed by itself or
+            with its row (along dimension 0), as in a weight times a gain for each filter.
     """
 
     shape: tuple[int, ...]
     fields: tuple[Field, ...] = ()
     clean: bool = True
     source: str | None = None
+    origin: str | None = None
+
+    @property
+    def columns_of(self) -> str | None:
+        """The parameter whose dimensions but the first may be reordered in its place."""
+        return self.source or self.origin
 
     def labels(self) -> Tensor:
         """All labels that occur, without duplicates and without `NONE`."""

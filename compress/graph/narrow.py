@@ -7,8 +7,9 @@ weight is reordered. A network that cannot be followed raises `Mismatch`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Narrow(Context):
 
     Attributes:
         dense: the facts of the first pass. values: its value for each node.
-        roots: class of each label, `[labels]`. keep: whether its class is kept, `[labels]`.
+        roots: channel of each label, `[labels]`. keep: whether its class is kept, `[labels]`.
         order: reordered dimensions of parameters, by `(name, dim)`.
         blocks: for a grouped convolution's weight, the kept inputs of each group.
         rewrites: new operator and arguments of nodes with baked-in constants.
@@ -37,10 +38,11 @@ class Narrow(Context):
 
     registry: Registry
     dense: Dense
-    values: dict[Node, Any]
+    values: MutableMapping[Node, Any]
     roots: NDArray[np.int64]
     keep: NDArray[np.bool_]
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    fixed: Collection[Node] = ()
     order: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     blocks: dict[str, list[list[int]]] = field(default_factory=dict)
     rewrites: dict[str, tuple[Any, tuple[Any, ...]]] = field(default_factory=dict)
@@ -107,6 +109,14 @@ class Narrow(Context):
         if self.blocks.setdefault(weight, blocks) != blocks:
             raise Mismatch(node, f"{weight} is needed with two selections")
 
+    def together(self, rows: Tensor, node: Node) -> None:
+        dense = {tuple(np.sort(self._channels(row))) for row in self.dense.blocks[node.name]}
+        if any(tuple(np.sort(self._channels(numbers(row)))) not in dense for row in rows):
+            raise Mismatch(node, f"{short(node)} would join channels of several groups")
+
+    def _channels(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(labels == NONE, NONE, self.roots[labels])
+
     def _block(self, now: NDArray[np.int64], was: NDArray[np.int64], node: Node) -> list[int]:
         """Which inputs of one group are left, in their new order."""
         kept = np.flatnonzero(numbers(self.keeps(torch.from_numpy(was))))
@@ -148,6 +158,10 @@ class Narrow(Context):
 
     def dense_value(self, node: Node) -> Any:
         return self.values[node]
+
+    def fold(self, node: Node, whole: Lab, run: Callable[[Context], Any]) -> Lab:
+        run(replace(self, values=ChainMap({node: self.dense.folded[node]}, self.values)))
+        return whole
 
     @property
     def narrow(self) -> bool:

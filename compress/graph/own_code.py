@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .plan import SlicePlan
+from .plan import FOLD, SlicePlan
 
 if TYPE_CHECKING:
     from .channels import ChannelGraph
@@ -21,6 +21,8 @@ def settle(graph: ChannelGraph, plan: SlicePlan) -> SlicePlan:
     A module may also refuse narrow parameters although its operators need no rewrite: it compares a width
     with a number of its own, as multi-head attention does. The traced copy, without such checks, stands in.
     """
+    if any(target == FOLD for target, _ in plan.rewrites.values()):
+        return plan
     plain = replace(plan, rewrites={})
     if not plan.kept or (not plan.rewrites and _runs(graph, plain)):
         return plain

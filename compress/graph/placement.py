@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.fx import Node
 
 from .context import short, static_shape
+from .folds import parameter_only
 from .labels import NONE, Lab
 from .trace import VIEWS, parameter_names
 
@@ -61,6 +62,7 @@ class Placement:
     def __init__(self, graph: ChannelGraph) -> None:
         self._graph = graph
         self._names = parameter_names(graph.program)
+        self._fixed = parameter_only(graph.program.graph, set(self._names))
         self._buffers = set(graph.program.graph_signature.inputs_to_buffers.values())
         self._groups = {term.node: term.groups for term in graph.facts.terms}
         nodes = list(graph.program.graph.nodes)
@@ -81,12 +83,13 @@ class Placement:
         return short(node) in NORMS and all(isinstance(a, Node) for a in node.args[1:3])
 
     def _parameters(self, node: Node) -> Iterator[str]:
-        """Names of the parameters and buffers a node reads, also through views of them."""
-        for source in node.all_input_nodes:
-            while source.op == "call_function" and short(source) in VIEWS and source.all_input_nodes:
-                source = source.all_input_nodes[0]
+        """Names of the parameters and buffers a node reads, also through what is computed from them alone."""
+        front = [source for source in node.all_input_nodes if source in self._fixed]
+        while front:
+            source = front.pop(0)
             if source.name in self._names:
                 yield self._names[source.name]
+            front += source.all_input_nodes
 
     def _free_dims(self, name: str) -> list[MaskPoint]:
         """The dimensions of a parameter that make channels which may be dropped."""

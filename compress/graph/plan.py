@@ -18,6 +18,14 @@ CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "bn-scale", "random", "window")
 PICK = "compress.pick"
 """Operator of a rewrite: pick the listed positions along a dimension, where no range will do."""
 
+SHARE = "compress.share"
+"""Operator of a rewrite: the node as it is, times a number. A mean over the channels that are left is
+larger than the one over all, of which the others are zero."""
+
+FOLD = "compress.fold"
+"""Operator of a rewrite: the node's value, as the dense network computes it, becomes the value of the
+parameter it is computed from, and the parameter stands for the node."""
+
 EVALUATES_ONLY = "compress_evaluates_only"
 """Key of a graph's meta: operators that a trace in eval mode has lost, so that it cannot train."""
 

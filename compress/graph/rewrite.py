@@ -15,9 +15,11 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from ..errors import CompressError, Exit
-from .plan import EVALUATES_ONLY, PICK
+from .plan import EVALUATES_ONLY, FOLD, PICK, SHARE
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from .plan import SlicePlan
 
 BUFFER = "_positions_"
@@ -109,19 +111,42 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
                 code="plan-mismatch",
                 exit=Exit.BUILD,
             )
-        if target == PICK:
+        if target in (PICK, SHARE, FOLD):
             continue
         new = _operator(target)
         given = {a.name for a in new._schema.arguments[: len(args)]}
         node.kwargs = {k: v for k, v in node.kwargs.items() if k not in given} if new is node.target else {}
         node.target, node.args = new, tuple(_value(a, nodes) for a in args)
+    folded = _fold(program, [args[0] for target, args in plan.rewrites.values() if target == FOLD])
     module = program.module(check_guards=False) if _has_guard_switch(program) else program.module()
     lost = program.graph_module.meta.get(EVALUATES_ONLY)
     assert isinstance(module, GraphModule)
     _put_picks(module, picks, example.device)
-    traced = _plain(module, model)
+    _put_shares(module, {name: args[0] for name, (target, args) in plan.rewrites.items() if target == SHARE})
+    traced = _plain(module, model, folded)
     traced.meta[EVALUATES_ONLY] = lost
     return traced.train(model.training and not lost)
+
+
+def _fold(program: ExportedProgram, names: list[str]) -> dict[str, nn.Parameter]:
+    """Put the values that the program computes from these parameters in their place; return them."""
+    from .folds import computed, put
+    from .trace import folds_of
+
+    folds = {fold.name: fold for fold in folds_of(program).values()} if names else {}
+    out = {}
+    for name in names:
+        if name not in folds:
+            raise CompressError(
+                f"the plan folds what is computed from {name}, which this trace of the model does not have",
+                hint="the plan was made with another version of torch; make it again",
+                code="plan-mismatch",
+                exit=Exit.BUILD,
+            )
+        parameter = program.state_dict[name]
+        out[name] = nn.Parameter(computed(program, folds[name]), parameter.requires_grad)
+        put(program.graph, folds[name])
+    return out
 
 
 def _put_picks(module: GraphModule, picks: dict[str, list[Any]], device: torch.device) -> None:
@@ -142,6 +167,15 @@ def _put_picks(module: GraphModule, picks: dict[str, list[Any]], device: torch.d
         else:
             node.replace_all_uses_with(made[0])
         module.graph.erase_node(node)
+
+
+def _put_shares(module: GraphModule, shares: dict[str, float]) -> None:
+    """Multiply what an operator computes by a number."""
+    nodes = {node.name: node for node in module.graph.nodes}
+    for name, share in shares.items():
+        with module.graph.inserting_after(nodes[name]):
+            scaled = module.graph.call_function(torch.ops.aten.mul.Tensor, (nodes[name], share))
+        nodes[name].replace_all_uses_with(scaled, delete_user_cb=lambda user, made=scaled: user is not made)
 
 
 def _index_select(
@@ -188,8 +222,8 @@ def _restore_copies(module: GraphModule) -> None:
         module.graph.erase_node(node)
 
 
-def _plain(module: GraphModule, model: nn.Module) -> TracedModel:
-    """The exported module without its input checks, holding the model's own parameters."""
+def _plain(module: GraphModule, model: nn.Module, folded: dict[str, nn.Parameter]) -> TracedModel:
+    """The exported module without its input checks, holding the model's own or folded parameters."""
     for node in list(module.graph.nodes):
         if not node.users and (node.op == "call_module" or _name(node) == "_assert_tensor_metadata"):
             module.graph.erase_node(node)
@@ -200,8 +234,9 @@ def _plain(module: GraphModule, model: nn.Module) -> TracedModel:
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
     }
+    instead = {id(own[name]): new for name, new in folded.items()}
     for name, tensor in own.items():
-        _place(traced, name, tensor)
+        _place(traced, name, instead.get(id(tensor), tensor))
     traced.recompile()
     return traced._keep_names(model)
 

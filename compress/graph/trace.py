@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch.fx import Graph, Node
 
 from ..errors import CompressError, Exit
 from .context import Context, Dense, Mismatch, short, static_shape, unlabelled
+from .folds import Fold, find_folds, parameter_only, split_gains
 from .labels import Lab, Registry
 from .plan import EVALUATES_ONLY
 from .rules import find
@@ -67,6 +70,7 @@ def export_program(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProg
             except Exception as problem:
                 error = error or problem
                 continue
+            split_gains(program)
             return _functional(program) if _mutates_views(program.graph) else program
     raise CompressError(
         f"{type(model).__name__} cannot be traced by torch.export: {str(error).splitlines()[0][:300]}",
@@ -146,20 +150,29 @@ def constant_values(program: ExportedProgram) -> dict[str, Tensor]:
     return {node: held[name] for node, name in names.items() if isinstance(held.get(name), Tensor)}
 
 
-def walk(program: ExportedProgram, ctx: Context) -> dict[Node, Any]:
+def walk(program: ExportedProgram, ctx: Context, folds: Mapping[Node, Fold]) -> dict[Node, Any]:
     """Run the rules over every node, in order; return each node's value.
+
+    What is computed from the parameter of a fold carries the labels that the computation leaves apart;
+    its result carries them all.
 
     Raises:
         Mismatch: from the narrow pass only.
     """
     names = parameter_names(program)
     ctx.constants = constant_values(program)
+    ctx.fixed = parameter_only(program.graph, set(names))
     values: dict[Node, Any] = {}
+    whole: dict[Node, Lab] = {}
     for node in program.graph.nodes:
         if node.op == "placeholder":
             values[node] = _placeholder(ctx, node, names)
+            if node in folds:
+                whole[folds[node].root] = replace(values[node], source=None, origin=folds[node].name)
+                values[node] = folds[node].rows(values[node])
         elif node.op == "call_function":
-            values[node] = _call(ctx, node, values)
+            run = partial(call, node=node, values=values)
+            values[node] = ctx.fold(node, whole[node], run) if node in whole else run(ctx)
             if _in_place(node) and isinstance(node.args[0], Node):
                 values[node.args[0]] = values[node]
         elif node.op == "output":
@@ -178,7 +191,8 @@ def _placeholder(ctx: Context, node: Node, names: dict[str, str]) -> Any:
     return ctx.parameter(names[node.name], shape) if node.name in names else Lab(shape)
 
 
-def _call(ctx: Context, node: Node, values: dict[Node, Any]) -> Any:
+def call(ctx: Context, node: Node, values: Mapping[Node, Any]) -> Any:
+    """The value of one operator's node, by its rule."""
     args, kwargs = _value(node.args, values), _value(dict(node.kwargs), values)
     if node.target is operator.getitem:
         return args[0][args[1]]
@@ -208,7 +222,7 @@ def _plain(node: Node, args: Any, kwargs: Any) -> Any:
     return unlabelled(node)
 
 
-def _value(item: Any, values: dict[Node, Any]) -> Any:
+def _value(item: Any, values: Mapping[Node, Any]) -> Any:
     if isinstance(item, Node):
         return values[item]
     if isinstance(item, (list, tuple)):
@@ -232,10 +246,17 @@ def _labs(item: Any) -> Iterator[Lab]:
         yield from _labs(list(item.values()))
 
 
-def dense_pass(program: ExportedProgram, free_pads: bool) -> tuple[Dense, dict[Node, Any]]:
+def dense_pass(
+    program: ExportedProgram, free_pads: bool, folds: Mapping[Node, Fold]
+) -> tuple[Dense, dict[Node, Any]]:
     """The first pass over an exported program."""
     ctx = Dense(Registry(), free_pads)
-    return ctx, walk(program, ctx)
+    return ctx, walk(program, ctx, folds)
+
+
+def folds_of(program: ExportedProgram) -> dict[Node, Fold]:
+    """The computed weights of an exported program that a cut may fold, by their parameter's node."""
+    return find_folds(program, parameter_names(program))
 
 
 def as_inputs(example: Tensor | Sequence[Any]) -> tuple[Any, ...]:

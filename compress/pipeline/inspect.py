@@ -25,7 +25,8 @@ class GroupRow(Record):
     """One channel group.
 
     Attributes:
-        name: its first layer. width: channels that can be cut one by one. blocks: sets of which equally many
+        name: its first layer. width: channels that can be cut one by one; norm groups, where a group norm
+            keeps several channels together. blocks: sets of which equally many
             must stay.
         layers: the layers that make the channels. ties: operators that join them.
         macs: multiply-accumulates spent on making these channels.
@@ -141,6 +142,9 @@ def _joins(graph: ChannelGraph) -> list[tuple[str, Any]]:
     for tie in graph.classes.ties:
         every = np.concatenate(tie.rows)
         out.append((f"{_operator(graph, tie.node)} (equal counts)", every[every != NONE]))
+    for rows in graph.facts.blocks.values():
+        classes = graph.classes.of(rows.reshape(-1))
+        out.append((f"group norm of {rows.shape[1]}", classes[classes != NONE]))
     for term in graph.facts.terms:
         if term.groups == 0:
             out.append(("depthwise", graph.classes.of(term.outputs)))

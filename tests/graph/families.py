@@ -585,13 +585,80 @@ class SharedWeights(Net):
 
 
 @case("b.0", a="statistics")
-class GroupNorm(Net):
+class GroupNormOfOneGroup(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.norm = conv(3, 8), nn.GroupNorm(2, 8)
+        self.a, self.norm = conv(3, 8), nn.GroupNorm(1, 8)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.b(self.norm(self.a(x))))
+
+
+@case("a")
+class GroupNorm(Net):
+    """The channels of a norm's group stay or go together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm = conv(3, 8), nn.GroupNorm(4, 8)
+        self.plain = nn.GroupNorm(2, 8, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.a(x))
+        return self.classify(self.plain(self.b(x)) + x)
+
+
+class NormedBlock(nn.Module):
+    """A residual branch of pre-activated group norms whose blocks differ from the stream's."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.first, self.one = nn.GroupNorm(4, width), conv(width, inner, bias=False)
+        self.second, self.two = nn.GroupNorm(4, inner), conv(inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.two(F.relu(self.second(self.one(F.relu(self.first(x))))))
+        return out
+
+
+@case("stem", "blocks.0.one", "blocks.1.one")
+class GroupNormedResidual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = conv(3, 16), nn.GroupNorm(8, 16)
+        self.blocks = nn.Sequential(NormedBlock(16, 8), NormedBlock(16, 12))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.last(self.blocks(self.stem(x))).mean((2, 3)))
+        return out
+
+
+@case("a.0", "c", "b.0")
+class GroupNormAfterShuffle(Net):
+    """A norm's group joins channels that a shuffle brought together; a grouped convolution reads them."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.c, self.norm = conv(16, 16, groups=2), nn.GroupNorm(8, 16)
+        self.shuffle = nn.ChannelShuffle(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.b(F.relu(self.norm(self.shuffle(self.c(self.a(x)))))))
+
+
+@case("a.0", "b.0")
+class GroupNormOverConcatenation(Net):
+    """A norm's groups reach from one branch into the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.b, self.c = block(8, 6), block(8, 6)
+        self.norm, self.d = nn.GroupNorm(3, 12), block(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.classify(self.d(self.norm(torch.cat([self.b(x), self.c(x)], 1))))
 
 
 @case("a", "b.0")
@@ -641,6 +708,51 @@ class ConvNeXtBlock(nn.Module):
         y = self.down(F.gelu(self.wide(self.norm(x.permute(0, 2, 3, 1))))) * self.scale
         out: Tensor = self.head((x + y.permute(0, 3, 1, 2)).mean((2, 3)))
         return out
+
+
+class GlobalResponseNorm(nn.Module):
+    """ConvNeXt V2's: each channel's norm over space against the mean of all of them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.rand(width)), nn.Parameter(torch.rand(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.norm(p=2, dim=(1, 2), keepdim=True)
+        relative = size / (size.mean(-1, keepdim=True) + 1e-6)
+        return x + torch.addcmul(self.bias, self.weight, x * relative)
+
+
+@case("wide", stem="statistics")
+class ConvNeXtV2Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = conv(3, 8), nn.LayerNorm(8)
+        self.wide, self.response, self.down = nn.Linear(8, 16), GlobalResponseNorm(16), nn.Linear(16, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.down(self.response(F.gelu(self.wide(self.norm(x.permute(0, 2, 3, 1))))))
+        out: Tensor = self.head((x + y.permute(0, 3, 1, 2)).mean((2, 3)))
+        return out
+
+
+@case("a.0", "b.0")
+class MeanAndNormOverChannels(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = x - x * torch.sigmoid(x.mean((1, 2, 3), keepdim=True))
+        return self.classify(F.normalize(self.b(x * x.mean(1, keepdim=True)), dim=1))
+
+
+@case("b.0", a__0="over channels")
+class MeanOfShiftedChannels(Net):
+    """A dropped channel is not zero where the mean is taken."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sigmoid(self.a(x))
+        return self.classify(self.b(x * x.mean(1, keepdim=True)))
 
 
 @case("a.0", "b.0")
@@ -791,17 +903,176 @@ class SpectralNormedConvolution(Net):
         return self.classify(self.b(F.relu(self.c(self.a(x)))))
 
 
-@case("b.0")
-class WeightStandardised(Net):
-    """The statistics of a filter are taken over its inputs, which stay."""
+@case("a.0", "b.0")
+class ScaledHeads(Net):
+    """A parameter for each head is spread over the head's channels, which stay or go with it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.c = conv(8, 8, bias=False)
+        self.temperature = nn.Parameter(torch.rand(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        heads = x.view(x.shape[0], 4, 2, 64) * self.temperature
+        return self.classify(self.b(heads.view(x.shape[0], 8, 8, 8)))
+
+
+@case("b.0", a__0="over channels")
+class WeightSummedOverInputs(Net):
+    """Nothing makes the inputs of a weight zero: a sum over them needs them all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.classify(self.b(F.relu(self.c(x) * self.c.weight.sum((1, 2, 3))[:, None, None])))
+
+
+@case("b.0", a__0="read elsewhere")
+class GroupedWeightReadTwice(Net):
+    """Each group would keep inputs of its own, but the weight is measured as a whole, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(8, 8, groups=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.c.weight.square().mean((1, 2, 3))[:, None, None]
+        return self.classify(self.b(F.relu(self.c(self.a(x)) * scale)))
+
+
+class StandardisedConv(nn.Conv2d):
+    """Weight standardisation by batch norm over each filter, with a gain, as the NF-Nets have it."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 3, groups: int = 1, gain: bool = True) -> None:
+        super().__init__(inputs, outputs, size, padding=size // 2, groups=groups)
+        self.gain = nn.Parameter(torch.rand(outputs, 1, 1, 1)) if gain else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = None if self.gain is None else (self.gain * 0.5).view(-1)
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=1e-6)
+        return F.conv2d(
+            x, weight.reshape_as(self.weight), self.bias, padding=self.padding, groups=self.groups
+        )
+
+
+@case("a.0", "c", "d")
+class StandardisedByBatchNorm(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c, self.d = StandardisedConv(8, 12), StandardisedConv(12, 8, 1, gain=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.d(F.relu(self.c(self.a(x)))))
+
+
+@case("a.0", "c", "d", "f")
+class StandardisedGroups(Net):
+    """Each group of a standardised convolution keeps inputs of its own; then one for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.c, self.d = StandardisedConv(16, 16, groups=2), StandardisedConv(16, 32, groups=4, gain=False)
+        self.e, self.f = StandardisedConv(32, 32, groups=32), StandardisedConv(32, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.d(F.relu(self.c(self.a(x))))
+        return self.classify(self.b(F.relu(self.f(F.relu(self.e(x))))))
+
+
+@case("a.0", "c", "b.0")
+class StandardisedAfterShuffle(Net):
+    """Its inputs arrive in another order than the standardised weight has them."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.c, self.shuffle = StandardisedConv(16, 16), nn.ChannelShuffle(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.b(F.relu(self.c(self.shuffle(self.a(x))))))
+
+
+@case("a.0", "b.0")
+class WeightStandardised(Net):
+    """The statistics of a filter are taken over its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c, self.gain = conv(8, 8, bias=False), nn.Parameter(torch.rand(8, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         w = self.c.weight
         w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
+        return self.classify(self.b(F.relu(F.conv2d(self.a(x), w * self.gain, padding=1))))
+
+
+@case("a.0", "up", "b.0")
+class StandardisedTransposed(Net):
+    """A transposed convolution whose filters, its weight's second dimension, are standardised together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(8, 8, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread, mean = torch.var_mean(self.up.weight, (0, 2, 3), keepdim=True)
+        w = (self.up.weight - mean) * torch.rsqrt(spread + 1e-5)
+        return self.classify(self.b(F.relu(F.conv_transpose2d(self.a(x), w, self.up.bias, 2))))
+
+
+@case("a.0", "b.0")
+class StandardisedLinear(Net):
+    """The rows of a matrix normalised one by one, by an operator without parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.b(self.a(x)).mean((2, 3))
+        w = F.layer_norm(self.fc.weight, self.fc.weight.shape[1:])
+        return self.head(x + F.linear(x, w, self.fc.bias))  # type: ignore[no-any-return]
+
+
+@case("b.0", a__0="mixes")
+class StandardisedTwoWays(Net):
+    """The weight is read as it is, too: its computed value cannot take its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = StandardisedConv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.classify(self.b(F.relu(self.c(x) + F.conv2d(x, self.c.weight, padding=1))))
+
+
+@case("b.0", a__0="over channels", c="over channels")
+class StandardisedToNonZero(Net):
+    """A row of zeros does not stay zero: the largest weight is subtracted from one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.c.weight + (1.0 - self.c.weight.amax((1, 2, 3), keepdim=True))
+        return self.classify(self.b(F.relu(F.conv2d(self.a(x), w, padding=1))))
+
+
+@case("b.0", a__0="over channels")
+class StandardisedAcrossFilters(Net):
+    """Each filter depends on all others: without one, the rest would be others too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.c.weight / (1.0 + self.c.weight.amax((0, 1, 2, 3), keepdim=True))
         return self.classify(self.b(F.relu(F.conv2d(self.a(x), w, padding=1))))
 
 

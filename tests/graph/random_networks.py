@@ -151,8 +151,20 @@ def batch_norm(width: int, number: int) -> tuple[nn.Module, int]:
 
 @leaf
 def group_norm(width: int, number: int) -> tuple[nn.Module, int]:
-    groups = width if number % 2 else (2 if width % 2 == 0 else 1)
-    return nn.GroupNorm(groups, width), width
+    groups = (
+        width if number % 4 == 1 else next(g for g in (4 if number % 2 else 2, 2, 3, 1) if width % g == 0)
+    )
+    return nn.GroupNorm(groups, width, affine=number < 9), width
+
+
+@leaf
+def response_norm(width: int, number: int) -> tuple[nn.Module, int]:
+    def forward(self: Then, x: Tensor) -> Tensor:
+        size = x.norm(dim=(2, 3), keepdim=True)
+        relative = size / (size.mean(1, keepdim=True) + 1e-3)
+        return x + torch.addcmul(self.norm.bias[:, None, None], self.norm.weight[:, None, None], x * relative)
+
+    return Then(forward, norm=nn.LayerNorm(width)), width
 
 
 @leaf
@@ -214,6 +226,27 @@ def position_bias(width: int, number: int) -> tuple[nn.Module, int]:
 @leaf
 def weight_normed(width: int, number: int) -> tuple[nn.Module, int]:
     return parametrizations.weight_norm(nn.Conv2d(width, 6, 1)), 6
+
+
+@leaf
+def standardised(width: int, number: int) -> tuple[nn.Module, int]:
+    """A convolution whose filters are standardised, also grouped, with a gain or without."""
+    groups = next(g for g in ((1, 2, 3)[number % 3], 2, 1) if width % g == 0)
+    layer = nn.Conv2d(width, 6 * groups, 3, padding=1, groups=groups, bias=number > 5)
+    layer.register_parameter("gain", nn.Parameter(torch.rand(6 * groups)) if number % 2 else None)
+
+    def forward(self: Then, x: Tensor) -> Tensor:
+        w, gain = self.layer.weight, self.layer.gain
+        rows = F.batch_norm(w.reshape(1, w.shape[0], -1), None, None, weight=gain, training=True)
+        return F.conv2d(x, rows.reshape_as(w), self.layer.bias, padding=1, groups=groups)
+
+    def by_hand(self: Then, x: Tensor) -> Tensor:
+        w, gain = self.layer.weight, self.layer.gain
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
+        w = w if gain is None else w * gain[:, None, None, None]
+        return F.conv2d(x, w, self.layer.bias, padding=1, groups=groups)
+
+    return Then(forward if number % 4 < 2 else by_hand, layer=layer), 6 * groups
 
 
 @leaf

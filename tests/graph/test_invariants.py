@@ -30,6 +30,10 @@ SAMPLE = [
     "UnevenSplit",
     "InPlaceOnHalf",
     "FrozenLayers",
+    "StandardisedByBatchNorm",
+    "StandardisedGroups",
+    "GroupNormedResidual",
+    "ConvNeXtV2Block",
 ]
 
 

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -54,11 +55,33 @@ class Branches(nn.Module):
         return out
 
 
+class Computed(nn.Module):
+    """Standardised weights with a gain and without norms, then a group norm, then a response norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.gain = nn.Conv2d(3, 8, 3, padding=1), nn.Parameter(torch.rand(8) + 0.5)
+        self.b, self.norm = nn.Conv2d(8, 16, 3, padding=1), nn.GroupNorm(8, 16)
+        self.c, self.d = nn.Conv2d(16, 8, 1), nn.Linear(8, 5)
+        self.weight, self.bias = nn.Parameter(torch.rand(8, 1, 1)), nn.Parameter(torch.rand(8, 1, 1) - 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.batch_norm(self.a.weight.reshape(1, 8, -1), None, None, weight=self.gain, training=True)
+        x = F.conv2d(x, rows.reshape_as(self.a.weight), self.a.bias, padding=1).relu()
+        w = self.b.weight - self.b.weight.mean((1, 2, 3), keepdim=True)
+        x = self.c(self.norm(F.conv2d(x, w, self.b.bias, padding=1)).relu()).relu()
+        size = x.norm(dim=(2, 3), keepdim=True)
+        x = x + torch.addcmul(self.bias, self.weight, x * (size / (size.mean(1, keepdim=True) + 1e-6)))
+        out: Tensor = self.d(x.mean((2, 3)))
+        return out
+
+
 def dense(name: str) -> tuple[nn.Module, ChannelGraph, Tensor]:
     torch.manual_seed(0)
-    small = name in ("vgg_small", "resnet20", "branches")
+    small = name in ("vgg_small", "resnet20", "branches", "computed")
     size = 16 if small else 32
-    model: nn.Module = Branches() if name == "branches" else models.build(name, input_size=(3, size, size))
+    own = {"branches": Branches, "computed": Computed}
+    model: nn.Module = own[name]() if name in own else models.build(name, input_size=(3, size, size))
     _perturb(model)
     x = torch.randn(2, 3, size, size)
     return model, trace(model, x), x
@@ -73,7 +96,7 @@ def mask_of(graph: ChannelGraph, gates: Gates, mask: NDArray[np.bool_]) -> Slice
     return graph.plan(keep={g.name: [int(i) for i in np.flatnonzero(keep[g.classes])] for g in graph.groups})
 
 
-@pytest.mark.parametrize("name", [*models.names(), "branches"])
+@pytest.mark.parametrize("name", [*models.names(), "branches", "computed"])
 def test_gated_network_of_zeros_and_ones_equals_the_masked_and_the_sliced_one(name: str) -> None:
     model, graph, x = dense(name)
     place = Placement(graph)
@@ -101,6 +124,12 @@ def test_masks_act_on_the_layer_where_no_norm_follows() -> None:
     names = {p.name for p in Placement(graph).after}
     assert {"norm.weight", "norm.bias", "shift", "c.weight", "c.bias"} <= names
     assert not {"b.weight", "scale", "slope.weight", "d.weight"} & names
+
+
+def test_masks_act_on_what_a_weight_is_computed_from() -> None:
+    _, graph, _ = dense("computed")
+    names = {p.name for p in Placement(graph).after}
+    assert {"a.weight", "a.bias", "gain", "b.weight", "norm.weight", "c.weight", "weight", "bias"} <= names
 
 
 def test_open_gates_change_nothing() -> None:

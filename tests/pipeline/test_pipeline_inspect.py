@@ -61,3 +61,11 @@ def test_a_plot_of_an_unknown_kind_is_refused_by_name(resnet: Inspection, tmp_pa
     with pytest.raises(CompressError, match=r"groups\.xyz"):
         plot(resnet, tmp_path / "groups.xyz")
     assert not (tmp_path / "groups.xyz").exists()
+
+
+def test_channels_that_a_group_norm_keeps_together_count_as_one() -> None:
+    inspection = inspect("timm/resnet50_gn", input_size=(3, 32, 32))
+    inner = next(row for row in inspection.groups if row.name == "layer1.0.conv1")
+    assert (inner.width, inner.ties) == (32, ("group norm of 2",))
+    stream = next(row for row in inspection.groups if "layer1.2.conv3" in row.layers)
+    assert "group norm of 8" in stream.ties

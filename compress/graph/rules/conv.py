@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def _convolve(
     depthwise = groups > 1 and static_shape(_weight_node(node))[1] == 1
     if groups == 1:
         columns = ctx.vector(_only(weight, in_dim), in_dim, node)
-        ctx.tie(inputs, columns, node, (weight.source, in_dim) if weight.source else None)
+        ctx.tie(inputs, columns, node, _columns(weight, in_dim))
         ctx.consume(columns)
     elif depthwise:
         repeat = static_shape(node)[1] // groups
@@ -93,12 +94,12 @@ def _follow(ctx: Context, node: Node, wanted: Tensor, rows: Tensor, source: str 
 def _tie_groups(ctx: Context, node: Node, inputs: Tensor, outputs: Tensor, weight: Lab, groups: int) -> None:
     if ctx.narrow and (inputs.numel() % groups or outputs.numel() % groups):
         raise Mismatch(node, f"{inputs.numel()} channels do not divide into {groups} groups")
-    if not weight.source:
+    if not weight.columns_of:
         ctx.protect(torch.cat([inputs, outputs]), "grouped convolution with computed weights")
         return
     ctx.equal_counts(list(inputs.view(groups, -1)), node)
     ctx.equal_counts(list(outputs.view(groups, -1)), node)
-    ctx.grouped(weight.source, inputs.view(groups, -1), node)
+    ctx.grouped(weight.columns_of, inputs.view(groups, -1), node)
 
 
 def _transposed_groups(ctx: Context, node: Node, x: Lab, weight: Lab, bias: Lab | None, groups: int) -> Any:
@@ -130,7 +131,13 @@ def _finish(ctx: Context, node: Node, outputs: Tensor, bias: Lab | None) -> Lab:
 
 def _only(lab: Lab, dim: int) -> Lab:
     """The labels along one dimension of a weight, without those of its other dimensions."""
-    return Lab(lab.shape, tuple(f for f in lab.fields if f.dims == (dim,)), lab.clean, lab.source)
+    return replace(lab, fields=tuple(f for f in lab.fields if f.dims == (dim,)))
+
+
+def _columns(weight: Lab, dim: int) -> tuple[str, int] | None:
+    """The parameter dimension that may be reordered as the inputs arrive; row by row scaling allows it."""
+    name = weight.columns_of if dim else weight.source
+    return (name, dim) if name else None
 
 
 def _weight_node(node: Node) -> Node:

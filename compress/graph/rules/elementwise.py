@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..context import Context, Mismatch, short
+from ..context import Context, Mismatch, short, static_shape
 from ..labels import NONE, Field, Lab, broadcast
 from . import rule
 
@@ -67,7 +67,7 @@ from . import rule
 def keeps_zero(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """f(0) = 0."""
     x = args[0]
-    return Lab(x.shape, x.fields, x.clean)
+    return Lab(x.shape, x.fields, x.clean, origin=x.columns_of)
 
 
 @rule(
@@ -147,13 +147,22 @@ def binary(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
     return pair(ctx, node, a, b, product=name in ("mul", "div"))
 
 
+@rule("addcmul")
+def addcmul(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`x + value * a * b`."""
+    x, a, b = args[:3]
+    if max(len(a.shape), len(b.shape)) != len(static_shape(node)):
+        return ctx.give_up(node, [x, a, b], "addcmul of factors of another rank")
+    return pair(ctx, node, x, pair(ctx, node, a, b, product=True), product=False)
+
+
 def _with_number(ctx: Context, node: Node, name: str, a: Any, b: Any) -> Any:
     tensor, number = (a, b) if isinstance(a, Lab) else (b, a)
     if not isinstance(tensor, Lab):
         functions = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv}
         return functions[name](a, b)
     if name in ("mul", "div") and isinstance(a, Lab):
-        return Lab(tensor.shape, tensor.fields, tensor.clean)
+        return Lab(tensor.shape, tensor.fields, tensor.clean, origin=tensor.columns_of)
     keeps = number == 0 and name != "div"
     return Lab(tensor.shape, tensor.fields, tensor.clean and (keeps or name == "mul"))
 
@@ -179,7 +188,14 @@ def pair(ctx: Context, node: Node, a: Lab, b: Lab, product: bool) -> Lab:
         if i not in matched:
             clean &= _alone(ctx, node, g, b.clean, product)
             fields.append(g)
-    return Lab(ctx.shape(node, fields), tuple(fields), clean)
+    origin = next((x.columns_of for x, y in ((a, b), (b, a)) if product and _scales_rows(x, y)), None)
+    return Lab(ctx.shape(node, fields), tuple(fields), clean, origin=origin)
+
+
+def _scales_rows(x: Lab, y: Lab) -> bool:
+    """Whether the second tensor is a parameter's, one number for each row of the first."""
+    rows = len(x.shape) == len(y.shape) > 1 and y.shape == (x.shape[0], *[1] * (len(x.shape) - 1))
+    return rows and x.columns_of is not None
 
 
 def _at_rank(lab: Lab, rank: int) -> list[Field]:

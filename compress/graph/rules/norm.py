@@ -9,8 +9,8 @@ from typing import Any
 
 from torch.fx import Node
 
-from ..context import Context, short, static_shape
-from ..labels import Lab
+from ..context import Context, Mismatch, short, static_shape
+from ..labels import NONE, Lab
 from . import rule
 
 
@@ -31,7 +31,7 @@ def channel_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[s
 @rule("layer_norm", "native_layer_norm", "rms_norm")
 def layer_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Statistics over the normalised dimensions change with every channel taken out of them."""
-    x, normalized = args[0], args[1]
+    x, normalized, name = args[0], args[1], short(node)
     first = len(x.shape) - len(normalized)
     for f in x.fields:
         if any(d >= first for d in f.dims):
@@ -40,22 +40,29 @@ def layer_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str
                 [a for a in args if isinstance(a, Lab)],
                 f"{short(node)} takes statistics across its channels",
             )
-    return Lab(x.shape, x.fields, False)
+    shifts = name == "layer_norm" and (args[3] if len(args) > 3 else kwargs.get("bias")) is not None
+    return Lab(x.shape, x.fields, x.clean and not shifts and not name.startswith("native"))
 
 
 @rule("group_norm", "native_group_norm")
 def group_norm(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Statistics across the channels of a group; with one channel a group, an instance norm."""
+    """Statistics across the channels of a group, which stay or go together; their number is rewritten."""
     x = args[0]
-    if not str(node.target).startswith("aten.group_norm") or args[1] != static_shape(node)[1]:
-        return ctx.give_up(
-            node,
-            [a for a in args if isinstance(a, Lab)],
-            f"{short(node)} takes statistics across its channels",
-        )
-    if ctx.narrow and x.shape[1] != args[1]:
-        ctx.rewrite(node, (node.args[0], x.shape[1], *node.args[2:]))
-    weight, bias = [*args[2:4], None, None][:2]
+    labs = [a for a in (*args, *kwargs.values()) if isinstance(a, Lab)]
+    functional = str(node.target).startswith("aten.group_norm")
+    if not functional or args[1] == 1 < static_shape(node)[1]:
+        return ctx.give_up(node, labs, f"{short(node)} takes statistics across its channels")
+    each = static_shape(node)[1] // args[1]
+    if each > 1:
+        channels = ctx.vector(x, 1, node)
+        if channels.numel() % each:
+            raise Mismatch(node, f"{channels.numel()} channels do not divide into groups of {each}")
+        if bool((channels != NONE).any()):
+            ctx.together(channels.view(-1, each), node)
+    if ctx.narrow and x.shape[1] // each != args[1]:
+        ctx.rewrite(node, (node.args[0], x.shape[1] // each, *node.args[2:]))
+    weight = args[2] if len(args) > 2 else kwargs.get("weight")
+    bias = args[3] if len(args) > 3 else kwargs.get("bias")
     return channel_norm(ctx, node, (x, weight, bias, None, None), {})
 
 

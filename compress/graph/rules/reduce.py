@@ -1,17 +1,19 @@
-"""Reductions: over space channels go through; over channels only a sum can lose some exactly."""
+"""Reductions: over space channels go through; over channels a sum, a norm and a mean can lose some."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch.fx import Node
 
-from ..context import Context, short
+from ..context import Context, short, static_shape
 from ..labels import Field, Lab
+from ..plan import SHARE
 from . import rule
 
-KEEPS_ZERO = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm"}
-WITHOUT_DIM = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm", "var", "std"}
+SPREADS = {"var", "std", "var_mean", "std_mean"}
+KEEPS_ZERO = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm", *SPREADS}
 
 
 @rule(
@@ -23,6 +25,8 @@ WITHOUT_DIM = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm"
     "min",
     "var",
     "std",
+    "var_mean",
+    "std_mean",
     "linalg_vector_norm",
     "norm",
     "argmax",
@@ -43,18 +47,41 @@ def reduce(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, An
             return ctx.give_up(node, labs, f"{name} over channels")
         return ctx.give_up(node, labs, f"{name} of channels") if name == "argmax" else x
     fields = []
+    gone: set[int] = set()
     for f in x.fields:
         inside = [d for d in f.dims if d in dims]
         if not inside:
             fields.append(_without(f, dims, keepdim))
         elif len(inside) < len(f.dims):
             fields.append(_without(across(ctx, node, f, inside), dims, keepdim))
-        elif name != "sum" or not x.clean:
+        elif not x.clean or node in ctx.fixed or not _ignores_zero(name, args, kwargs):
             return ctx.give_up(node, labs, f"{name} over channels changes when one is cut")
+        gone |= {d for d in inside if len(inside) == len(f.dims)}
+    if name == "mean" and ctx.narrow:
+        _share(ctx, node, x, gone)
     several = isinstance(node.meta["val"], (tuple, list))
     clean = x.clean and name in KEEPS_ZERO
     out = Lab(ctx.shape(node, fields, 0 if several else None), tuple(fields), clean)
-    return [out, Lab(out.shape)] if several else out
+    second = out if name in SPREADS else Lab(out.shape)
+    return [out, second] if several else out
+
+
+def _ignores_zero(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a reduction over channels does without those that are zero (a mean: up to a factor)."""
+    order = args[1] if len(args) > 1 else kwargs.get("ord", kwargs.get("p", 2))
+    order = 2 if order is None else order
+    norm = name in ("linalg_vector_norm", "norm") and isinstance(order, (int, float)) and order > 0
+    return name in ("sum", "mean") or norm
+
+
+def _share(ctx: Context, node: Node, x: Lab, dims: set[int]) -> None:
+    """A mean over the channels that are left, as a share of all."""
+    source = node.args[0]
+    assert isinstance(source, Node)
+    dense = static_shape(source)
+    kept, width = math.prod(x.shape[d] for d in dims), math.prod(dense[d] for d in dims)
+    if kept != width:
+        ctx.rewrite(node, (kept / width,), SHARE)
 
 
 def across(ctx: Context, node: Node, f: Field, dims: list[int]) -> Field:
@@ -73,7 +100,7 @@ def _dims(
     at = 2 if name in ("linalg_vector_norm", "norm") else 1
     dims = args[at] if len(args) > at else kwargs.get("dim")
     keepdim = args[at + 1] if len(args) > at + 1 else kwargs.get("keepdim", False)
-    if name in ("var", "std") and "correction" in str(node.target):
+    if name in SPREADS and "correction" in str(node.target):
         keepdim = kwargs.get("keepdim", False)
     if dims is None or dims == []:
         return list(range(rank)), bool(keepdim)
