@@ -69,8 +69,38 @@ class ParityRecord(Record):
     passed: bool
 
 
+class DeviceRecord(Record):
+    """The GPU a file was built on, and the software that drives it; all None where there is none.
+
+    Attributes:
+        gpu: its name. compute_capability: such as ``8.6``.
+        driver: version of the driver. cuda: version of CUDA.
+        tensorrt, tensorrt_rtx: versions of the packages.
+    """
+
+    gpu: str | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    tensorrt: str | None = None
+    tensorrt_rtx: str | None = None
+
+
+class CompanionRecord(Record):
+    """A file that belongs to another and lies beside it, such as the weights of an OpenVINO network."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
 class FileRecord(Record):
-    """One exported file."""
+    """One exported file.
+
+    Attributes:
+        device: the GPU it was built on.
+        companions: the other files it consists of.
+    """
 
     file: str
     format: str
@@ -89,6 +119,8 @@ class FileRecord(Record):
     machine: Machine
     created: str
     details: dict[str, Any] = Field(default_factory=dict)
+    device: DeviceRecord | None = None
+    companions: tuple[CompanionRecord, ...] = ()
 
 
 class Manifest(Record):
@@ -153,6 +185,21 @@ def trusted(folder: Path, file: str) -> FileRecord | None:
     if record is None or not path.is_file() or path.stat().st_size != record.bytes:
         return None
     return record if sha256_file(path) == record.sha256 else None
+
+
+def this_device() -> DeviceRecord:
+    """Return the GPU of this machine, as torch sees it."""
+    import torch
+
+    found = versions(("tensorrt", "tensorrt_rtx"))
+    here = torch.cuda.is_available()
+    return DeviceRecord(
+        gpu=torch.cuda.get_device_name() if here else None,
+        compute_capability=".".join(map(str, torch.cuda.get_device_capability())) if here else None,
+        cuda=torch.version.cuda if here else None,
+        tensorrt=found.get("tensorrt") if here else None,
+        tensorrt_rtx=found.get("tensorrt_rtx") if here else None,
+    )
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
