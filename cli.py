@@ -347,7 +347,8 @@ def export_(
         console.emit("export", {"path": str(result.path), **record.model_dump(mode="json")})
         return
     console.show(str(result.path))
-    console.note(f"opset {record.opset}, {record.bytes:,} bytes, sha256 {record.sha256[:16]}...")
+    size = record.bytes + sum(companion.bytes for companion in record.companions)
+    console.note(f"opset {record.opset}, {size:,} bytes, sha256 {record.sha256[:16]}...")
     for line in chain_lines(record):
         console.note(line)
 

@@ -13,6 +13,9 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+BF16_OPSET = 22
+"""First ONNX operator set whose convolution and pooling know bfloat16."""
+
 CALIB_IMAGES = 256
 """Training images that activation ranges are taken from by default."""
 
@@ -165,6 +168,12 @@ def check_options(options: Options) -> None:
             f"the calibration set is empty: {options.calib_images} images were asked for",
             hint="give --calib-images from 1; 256 are usual",
             code="no-calibration",
+        )
+    if options.precision == "bf16" and options.opset is not None and options.opset < BF16_OPSET:
+        raise CompressError(
+            f"opset {options.opset} has no bfloat16 convolution",
+            hint=f"leave --opset out, or give --opset {BF16_OPSET}",
+            code="opset",
         )
     if options.quantize_ends and options.precision != "int8":
         raise CompressError(

@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 
-from compress.errors import CompressError, Exit
 from export.manifest import TensorRecord
 from export.onnx import Sizes, metadata_of, opset_of, to_onnx
-from export.options import BatchRange
+from export.options import BF16_OPSET, BatchRange
 from export.parity_chain import Chain, Link
 from export.precision import reduce
 from export.precision.emulate import RUNNER, EmulatedClassifier
-from export.precision.half import BF16_OPSET
 from export.precision.losses import layer_losses
 from export.registry import Job, Source
 from export.session import OnnxClassifier
@@ -72,15 +70,8 @@ def prepare(job: Job, folder: Path, chain: Chain) -> Source:
 def _export(job: Job, path: Path) -> tuple[Path, dict[str, Any]]:
     options = job.options
     opset = options.opset
-    if options.precision == "bf16":
-        opset = BF16_OPSET if opset is None else opset
-        if opset < BF16_OPSET:
-            raise CompressError(
-                f"opset {opset} has no bfloat16 convolution",
-                hint=f"leave --opset out, or give --opset {BF16_OPSET}",
-                code="opset",
-                exit=Exit.BUILD,
-            )
+    if options.precision == "bf16" and opset is None:
+        opset = BF16_OPSET
     batch: Sizes = "dynamic" if isinstance(options.batch, BatchRange) else options.batch
     example = torch.zeros(1, *job.spec.input_size)
     to_onnx(job.model, example, path, opset=opset, batch=batch, metadata=metadata_of(job))

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from compress.errors import CompressError, Exit
 from compress.files import beside
-from export.options import Precision
+from export.options import BF16_OPSET, Precision
 from export.precision.graphs import load
-from export.precision.half import BF16_OPSET, to_half, unsupported
+from export.precision.half import to_half, unsupported
 from export.precision.int8 import to_int8
 from export.precision.ranges import largest_values, out_of_range
 

@@ -7,7 +7,6 @@ what a float32 layer is there to keep, and are taken out.
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -18,8 +17,9 @@ from export.precision.ranges import KeptNode
 
 Half = Literal["fp16", "bf16"]
 
-BF16_OPSET = 22
-"""First ONNX operator set whose convolution and pooling know bfloat16."""
+
+NOT_IN_TENSORRT = {"bf16": ("HardSwish", "Mish"), "fp16": ()}
+"""Operators that ONNX has in the type and TensorRT's parser has not."""
 
 
 def to_half(model: Any, precision: Half, kept: Sequence[KeptNode]) -> Any:
@@ -49,14 +49,14 @@ def to_half(model: Any, precision: Half, kept: Sequence[KeptNode]) -> Any:
         _retype(half, model)
     _drop_twins(half)
     _join_casts(half)
+    del half.graph.value_info[:]  # types of before; whoever needs them infers them anew
     wrapped = OnnxModel(half)
-    logging.getLogger("onnxruntime.transformers.onnx_model").setLevel(logging.ERROR)
     wrapped.topological_sort()
     return wrapped.model
 
 
 def unsupported(model: Any, precision: Half) -> list[KeptNode]:
-    """Return the nodes whose operator does not have the 16-bit type in the model's operator set."""
+    """Return the nodes whose operator lacks the 16-bit type, in the model's operator set or in TensorRT."""
     import onnx
 
     word = "tensor(float16)" if precision == "fp16" else "tensor(bfloat16)"
@@ -65,7 +65,8 @@ def unsupported(model: Any, precision: Half) -> list[KeptNode]:
     for node in model.graph.node:
         schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
         floats = [c for c in schema.type_constraints if "tensor(float)" in c.allowed_type_strs]
-        if floats and not any(word in c.allowed_type_strs for c in floats):
+        known = any(word in c.allowed_type_strs for c in floats)
+        if (floats and not known) or node.op_type in NOT_IN_TENSORRT[precision]:
             kept.append(KeptNode(node.name, node.op_type, "unsupported"))
     return kept
 

@@ -36,7 +36,7 @@ class Quantized:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return asdict(self)
+        return {**asdict(self), "float_layers": list(self.float_layers)}
 
 
 def to_int8(source: Path, path: Path, images: NDArray[np.float32], *, quantize_ends: bool) -> Quantized:
