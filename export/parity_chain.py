@@ -233,7 +233,7 @@ def _verified(report: Mapping[str, Any], name: str, against: str, top1: float) -
         images=report["samples"],
         max_abs=report["max_abs"],
         max_rel=report["max_rel"],
-        top1=top1,
+        top1=top1 if name == COMPACT else None,  # a sliced network may have been trained since
         limit_rel=report["tolerance"],
     )
 

@@ -18,7 +18,7 @@ from export import manifest, parity
 from export.manifest import CompanionRecord, FileRecord, Lineage
 from export.options import CALIB_IMAGES, Batch, BatchRange, Options, Precision, check_options
 from export.parity_chain import COMPACT, Chain, Link, open_chain
-from export.registry import Built, Format, Job, NotRun, check_honoured, format_named
+from export.registry import Built, Format, Job, NotRun, Source, check_honoured, format_named
 from export.source import Broken, prepare
 
 if TYPE_CHECKING:
@@ -132,7 +132,11 @@ def make(target: Format, job: Job, staging: Path, chain: Chain) -> tuple[Path, B
         Broken: a step does not compute what the one before does.
         CompressError: see `export`.
     """
-    source = prepare(job, staging, chain)
+    return translate(target, job, prepare(job, staging, chain), staging, chain)
+
+
+def translate(target: Format, job: Job, source: Source, staging: Path, chain: Chain) -> tuple[Path, Built]:
+    """Build the file of a format from a proven ONNX file, and prove it in turn; see `make`."""
     path = staging / target.filename(source.precision)
     built = target.build(job, source, path)
     files = (path, *(staging / name for name in built.companions))
