@@ -267,8 +267,8 @@ def _failure(link: Link, kept: str, details: dict[str, Any]) -> CompressError:
     lost = ""
     if link.worst:
         worst = link.worst[0]
-        size = "no finite value" if worst["added"] is None else f"an error of {worst['added']:.1%}"
-        lost = f"; the layer that loses most is {worst['node']} ({worst['operator']}), which adds {size}"
+        size = "no finite value" if worst["alone"] is None else f"{worst['alone']:.1%} of its output"
+        lost = f"; the layer that loses most is {worst['node']} ({worst['operator']}): {size}"
     remedy = (
         "try a higher --precision, or more --calib-images"
         if details["chain"][-1]["worst"]

@@ -16,20 +16,25 @@ IMAGES = 8
 """Images the layers' outputs are compared on; every output is held in memory at once."""
 
 
+OWN = "/own"
+"""Ends the name of what a layer computes from exact inputs."""
+
+
 @dataclass(frozen=True)
 class LayerLoss:
     """How far a layer's output is from what it is in float32.
 
     Attributes:
         node: its name in the float32 file. operator: its type.
-        error: norm of the difference over the norm of the output in float32; None if not finite.
-        added: what of it was not yet in the layer's inputs; None if not finite.
+        alone: norm of the difference over the norm of the output in float32, where only this layer is reduced
+            and its inputs are exact; None if not finite.
+        error: the same in the reduced network, with what the layers before it lost; None if not finite.
     """
 
     node: str
     operator: str
+    alone: float | None
     error: float | None
-    added: float | None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -37,9 +42,7 @@ class LayerLoss:
 
 
 def layer_losses(full: Path, reduced: Path, images: NDArray[np.float32]) -> list[LayerLoss]:
-    """Return the layers by how much error they add, the worst first.
-
-    A layer whose output is not finite, while its inputs are, comes before all others.
+    """Return the layers by how much each loses by itself, the worst first.
 
     Args:
         full: an ONNX file in float32.
@@ -47,24 +50,50 @@ def layer_losses(full: Path, reduced: Path, images: NDArray[np.float32]) -> list
         images: float32 `[N, C, H, W]`; the first `IMAGES` are used.
     """
     model, other = load(full), emulated(load(reduced))
-    names = float_outputs(model)
-    same = {name: _counterpart(name, other) for name in names}
-    pairs = {name: twin for name, twin in same.items() if twin is not None}
+    same = {name: _counterpart(name, other) for name in float_outputs(model)}
+    twins = {name: twin for name, twin in same.items() if twin is not None}
     part = next(chunks(images[:IMAGES], fixed_batch(model)))
-    wanted = _values(model, list(pairs), part, optimise=True)
-    got = _values(other, list(pairs.values()), part, optimise=False)
-    errors = {name: _error(wanted[name], got[twin]) for name, twin in pairs.items()}
+    feed = {model.graph.input[0].name: part}
+    wanted = _values(with_outputs(model, list(twins)), list(twins), feed, optimise=True)
+    got = _values(with_outputs(other, list(twins.values())), list(twins.values()), feed, optimise=False)
+    apart, own = _taken_apart(other, list(twins.values()))
+    exact = {twin: wanted[name] for name, twin in twins.items() if twin in _inputs(apart)}
+    alone = _values(apart, own, feed | exact, optimise=False)
     losses = []
     for node in model.graph.node:
-        if node.output[0] in errors:
-            error = errors[node.output[0]]
-            before = max((errors.get(name, 0.0) for name in node.input), default=0.0)
-            added = float("-inf") if np.isinf(before) else error - before
-            losses.append((added, node, error))
+        name = node.output[0]
+        if name in twins:
+            value = wanted[name]
+            mine, all_ = _error(value, alone[f"{twins[name]}{OWN}"]), _error(value, got[twins[name]])
+            losses.append((mine, LayerLoss(node.name, node.op_type, _finite(mine), _finite(all_))))
     losses.sort(key=lambda loss: -loss[0])
-    return [
-        LayerLoss(node.name, node.op_type, _finite(error), _finite(added)) for added, node, error in losses
-    ]
+    return [loss for _, loss in losses]
+
+
+def _taken_apart(model: Any, names: list[str]) -> tuple[Any, list[str]]:
+    """A model that reads the tensors `names` from outside, and answers with its own of each."""
+    import onnx
+
+    apart = onnx.ModelProto()
+    apart.CopyFrom(model)
+    inner = set(names)
+    for node in apart.graph.node:
+        for i, name in enumerate(node.output):
+            if name in inner:
+                node.output[i] = f"{name}{OWN}"
+    read = {name for node in apart.graph.node for name in node.input}
+    apart.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in names
+        if name in read
+    )
+    del apart.graph.output[:]
+    own = [f"{name}{OWN}" for name in names]
+    return with_outputs(apart, own), own
+
+
+def _inputs(model: Any) -> set[str]:
+    return {value.name for value in model.graph.input}
 
 
 def _counterpart(name: str, other: Any) -> str | None:
@@ -73,10 +102,9 @@ def _counterpart(name: str, other: Any) -> str | None:
     return next((twin for twin in (name, f"{name}_cast_to_fp16") if twin in known), None)
 
 
-def _values(model: Any, names: list[str], part: NDArray[np.float32], *, optimise: bool) -> dict[str, Any]:
-    session = open_model(with_outputs(model, names), optimise=optimise)
-    unique = list(dict.fromkeys(names))
-    return dict(zip(unique, session.run(unique, {model.graph.input[0].name: part}), strict=True))
+def _values(model: Any, names: list[str], feed: dict[str, Any], *, optimise: bool) -> dict[str, Any]:
+    session = open_model(model, optimise=optimise)
+    return dict(zip(names, session.run(names, feed), strict=True))
 
 
 def _error(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
