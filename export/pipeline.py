@@ -19,7 +19,7 @@ from export.manifest import CompanionRecord, FileRecord, Lineage
 from export.options import CALIB_IMAGES, Batch, BatchRange, Options, Precision, check_options
 from export.parity_chain import COMPACT, Chain, Link, open_chain
 from export.registry import Built, Format, Job, NotRun, Source, check_honoured, format_named
-from export.source import Broken, prepare
+from export.source import FULL, Broken, onnx_filename, prepare
 
 if TYPE_CHECKING:
     from compress.data import ImageData
@@ -245,7 +245,7 @@ def _release(folder: Path, staged: Path, record: FileRecord) -> ExportResult:
     for name in reversed(names):
         path = staged.with_name(name).replace(folder / name)
     written = manifest.write(folder, known.with_file(record))
-    for name in names:
+    for name in (*names, FULL, onnx_filename(record.precision)):  # all of these are proven now
         for stale in _rejected(folder, name):
             stale.unlink(missing_ok=True)
     return ExportResult(path, written, record)
