@@ -26,8 +26,6 @@ from export.registry import Predictor
 COMPACT = "compact"
 """Name of the first step: the compact network in torch."""
 
-NOTHING_CUT = "nothing was cut or folded, so there was nothing to compare"
-
 
 class Link(Record):
     """One step compared with the one before it.
@@ -82,21 +80,20 @@ class Chain:
     _last: tuple[str, NDArray[np.float32]] | None = None
 
     def start(self, model: nn.Module, verified: Mapping[str, Any]) -> None:
-        """Take the compact network as the first step, and from its `verify.json` what it was cut from."""
+        """Take the compact network as the first step, and from its `verify.json` what it was cut from.
+
+        A network of which nothing was cut begins the chain itself.
+        """
         self._first = reference_logits(model, self.images)
         self._last = (COMPACT, self._first)
         top1 = float((self._first.argmax(1) == self.labels).mean())
-        pairs = (
+        steps = (
             ("sliced_vs_masked_dense", "sliced", "masked dense"),
             ("compact_vs_trained", COMPACT, "trained"),
         )
-        found = [
-            _verified(verified[key], name, against, top1) for key, name, against in pairs if verified.get(key)
+        self.links += [
+            _verified(verified[key], name, against, top1) for key, name, against in steps if verified.get(key)
         ]
-        nothing = Link(
-            name=COMPACT, against="trained", runner="torch", status="not run", reason=NOTHING_CUT, top1=top1
-        )
-        self.links += found or [nothing]
 
     def add(
         self,
