@@ -132,7 +132,9 @@ def _file_of(link: str) -> str:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The links as a table, a line between networks and precisions."""
-    shown = Table("network", "precision", "step", "against", "largest difference", "same class", "top-1", "")
+    shown = Table(
+        "network", "precision", "step", "against", "largest difference", "same class", "top-1", "kB", ""
+    )
     for row in rows:
         for i, link in enumerate(row["links"]):
             known = link["max_rel"] is not None
@@ -144,7 +146,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
                 f"{link['max_rel']:.1e}" if known else "",
                 f"{link['agreement']:.2%}" if link["agreement"] is not None else "",
                 f"{link['top1']:.2%}" if link["top1"] is not None else "",
-                link["status"] if link["status"] != "not run" else f"not run: {link['reason']}",
+                f"{link['bytes'] / 1e3:,.0f}" if link["bytes"] else "",
+                link["status"] if link["status"] != "not run" else f"built, not run: {link['reason']}",
             )
         shown.add_section()
     return shown
