@@ -24,20 +24,22 @@ def open_engine(module: Any, path: Path, runtime: str) -> EngineClassifier | Not
     if not torch.cuda.is_available():
         return NotRun("no device: this machine has no NVIDIA GPU")
     logger, said = listen(module)
-    engine = module.Runtime(logger).deserialize_cuda_engine(path.read_bytes())
+    loader = module.Runtime(logger)
+    engine = loader.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         name = torch.cuda.get_device_name()
         return NotRun(f"{runtime} does not run this engine on the {name}: {said.last()}")
-    return EngineClassifier(module, engine)
+    return EngineClassifier(module, engine, keep=(logger, loader))
 
 
 class EngineClassifier:
     """An engine with one float32 image input and one `[B, classes]` output, on the first GPU.
 
-    A part smaller than the profile's smallest batch is filled with zeros and cut.
+    A part smaller than the profile's smallest batch is filled with zeros and cut. `keep` must live as long.
     """
 
-    def __init__(self, module: Any, engine: Any) -> None:
+    def __init__(self, module: Any, engine: Any, *, keep: Any = None) -> None:
+        self._keep = (engine, keep)
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         modes = {name: engine.get_tensor_mode(name) for name in names}
         self._input = next(name for name in names if modes[name] == module.TensorIOMode.INPUT)

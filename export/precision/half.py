@@ -63,6 +63,9 @@ def unsupported(model: Any, precision: Half) -> list[KeptNode]:
     opset = next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     kept = []
     for node in model.graph.node:
+        if not onnx.defs.has(node.op_type, node.domain):
+            kept.append(KeptNode(node.name, node.op_type, "unsupported"))
+            continue
         schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
         floats = [c for c in schema.type_constraints if "tensor(float)" in c.allowed_type_strs]
         known = any(word in c.allowed_type_strs for c in floats)

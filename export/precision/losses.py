@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export.precision.emulate import emulated
 from export.precision.graphs import chunks, fixed_batch, float_outputs, load, open_model, with_outputs
 
-IMAGES = 8
+IMAGES = 4
 """Images the layers' outputs are compared on; every output is held in memory at once."""
 
 
