@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,12 +49,7 @@ class OpenVINOFormat:
             _bound(openvino, model, job.options.batch)
             openvino.save_model(model, str(path), compress_to_fp16=False)
         except Exception as error:  # its front ends raise RuntimeError and classes of their own
-            raise CompressError(
-                f"OpenVINO cannot convert the network: {_first_line(error)}",
-                hint="replace the operator in the network, try another --opset, or export with --format onnx",
-                code="unsupported",
-                exit=Exit.BUILD,
-            ) from error
+            raise _refused(error, source.path) from error
         return Built(
             inputs=source.inputs,
             outputs=source.outputs,
@@ -66,7 +62,15 @@ class OpenVINOFormat:
 
     def open(self, path: Path, precision: Precision) -> Predictor | NotRun:
         """Compile the network for this machine's CPU."""
-        return OpenVINOClassifier(path, precision)
+        try:
+            return OpenVINOClassifier(path, precision)
+        except RuntimeError as error:
+            raise CompressError(
+                f"OpenVINO cannot compile the network for this CPU: {_words(error)}",
+                hint="try another --precision or --batch, or export with --format onnx",
+                code="build-failed",
+                exit=Exit.BUILD,
+            ) from error
 
 
 def _bound(openvino: Any, model: Any, batch: Batch) -> None:
@@ -122,7 +126,25 @@ class OpenVINOClassifier:
         return result
 
 
-def _first_line(error: BaseException) -> str:
+def _refused(error: BaseException, path: Path) -> CompressError:
+    """The error of a network that OpenVINO does not know how to convert, with the node where it says one."""
+    import onnx
+
+    text = _words(error)
+    unknown = re.findall(r"(\w+)-\d+", text.partition("for operations:")[2])
+    nodes = [node for node in onnx.load(str(path)).graph.node if node.op_type in unknown]
+    where = f"node {nodes[0].name!r} ({nodes[0].op_type})" if nodes else "the network"
+    return CompressError(
+        f"OpenVINO cannot convert {where}: {text}",
+        hint="replace the operator in the network, try another --opset, or export with --format onnx",
+        code="unsupported",
+        exit=Exit.BUILD,
+        details={"nodes": [{"node": node.name, "operator": node.op_type} for node in nodes]},
+    )
+
+
+def _words(error: BaseException) -> str:
+    """What OpenVINO says, in one line, without where in its sources it says it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (said or lines or [type(error).__name__])[0]
+    said = [line for line in lines if not line.startswith(("Exception from", "Check '", "Summary:"))]
+    return " ".join(said or lines or [type(error).__name__])

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from torch import nn
 from torch.nn import functional as F
 
@@ -148,6 +150,20 @@ def residual_trained(
 def residual_run(residual_trained: Path, tmp_path: Path) -> Path:
     """A copy of the residual network's run that a test may change."""
     return Path(shutil.copytree(residual_trained, tmp_path / residual_trained.name))
+
+
+@pytest.fixture
+def determinant(tmp_path: Path) -> Path:
+    """A network of one operator that ONNX has, and neither TensorRT nor OpenVINO."""
+    graph = helper.make_graph(
+        [helper.make_node("Det", ["input"], ["logits"], name="the_determinant")],
+        "one",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 2, 4, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, str(tmp_path / "determinant.onnx"))
+    return tmp_path / "determinant.onnx"
 
 
 @pytest.fixture(scope="session")

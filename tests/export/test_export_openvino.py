@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compress.errors import CompressError
+from compress.errors import CompressError, Exit
 from compress.files import sha256_file
 from export import export, manifest
-from export.openvino import OpenVINOClassifier
-from export.options import BatchRange, Precision
+from export.openvino import OpenVINOClassifier, OpenVINOFormat
+from export.options import BatchRange, Options, Precision
+from export.registry import Source
 
 openvino = pytest.importorskip("openvino")
 
@@ -88,3 +90,12 @@ def test_a_network_whose_weights_are_damaged_is_rejected_with_both_files(
         export(residual_run, "openvino", samples=8)
     names = {path.name for path in (residual_run / "export").iterdir()}
     assert names == {"model.fp32.xml.rejected", "model.fp32.xml.rejected.json", "model.fp32.bin.rejected"}
+
+
+def test_an_operator_openvino_has_not_is_named_with_its_own_words(determinant: Path, tmp_path: Path) -> None:
+    source = Source(determinant, determinant, "fp32", 20, (), (), {})
+    job: Any = SimpleNamespace(options=Options())
+    with pytest.raises(CompressError, match=r"'the_determinant' \(Det\).*No conversion rule") as caught:
+        OpenVINOFormat().build(job, source, tmp_path / "m.xml")
+    assert (caught.value.code, caught.value.exit) == ("unsupported", Exit.BUILD)
+    assert not (tmp_path / "m.xml").exists()

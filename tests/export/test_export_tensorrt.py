@@ -6,10 +6,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 
 from compress import models
 from compress.errors import CompressError, Exit
@@ -21,18 +19,6 @@ from export.tensorrt_build import build_engine, targets
 rtx = pytest.importorskip("tensorrt_rtx")
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="an engine can be run here")
-
-
-def _network(path: Path, operator: str, name: str) -> Path:
-    """A network of one operator."""
-    graph = helper.make_graph(
-        [helper.make_node(operator, ["input"], ["logits"], name=name)],
-        "one",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 2, 4, 4])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(path))
-    return path
 
 
 @NO_GPU
@@ -75,10 +61,9 @@ def test_every_kind_of_batch_builds(residual_run: Path, batch: Any) -> None:
     assert export(residual_run, "trt-rtx", batch=batch, samples=8).path.stat().st_size > 0
 
 
-def test_an_operator_the_parser_has_not_is_named_with_its_own_words(tmp_path: Path) -> None:
-    path = _network(tmp_path / "m.onnx", "Det", "the_determinant")
+def test_an_operator_the_parser_has_not_is_named_with_its_own_words(determinant: Path) -> None:
     with pytest.raises(CompressError, match=r"'the_determinant' \(Det\).*UNSUPPORTED_NODE") as caught:
-        build_engine(rtx, path, Options(), "TensorRT-RTX")
+        build_engine(rtx, determinant, Options(), "TensorRT-RTX")
     assert (caught.value.code, caught.value.exit) == ("unsupported", Exit.BUILD)
     assert caught.value.details["errors"][0]["operator"] == "Det"
 
