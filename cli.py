@@ -8,7 +8,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -62,6 +62,8 @@ EXPORT = """\b
 Examples:
   compress export runs/a
   compress export runs/a --batch 8 --opset 20 --simplify
+  compress export runs/a --format openvino --precision int8
+  compress export runs/a --format trt-rtx --precision fp16 --batch 1:8:32 --target-sm 86,89
   compress export runs/a --script runs/a/export/infer.py --sign key.pem
   compress export runs/a --triton models"""
 
@@ -340,9 +342,10 @@ def eval_(
 @app.command("export", epilog=EXPORT)
 def export_(
     run: Run,
-    format: Annotated[str, Option("--format", help="onnx.")] = "onnx",
+    format: Annotated[str, Option("--format", help="onnx, openvino, trt or trt-rtx.")] = "onnx",
+    precision: Annotated[str, Option(help="fp32, fp16, bf16 or int8.")] = "fp32",
     opset: Annotated[int | None, Option(help="ONNX operator set, from 18; default: the exporter's.")] = None,
-    batch: Annotated[str, Option(help="dynamic, or a fixed number.")] = "dynamic",
+    batch: Annotated[str, Option(help="dynamic, a fixed number, or MIN:OPT:MAX.")] = "dynamic",
     simplify: Annotated[
         bool, Option("--simplify", help="Try onnxsim; kept only if smaller and equal.")
     ] = False,
@@ -355,26 +358,58 @@ def export_(
     triton: Annotated[Path | None, DeployOption(help="Add the file to this Triton model repository.")] = None,
     data: Data = None,
     samples: Annotated[int, Option(min=1, help="Test images that are compared.")] = 256,
+    calib_images: Annotated[int, Option(help="Training images that ranges are taken from.")] = 256,
+    quantize_ends: Annotated[
+        bool, Option("--quantize-ends", help="INT8 for the first and the last layer too.")
+    ] = False,
+    target_sm: Annotated[
+        str | None, Option(help="trt-rtx: GPUs to compile for, such as 86,89; default: when loaded.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, Option(metavar="FILE", help="trt: keep its measurements for the next build.")
+    ] = None,
+    workspace: Annotated[int | None, Option(metavar="MIB", help="Scratch memory a layer may use.")] = None,
+    hardware_compat: Annotated[
+        bool, Option("--hardware-compat", help="trt: run on other GPUs from Ampere on too.")
+    ] = False,
+    version_compat: Annotated[
+        bool, Option("--version-compat", help="trt: run in later versions of TensorRT too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a file for a runtime, after proving that it computes the same."""
     from export import deploy, export
+    from export.options import parse_batch, parse_targets
+    from export.parity_text import chain_lines
 
-    size: Any = int(batch) if batch.lstrip("-").isdecimal() else batch  # `export` refuses other words
     deployment = deploy.prepare(run, format, sign=sign, script=script, triton_repository=triton)
-    result = export(run, format, opset, size, simplify, data, samples)
+    result = export(
+        run,
+        format,
+        opset,
+        parse_batch(batch),
+        simplify,
+        data,
+        samples,
+        precision=cast(Any, precision),  # `export` refuses other words
+        target_sm=parse_targets(target_sm),
+        timing_cache=timing_cache,
+        workspace_mb=workspace,
+        hardware_compat=hardware_compat,
+        version_compat=version_compat,
+        calib_images=calib_images,
+        quantize_ends=quantize_ends,
+    )
     delivered = deployment.deliver(result).to_json()
     record = result.record
     if as_json:
         console.emit("export", {"path": str(result.path), **record.model_dump(mode="json"), **delivered})
         return
-    parity = record.parity
     console.show(str(result.path))
-    console.note(f"opset {record.opset}, {record.bytes:,} bytes, sha256 {record.sha256[:16]}...")
-    console.note(
-        f"parity on {parity.images} images: largest difference {parity.max_abs:.2e}, same class "
-        f"{parity.agreement:.2%}, top-1 {parity.top1_reference:.2%} and {parity.top1_exported:.2%}"
-    )
+    size = record.bytes + sum(companion.bytes for companion in record.companions)
+    console.note(f"opset {record.opset}, {size:,} bytes, sha256 {record.sha256[:16]}...")
+    for line in chain_lines(record):
+        console.note(line)
     for what, path in delivered.items():
         console.note(f"{what}: {path}")
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 from export.evaluate import evaluate_onnx
 from export.manifest import FileRecord, Manifest
 from export.onnx import to_onnx
+from export.options import BatchRange, Options
 from export.pipeline import ExportResult, export
 from export.registry import formats
 
 __all__ = [
+    "BatchRange",
     "ExportResult",
     "FileRecord",
     "Manifest",
+    "Options",
     "evaluate_onnx",
     "export",
     "formats",

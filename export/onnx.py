@@ -13,17 +13,20 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from compress.errors import CompressError, Exit
 from compress.files import beside
-from export.manifest import TensorRecord, versions
-from export.registry import Batch, Built, Job, register
+from export.manifest import versions
+from export.options import check_batch
+from export.registry import Built, Job, NotRun, Precision, Source, register
 from export.session import META_CLASSES, META_MODEL, META_PREPROCESS, META_RUN, META_VERSION, OnnxClassifier
-from export.simplify import simplify
+
+Sizes = int | Literal["dynamic"]
+"""A fixed batch size, or any: what an ONNX file can say."""
 
 INPUT = "input"
 OUTPUT = "logits"
@@ -38,7 +41,7 @@ def to_onnx(
     path: Path,
     *,
     opset: int | None = None,
-    batch: Batch = "dynamic",
+    batch: Sizes = "dynamic",
     metadata: Mapping[str, str] | None = None,
 ) -> int:
     """Write `model` to one ONNX file, checked, and return its opset.
@@ -58,8 +61,7 @@ def to_onnx(
     """
     import onnx
 
-    if batch != "dynamic" and batch < 1:
-        raise CompressError(f"a batch size of {batch} is not possible", hint="--batch dynamic or 1 and more")
+    check_batch(batch)
     with beside(path) as temporary:
         _export(model, _example(example_input, batch), temporary, opset, batch)
         proto = onnx.load(str(temporary))
@@ -117,62 +119,56 @@ def metadata_of(job: Job) -> dict[str, str]:
 
 @register
 class OnnxFormat:
-    """``--format onnx``: float32, one file, for ONNX Runtime and as the source of other formats."""
+    """``--format onnx``: one file in any precision, for ONNX Runtime; other formats start from the same."""
 
     name = "onnx"
-    filename = "model.onnx"
+    runtime = "ONNX Runtime"
     requires: ClassVar[Mapping[str, str]] = {
         "onnx": "onnx",
         "onnxscript": "onnxscript",
         "onnxruntime": "onnxruntime",
     }
+    honours = frozenset({"opset", "simplify"})
+    refusals: ClassVar[Mapping[str, str]] = {
+        "batch-range": "an ONNX file takes any batch size or one: give --batch dynamic or a number",
+    }
 
-    def build(self, job: Job, path: Path) -> Built:
-        """Export, check and, if asked, simplify."""
-        options = job.options
-        example = torch.zeros(1, *job.spec.input_size)
-        opset = to_onnx(
-            job.model, example, path, opset=options.opset, batch=options.batch, metadata=metadata_of(job)
-        )
-        details: dict[str, Any] = {"simplified": False}
-        if options.simplify:
-            report = simplify(path, job.images)
-            details = {"simplified": report.kept, "simplify": report.as_json()}
-            opset = opset_of(_load(path))
-        file = OnnxClassifier(path)
+    def filename(self, precision: Precision) -> str:
+        """``model.onnx``, ``model.fp16.onnx``, ..."""
+        from export.source import onnx_filename
+
+        return onnx_filename(precision)
+
+    def build(self, job: Job, source: Source, path: Path) -> Built:
+        """Nothing is left to do: the proven file is the result."""
+        if path != source.path:
+            path.write_bytes(source.path.read_bytes())
         return Built(
-            inputs=tuple(_named_batch(tensor) for tensor in file.inputs),
-            outputs=tuple(_named_batch(tensor) for tensor in file.outputs),
-            precision="fp32",
-            opset=opset,
+            inputs=source.inputs,
+            outputs=source.outputs,
+            precision=source.precision,
+            opset=source.opset,
             tools=versions(TOOLS),
-            details=details,
         )
 
-    def open(self, path: Path) -> OnnxClassifier:
-        """Load the file in ONNX Runtime on the CPU."""
-        return OnnxClassifier(path)
+    def open(self, path: Path, precision: Precision) -> OnnxClassifier | NotRun:
+        """Load the file in ONNX Runtime on the CPU, which has no bfloat16 convolutions."""
+        try:
+            return OnnxClassifier(path)
+        except CompressError as error:
+            if precision != "bf16":
+                raise
+            return NotRun(f"ONNX Runtime's CPU provider: {error.__cause__ or error.message}".splitlines()[0])
 
 
-def _load(path: Path) -> Any:
-    import onnx
-
-    return onnx.load(str(path))
-
-
-def _named_batch(tensor: TensorRecord) -> TensorRecord:
-    shape = tuple("batch" if size == "?" else size for size in tensor.shape)
-    return tensor.model_copy(update={"shape": shape})
-
-
-def _example(given: torch.Tensor, batch: Batch) -> torch.Tensor:
+def _example(given: torch.Tensor, batch: Sizes) -> torch.Tensor:
     """An input of the size to export; two images for a free size, because one is taken for a constant."""
     size = 2 if batch == "dynamic" else batch
     generator = torch.Generator().manual_seed(0)
     return torch.randn(size, *given.shape[1:], generator=generator, dtype=given.dtype)
 
 
-def _export(model: nn.Module, example: torch.Tensor, path: Path, opset: int | None, batch: Batch) -> None:
+def _export(model: nn.Module, example: torch.Tensor, path: Path, opset: int | None, batch: Sizes) -> None:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     shapes = ({0: torch.export.Dim("batch", min=1)},) if batch == "dynamic" else None
@@ -201,7 +197,7 @@ def _export(model: nn.Module, example: torch.Tensor, path: Path, opset: int | No
             module.training = training
 
 
-def _not_exportable(error: BaseException, batch: Batch) -> CompressError:
+def _not_exportable(error: BaseException, batch: Sizes) -> CompressError:
     cause = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -216,11 +212,11 @@ def _not_exportable(error: BaseException, batch: Batch) -> CompressError:
     )
 
 
-def _require_batch(proto: Any, batch: Batch) -> None:
+def _require_batch(proto: Any, batch: Sizes) -> None:
     """Refuse a file whose input and output do not have the batch size asked for."""
     for value in (*proto.graph.input, *proto.graph.output):
         first = value.type.tensor_type.shape.dim[0]
-        found: Batch = first.dim_value if first.HasField("dim_value") else "dynamic"
+        found: Sizes = first.dim_value if first.HasField("dim_value") else "dynamic"
         if found != batch:
             raise CompressError(
                 f"batch {batch} was asked for, but the exported file has {found} for {value.name!r}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,13 +12,38 @@ from torch import nn
 
 from compress.errors import CompressError, Exit
 from export.manifest import ParityRecord
+from export.options import Precision
 from export.registry import Predictor
 
 MAX_RELATIVE = 1e-4
 """Largest difference of a logit allowed to a float32 export, as a share of the largest logit."""
 
 MIN_AGREEMENT = 0.99
-"""Smallest share of images that must keep their most likely class."""
+"""Smallest share of images that must keep their most likely class in a float32 export."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is demanded of a file.
+
+    Attributes:
+        relative: largest difference of a logit, as a share of the largest logit.
+        agreement: smallest share of images that keep their most likely class.
+        drop: largest loss of top-1 accuracy, a share of the images, beyond what chance explains.
+    """
+
+    relative: float
+    agreement: float
+    drop: float
+
+
+LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(MAX_RELATIVE, MIN_AGREEMENT, 0.002),
+    "fp16": Limits(2e-2, 0.99, 0.005),
+    "bf16": Limits(1e-1, 0.97, 0.01),
+    "int8": Limits(3e-1, 0.95, 0.01),
+}
+"""What is demanded of each precision: 10, 8 and about 7 bits of a value are kept, through all layers."""
 
 BATCH = 64
 """Images fed at once; the first image is also fed alone, so that a free batch size is really tried."""
@@ -104,21 +130,12 @@ def check(
     )
 
 
-def failure(record: ParityRecord, kept: str) -> CompressError:
-    """Return the error of a failed comparison, with its numbers; `kept` names where the file is now."""
+def describe(record: ParityRecord) -> str:
+    """Say in words what a comparison found and what was demanded."""
     if record.max_rel is None:
-        what = "an output is not finite"
-    else:
-        what = (
-            f"the largest difference is {record.max_rel:.2g} of the largest logit "
-            f"(limit {record.limit_rel:.2g}), the same class in {record.agreement:.1%} of "
-            f"{record.images} images (limit {record.limit_agreement:.1%})"
-        )
-    return CompressError(
-        f"the exported file does not compute what the network computes: {what}",
-        hint=f"the file is kept as {kept} with its report beside it; nothing was released; "
-        "try another --opset, or export without --simplify",
-        code="parity",
-        exit=Exit.PARITY,
-        details=record.model_dump(mode="json"),
+        return "an output is not finite"
+    return (
+        f"the largest difference is {record.max_rel:.2g} of the largest logit "
+        f"(limit {record.limit_rel:.2g}), the same class in {record.agreement:.1%} of "
+        f"{record.images} images (limit {record.limit_agreement:.1%})"
     )

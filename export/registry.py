@@ -1,8 +1,9 @@
 """The formats a network can be exported to, by name.
 
 A format is one file in this folder: a class with the `Format` interface, registered by the decorator
-`register`. Nothing else has to change for a new one. A format imports the package it needs inside its
-functions, so that naming a format is possible where its package is missing.
+`register`. Nothing else has to change for a new one. A format starts from an ONNX file that is proven to
+compute what the network computes. It imports the package it needs inside its functions, so that naming a
+format is possible where its package is missing.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +23,23 @@ from torch import nn
 from compress.errors import CompressError, Exit, near
 from compress.spec import ModelSpec, Preprocess
 from export.manifest import TensorRecord
+from export.options import Batch, BatchRange, Options, Precision
 
-Batch = int | Literal["dynamic"]
-"""A fixed batch size, or any."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user may choose about an export; a format refuses what it cannot honour."""
-
-    opset: int | None = None
-    batch: Batch = "dynamic"
-    simplify: bool = False
+FLAGS = {
+    "opset": "--opset",
+    "simplify": "--simplify",
+    "target_sm": "--target-sm",
+    "timing_cache": "--timing-cache",
+    "workspace_mb": "--workspace",
+    "hardware_compat": "--hardware-compat",
+    "version_compat": "--version-compat",
+}
+"""Options that not every format honours, with the flags a user knows them by."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a format needs to build its file.
+    """Everything that is needed to build a file.
 
     Attributes:
         model: the network, in eval mode, on the CPU.
@@ -47,6 +48,7 @@ class Job:
         classes: the names of the outputs, in order.
         run: name of the run folder, written into the file.
         images: float32 `[N, C, H, W]`, preprocessed test images for checks during the build.
+        calibration: gives float32 `[M, C, H, W]`, preprocessed training images for activation ranges.
         options: the user's choices.
     """
 
@@ -56,12 +58,44 @@ class Job:
     classes: tuple[str, ...]
     run: str
     images: NDArray[np.float32]
+    calibration: Callable[[], NDArray[np.float32]]
     options: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True)
+class Source:
+    """The ONNX file a format starts from, with the one in float32 that it was reduced from.
+
+    Attributes:
+        path: the file in the precision asked for.
+        full: the file in float32; the same as `path` for fp32.
+        precision: what the layers of `path` compute in.
+        opset: its operator set.
+        inputs, outputs: what goes in and what comes out.
+        details: what happened on the way: simplification, layers kept in float32, calibration.
+    """
+
+    path: Path
+    full: Path
+    precision: Precision
+    opset: int
+    inputs: tuple[TensorRecord, ...]
+    outputs: tuple[TensorRecord, ...]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Built:
-    """What a format reports about the file it wrote."""
+    """What a format reports about the files it wrote.
+
+    Attributes:
+        inputs, outputs: what goes in and what comes out.
+        precision: what the layers compute in.
+        opset: of the ONNX file; None for a format that has none.
+        tools: versions of what made it.
+        details: for the manifest; under ``build``, how it was built.
+        companions: names of the other files that belong to it, in the same folder.
+    """
 
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
@@ -69,6 +103,7 @@ class Built:
     opset: int | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    companions: tuple[str, ...] = ()
 
 
 class Predictor(Protocol):
@@ -82,24 +117,38 @@ class Predictor(Protocol):
         """Return float32 `[N, classes]` for float32 `[N, C, H, W]`, N being any number of images."""
 
 
+@dataclass(frozen=True)
+class NotRun:
+    """Why a file that was built cannot be run on this machine."""
+
+    reason: str
+
+
 class Format(Protocol):
     """A target of the export.
 
     Attributes:
         name: what the user gives to ``--format``.
-        filename: name of the file in the run's export folder.
         requires: the packages it imports, each with the name that pip knows.
+        runtime: what runs its files, for people.
+        honours: names of the options among `FLAGS`, and ``batch-range``, that it can honour.
+        refusals: for those it cannot, why, and what to do instead.
     """
 
     name: str
-    filename: str
     requires: Mapping[str, str]
+    runtime: str
+    honours: frozenset[str]
+    refusals: Mapping[str, str]
 
-    def build(self, job: Job, path: Path) -> Built:
+    def filename(self, precision: Precision) -> str:
+        """Return the name of its file in a run's export folder."""
+
+    def build(self, job: Job, source: Source, path: Path) -> Built:
         """Write the file to `path`; raise `CompressError` (exit BUILD) when that is impossible."""
 
-    def open(self, path: Path) -> Predictor:
-        """Load a file that `build` wrote, for the parity check."""
+    def open(self, path: Path, precision: Precision) -> Predictor | NotRun:
+        """Load a file that `build` wrote, for the parity check, where this machine can."""
 
 
 _FORMATS: dict[str, Format] = {}
@@ -139,6 +188,25 @@ def format_named(name: str) -> Format:
     return known[name]
 
 
+def check_honoured(target: Format, options: Options) -> None:
+    """Refuse an option that a format cannot honour, rather than drop it in silence.
+
+    Raises:
+        CompressError: naming the flag and the format (exit USAGE).
+    """
+    asked = {name: FLAGS[name] for name in options.given() if name in FLAGS}
+    if isinstance(options.batch, BatchRange):
+        asked["batch-range"] = f"--batch {options.batch}"
+    for name, flag in asked.items():
+        if name not in target.honours:
+            raise CompressError(
+                f"the format {target.name!r} cannot honour {flag}",
+                hint=target.refusals.get(name, "leave it out"),
+                code="option",
+                details={"format": target.name, "flag": flag},
+            )
+
+
 def require(packages: Mapping[str, str], what: str) -> None:
     """Raise `CompressError` (exit MISSING, with the pip command) unless every package can be imported.
 
@@ -157,3 +225,23 @@ def require(packages: Mapping[str, str], what: str) -> None:
             exit=Exit.MISSING,
             details={"missing": missing},
         )
+
+
+__all__ = [
+    "FLAGS",
+    "Batch",
+    "BatchRange",
+    "Built",
+    "Format",
+    "Job",
+    "NotRun",
+    "Options",
+    "Precision",
+    "Predictor",
+    "Source",
+    "check_honoured",
+    "format_named",
+    "formats",
+    "register",
+    "require",
+]

@@ -1,0 +1,67 @@
+"""TensorRT-RTX takes the networks of the field, dense and sliced, in every precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compress import models
+from compress.graph import trace
+from compress.slicing import slice_model
+from export.onnx import to_onnx
+from export.options import Options, Precision
+from export.precision import reduce
+from export.tensorrt_build import build_engine
+
+rtx = pytest.importorskip("tensorrt_rtx")
+
+SAMPLE = ("vgg_small", "torchvision/squeezenet1_1")
+"""Run every time; the others with ``--zoo``, which is the default in CI."""
+
+SAME_BLOCKS = ("resnet32", "resnet44", "resnet110")
+"""Left out: the blocks of resnet20 and resnet56, more often."""
+
+BUILT_IN = tuple(name for name in models.names() if name not in SAME_BLOCKS)
+
+TORCHVISION = tuple(
+    f"torchvision/{name}"
+    for name in (
+        "convnext_tiny",
+        "efficientnet_b0",
+        "googlenet",
+        "mnasnet0_5",
+        "mobilenet_v3_small",
+        "regnet_y_400mf",
+        "resnet18",
+        "resnext50_32x4d",
+        "shufflenet_v2_x0_5",
+        "squeezenet1_1",
+    )
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "network" in metafunc.fixturenames:
+        zoo = metafunc.config.getoption("--zoo", default=False)
+        metafunc.parametrize("network", (*BUILT_IN, *TORCHVISION) if zoo else SAMPLE)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sliced"])
+def test_a_network_becomes_an_engine_in_fp32_fp16_and_int8(network: str, kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    size = (3, 64, 64) if network.startswith("torchvision") else (3, 32, 32)
+    model = models.build(network, 10, size).eval()
+    if kind == "sliced":
+        model = slice_model(model, trace(model, torch.zeros(2, *size)).plan(keep=0.5, align=8)).eval()
+    to_onnx(model, torch.zeros(1, *size), tmp_path / "fp32.onnx")
+    noise = np.random.default_rng(0).standard_normal((4, *size)).astype(np.float32)
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+    for precision in precisions:
+        path = tmp_path / f"{precision}.onnx"
+        if precision != "fp32":
+            reduce(tmp_path / "fp32.onnx", path, precision, noise)
+        engine = build_engine(rtx, path, Options(precision=precision), "TensorRT-RTX")
+        assert engine.data.nbytes > 0
