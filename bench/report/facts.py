@@ -1,4 +1,4 @@
-"""What a report is made of: everything a run folder holds, as one record. `compress report --json` prints it."""
+"""What a report is made of: everything a run folder holds, as one record, which `--json` prints."""
 
 from __future__ import annotations
 

@@ -35,8 +35,9 @@ def accuracy_over_latency(
     ]
     if not any(row.top1 is not None for row, _ in points):
         return None
+    widest = max(ms for _, ms in points)
     with svg.styled():
-        figure = svg.figure(3.0)
+        figure = svg.figure(2.8)
         axes = figure.add_subplot()
         axes.tick_params(length=0)
         for row, ms in points:
@@ -45,14 +46,14 @@ def accuracy_over_latency(
             if row.top1 is None:
                 axes.axvline(ms, color=colour, linestyle=(0, (4, 3)), linewidth=1.4)
                 axes.annotate(
-                    f"{label} (accuracy unknown)", (ms, 0.02), xycoords=("data", "axes fraction"),
-                    xytext=(-5, 0), textcoords="offset points", rotation=90, ha="right", va="bottom",
-                    color=MUTED, fontsize=8.5,
+                    f"{label}, accuracy unknown", (ms, 1.0), xycoords=("data", "axes fraction"),
+                    xytext=(0, 3), textcoords="offset points", ha="right" if ms > widest / 2 else "left",
+                    va="bottom", color=MUTED, fontsize=8.5,
                 )  # fmt: skip
             else:
                 axes.plot(ms, 100 * row.top1, "o", markersize=8, color=colour)
         _name_points(axes, points, several)
-        axes.set_xlim(0, 1.15 * max(ms for _, ms in points))
+        axes.set_xlim(0, 1.15 * widest)
         axes.margins(y=0.35)
         low, high = axes.get_ylim()
         axes.set_ylim(max(0.0, low - 1), min(100.5, high + 1))
@@ -61,7 +62,7 @@ def accuracy_over_latency(
 
 
 def _name_points(axes: Axes, points: Sequence[tuple[LineageRow, float]], several: bool) -> None:
-    """Write the names beside the points: to the left in the right half, and one below another that is near."""
+    """Write the names beside the points: to the left in the right half, every other one lower."""
     widest = max(ms for _, ms in points)
     known = sorted((p for p in points if p[0].top1 is not None), key=lambda p: (p[1], -(p[0].top1 or 0)))
     for i, (row, ms) in enumerate(known):
@@ -143,7 +144,7 @@ def training(rows: Sequence[dict[str, Any]], name: str) -> str | None:
         return None
     epochs = [row["epoch"] for row in rows]
     with svg.styled():
-        figure = svg.figure(3.6)
+        figure = svg.figure(3.3)
         loss, top1 = figure.subplots(2, 1, sharex=True)
         for axes, kind, scale in ((loss, "loss", 1), (top1, "top1", 100)):
             for part, colour in (("train", DENSE), ("test", COMPACT)):
@@ -152,7 +153,7 @@ def training(rows: Sequence[dict[str, Any]], name: str) -> str | None:
             svg.bare(axes, "y")
         loss.set_title("loss")
         loss.set_ylim(bottom=0)
-        loss.legend(loc="upper right", ncols=2)
+        svg.legend(loss)
         top1.set_title("top-1, %")
         _epochs(top1)
         return svg.inline(figure, name, "Loss and accuracy over the epochs")
@@ -166,7 +167,7 @@ def gates(rows: Sequence[dict[str, Any]], method: str, name: str) -> str | None:
     epochs = [row["epoch"] for row in logged]
     kind = next((k for k in ("macs", "params") if f"{method}_{k}" in logged[0]), None)
     with svg.styled():
-        figure = svg.figure(3.6 if kind else 2.2)
+        figure = svg.figure(3.3 if kind else 2.0)
         every = figure.subplots(2 if kind else 1, 1, sharex=True, squeeze=False)[:, 0]
         moves = every[0]
         moves.bar(epochs, [row[f"{method}_closed"] for row in logged], color=COMPACT, label="closed")
@@ -174,7 +175,7 @@ def gates(rows: Sequence[dict[str, Any]], method: str, name: str) -> str | None:
         moves.bar(epochs, reopened, color=THIRD, label="opened again")
         moves.axhline(0, color=MUTED, linewidth=0.8)
         moves.set_title("gates an epoch")
-        moves.legend(loc="upper right", ncols=2)
+        svg.legend(moves)
         if kind:
             left = [_scaled(row[f"{method}_{kind}"], 100) for row in logged]
             every[1].plot(epochs, left, color=COMPACT, marker="." if len(logged) < 30 else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +31,8 @@ from compress.training.metrics import read_metrics
 from export import manifest
 
 GATES = {
-    "sliced_vs_masked_dense": "sliced network = dense network with the dropped channels at zero",
-    "compact_vs_trained": "compact network = network as trained",
+    "sliced_vs_masked_dense": "sliced = masked dense",
+    "compact_vs_trained": "compact = trained",
 }
 """What the gates in verify.json compare."""
 
@@ -121,7 +121,7 @@ class _Reading:
         self._miss("compact", "the run holds no compact network: it is not finished", again or None)
         return None
 
-    def _metrics(self) -> tuple[Mapping[str, Any], ...]:
+    def _metrics(self) -> tuple[dict[str, Any], ...]:
         rows = read_metrics(self.run.metrics_path)
         if not rows:
             cut = self.run.record.command[1:2] == ("slice",)
@@ -195,7 +195,7 @@ def _parity(run: RunFolder, exports: Sequence[ExportFacts]) -> tuple[ParityStep,
         same = found.record.parity
         steps.append(
             ParityStep(
-                compared=f"{found.record.file} = compact network",
+                compared=f"{found.record.file} = compact",
                 images=same.images,
                 max_rel=same.max_rel,
                 limit=same.limit_rel,

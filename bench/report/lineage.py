@@ -79,7 +79,7 @@ def _exported(
         made=f"exported as {record.format}" + ("" if found.is_current else " from an earlier compact model"),
         precision=record.precision,
         top1=same.top1_exported,
-        top1_on=f"{same.images:,} images (compact: {same.top1_reference:.2%})",
+        top1_on=f"{same.images:,} images",
         macs=None if costs is None else costs.macs,
         params=None if costs is None else costs.params,
         bytes=sum(part.bytes for part in record.parts),

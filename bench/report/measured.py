@@ -34,23 +34,25 @@ def measured(run: str, results: Iterable[BenchResult], *wanted: Wanted) -> tuple
 def _one(
     run: str, result: BenchResult, comparison: ComparisonRecord, entry: BatchRecord, as_candidate: bool
 ) -> Measured:
-    same = {
-        "backend": comparison.backend,
-        "batch": entry.batch,
-        "threads": result.threads,
-        "others_load": entry.others_load,
-    }
+    plain = Measured(
+        backend=comparison.backend,
+        batch=entry.batch,
+        threads=result.threads,
+        times=entry.baseline,
+        others_load=entry.others_load,
+    )
     if not as_candidate:
-        return Measured(**same, times=entry.baseline)
-    return Measured(
-        **same,
-        times=entry.candidate,
-        against=comparison.baseline.label.removeprefix(f"{run} "),
-        speedup=entry.speedup,
-        verdict=entry.verdict,
-        floor=entry.floor,
-        mac_reduction=entry.mac_reduction,
-        efficiency=entry.efficiency,
+        return plain
+    return plain.model_copy(
+        update={
+            "times": entry.candidate,
+            "against": comparison.baseline.label.removeprefix(f"{run} "),
+            "speedup": entry.speedup,
+            "verdict": entry.verdict,
+            "floor": entry.floor,
+            "mac_reduction": entry.mac_reduction,
+            "efficiency": entry.efficiency,
+        }
     )
 
 

@@ -32,7 +32,7 @@ _VARIABLES = {
     THIRD: "var(--third)",
 }
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "text.parse_math": False,
@@ -63,7 +63,7 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.8,
 }
 
-WIDTH = 5.0
+WIDTH = 4.2
 """Inches. A phone shows it at about its own size."""
 
 
@@ -81,6 +81,11 @@ def figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def legend(axes: Axes) -> None:
+    """Name the axes' colours above them on the right, where nothing is drawn."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderpad=0, handlelength=1.4)
 
 
 def bare(axes: Axes, grid: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bench.record import RatioRecord
 from bench.report import figures, words
 from bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
 from bench.stats import Verdict
@@ -142,7 +143,9 @@ def _headlines(run: RunFacts, line: Line) -> tuple[Headline, ...]:
     macs, params = row.macs or 0, row.params or 0
     out = [
         top1,
-        Headline("MACs", _change(macs, dense.macs), f"{words.millions(macs)} of {words.millions(dense.macs)}"),
+        Headline(
+            "MACs", _change(macs, dense.macs), f"{words.millions(macs)} of {words.millions(dense.macs)}"
+        ),
         Headline(
             "parameters",
             _change(params, dense.params),
@@ -150,11 +153,22 @@ def _headlines(run: RunFacts, line: Line) -> tuple[Headline, ...]:
         ),
     ]
     if found is not None and found.speedup is not None:
-        ratio = found.speedup
-        interval = f"{words.verdict(found.verdict)}; 95%: {ratio.low:.2f} to {ratio.high:.2f}"
-        out.append(Headline("speed-up", words.times(ratio.ratio), interval))
-        out.append(Headline("efficiency", words.decimals(found.efficiency), "speed-up over MAC reduction"))
+        out += _speed(found, found.speedup)
     return tuple(out)
+
+
+def _speed(found: Measured, ratio: RatioRecord) -> tuple[Headline, Headline]:
+    """Speed-up and efficiency; of an unclear one no number stands large."""
+    interval = f"95%: {ratio.low:.2f} to {ratio.high:.2f}"
+    if found.verdict is Verdict.UNCLEAR:
+        return (
+            Headline("speed-up", "unclear", f"{words.times(ratio.ratio)}, {interval}"),
+            Headline("efficiency", words.NOTHING, "the noise is too large"),
+        )
+    return (
+        Headline("speed-up", words.times(ratio.ratio), f"{words.verdict(found.verdict)}; {interval}"),
+        Headline("efficiency", words.decimals(found.efficiency), "speed-up over MAC reduction"),
+    )
 
 
 def _change(now: float, before: float) -> str:
@@ -169,18 +183,21 @@ def _sentence(line: Line) -> str:
     ratio = found.speedup
     where = f"on {found.backend} at batch {found.batch}"
     interval = f"(95% interval {ratio.low:.2f} to {ratio.high:.2f})"
+    name, other = line.row.label, found.against
     said = {
-        Verdict.FASTER: f"{line.row.label} is {ratio.ratio:.2f} times as fast as {found.against} {where} {interval}",
-        Verdict.SLOWER: f"{line.row.label} is slower than {found.against} {where}: {ratio.ratio:.2f} times its "
-        f"speed {interval}",
-        Verdict.SAME: f"{line.row.label} is as fast as {found.against} {where}, within 2% {interval}",
-        Verdict.UNCLEAR: f"Whether {line.row.label} is faster than {found.against} {where} cannot be told from "
-        f"this measurement: {ratio.ratio:.2f} times its speed {interval}, "
+        Verdict.FASTER: f"{name} is {ratio.ratio:.2f} times as fast as {other} {where} {interval}",
+        Verdict.SLOWER: f"{name} is slower than {other} {where}: {ratio.ratio:.2f} times as fast {interval}",
+        Verdict.SAME: f"{name} is as fast as {other} {where}, within 2% {interval}",
+        Verdict.UNCLEAR: f"Whether {name} is faster than {other} {where} cannot be told from this "
+        f"measurement: {ratio.ratio:.2f} times its speed {interval}, "
         f"and the machine differs from itself by {math.expm1(found.floor or 0.0):.1%}",
     }
     text = said[found.verdict] if found.verdict is not None else ""
     if found.mac_reduction is not None and found.verdict is not Verdict.UNCLEAR:
-        text += f"; it needs {found.mac_reduction:.2f} times fewer multiply-accumulates"
+        text += (
+            f"; its multiply-accumulates are {found.mac_reduction:.2f} times fewer, which makes a speed-up "
+            f"efficiency of {words.decimals(found.efficiency)}"
+        )
     return f"{text[:1].upper()}{text[1:]}."
 
 
@@ -191,8 +208,8 @@ def _warnings(run: RunFacts) -> tuple[str, ...]:
         out.append("The times were measured before the compact network of now was written.")
     if bench is not None and bench.others_load > BUSY:
         out.append(
-            f"Other processes took up to {bench.others_load:.0%} of the processors during the measurement: times "
-            "are too long, and with more than one thread the speed-up may be off."
+            f"Other processes took up to {bench.others_load:.0%} of the processors during the measurement: "
+            "times are too long, and with more than one thread the speed-up may be off."
         )
     stale = [found.record.file for found in run.exports if not found.is_current]
     if stale:
@@ -208,11 +225,15 @@ def _machines(run: RunFacts) -> tuple[tuple[str, str, str], ...]:
     record, bench = run.record, run.bench
     trained, measured = record.machine, None if bench is None else bench.machine
     rows = [
-        ("when", record.created, "" if bench is None else bench.created),
+        ("when", words.moment(record.created), "" if bench is None else words.moment(bench.created)),
         ("processor", trained.cpu, "" if measured is None else measured.cpu),
         ("cores", str(trained.cores), "" if measured is None else str(measured.cores)),
         ("memory", _gib(trained.memory_bytes), "" if measured is None else _gib(measured.memory_bytes)),
-        ("GPUs", ", ".join(trained.gpus) or "none", "" if measured is None else ", ".join(measured.gpus) or "none"),
+        (
+            "GPUs",
+            ", ".join(trained.gpus) or "none",
+            "" if measured is None else ", ".join(measured.gpus) or "none",
+        ),
         ("system", trained.platform, "" if measured is None else measured.platform),
     ]
     if bench is not None:

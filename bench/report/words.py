@@ -26,6 +26,16 @@ def size(value: float | None) -> str:
     return f"{value / 1e6:,.2f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
 
 
+def memory(value: float | None) -> str:
+    """Bytes in whole megabytes."""
+    return NOTHING if value is None else f"{value / 1e6:,.0f} MB"
+
+
+def moment(text: str) -> str:
+    """An ISO 8601 time in UTC, to the minute."""
+    return f"{text[:10]} {text[11:16]} UTC"
+
+
 def milliseconds(value: float | None) -> str:
     """A time in milliseconds, to three significant digits or so."""
     if value is None:
@@ -75,6 +85,8 @@ FILTERS = {
     "count": count,
     "millions": millions,
     "size": size,
+    "memory": memory,
+    "moment": moment,
     "ms": milliseconds,
     "percent": percent,
     "share": share,
