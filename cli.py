@@ -28,6 +28,7 @@ Examples:
   compress eval runs/a
   compress export runs/a
   compress bench runs/a --batch 1,8
+  compress report runs/a
 
 {PRECEDENCE}
 

@@ -23,6 +23,7 @@ from bench.report.facts import (
 )
 from bench.report.layers import complete, layer_rows
 from bench.report.lineage import lineage
+from bench.report.measured import Told, own_name
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
 from compress.errors import CompressError
@@ -56,7 +57,7 @@ def gather(named: Sequence[str | Path]) -> ReportFacts:
     return ReportFacts(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         runs=tuple(
-            reading.facts([found for found in (own, *every) if found is not None])
+            reading.facts(own, [other for other in every if other is not None and other is not own])
             for reading, own in zip(readings, every, strict=True)
         ),
     )
@@ -70,10 +71,12 @@ class _Reading:
     run: RunFolder
     missing: list[Missing] = field(default_factory=list)
 
-    def facts(self, results: Sequence[BenchResult]) -> RunFacts:
-        """Everything in the folder; `results` are those that may speak of the run, its own first."""
+    def facts(self, own: BenchResult | None, others: Sequence[BenchResult]) -> RunFacts:
+        """Everything in the folder, and what benchmarks in `others` say of the run."""
         name = self.run.path.name
-        own = [found for found in results if found.artefacts.count(name) == 1]
+        told = [Told(name, other) for other in others if other.artefacts.count(name) == 1]
+        if own is not None:
+            told.insert(0, Told(own_name(own, name), own))
         info = self._info()
         metrics = self._metrics()
         exports = self._exports(info)
@@ -83,14 +86,14 @@ class _Reading:
             folder=str(self.folder),
             record=self.run.record,
             extra={} if info is None else info.extra,
-            lineage=lineage(self.run, info, exports, own),
+            lineage=lineage(self.run, info, exports, told),
             metrics=metrics,
             layers=layers,
             layers_complete=info is not None and complete(layers, info),
             parity=_parity(self.run, exports) if info is not None else (),
             exports=exports,
             signed=(self.run.export / manifest.SIGNATURE).is_file(),
-            bench=self._bench(own, info),
+            bench=self._bench(told, info),
             missing=tuple(self.missing),
         )
 
@@ -156,8 +159,8 @@ class _Reading:
             for entry in records
         )
 
-    def _bench(self, results: Sequence[BenchResult], info: CompactInfo | None) -> BenchFacts | None:
-        found = results[0] if results else None
+    def _bench(self, told: Sequence[Told], info: CompactInfo | None) -> BenchFacts | None:
+        found = told[0].result if told else None
         if found is None:
             self._miss("bench", "nothing has been measured", self._command("bench"))
             return None

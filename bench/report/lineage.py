@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.record import BenchResult
 from bench.report.facts import ExportFacts, LineageRow
-from bench.report.measured import measured, of_content, of_named_file, of_network
+from bench.report.measured import Told, measured, of_content, of_named_file, of_network
 from compress.artifact import CompactInfo, RunFolder
 
 UNCUT = "dense"
@@ -14,7 +13,7 @@ UNCUT = "dense"
 
 
 def lineage(
-    run: RunFolder, info: CompactInfo | None, exports: Sequence[ExportFacts], results: Sequence[BenchResult]
+    run: RunFolder, info: CompactInfo | None, exports: Sequence[ExportFacts], results: Sequence[Told]
 ) -> tuple[LineageRow, ...]:
     """Return the dense network, the compact one, and every exported file."""
     uncut = run.record.method == UNCUT
@@ -25,7 +24,7 @@ def lineage(
     return tuple(rows)
 
 
-def _dense(run: RunFolder, info: CompactInfo | None, results: Sequence[BenchResult]) -> LineageRow:
+def _dense(run: RunFolder, info: CompactInfo | None, results: Sequence[Told]) -> LineageRow:
     top1 = None if info is None else info.extra.get("dense_top1")
     return LineageRow(
         run=run.path.name,
@@ -37,18 +36,23 @@ def _dense(run: RunFolder, info: CompactInfo | None, results: Sequence[BenchResu
         top1_on="" if top1 is None else "test set",
         macs=run.record.dense.macs,
         params=run.record.dense.params,
-        bytes=_dense_bytes(run.path.name, results),
-        measured=measured(run.path.name, results, of_network(run.path.name, "dense")),
+        bytes=_dense_bytes(results),
+        measured=measured(results, of_network("dense")),
     )
 
 
-def _dense_bytes(run: str, results: Sequence[BenchResult]) -> int | None:
-    is_it = of_network(run, "dense")
-    sizes = (found.baseline.bytes for r in results for found in r.comparisons if is_it(found.baseline))
+def _dense_bytes(results: Sequence[Told]) -> int | None:
+    is_it = of_network("dense")
+    sizes = (
+        found.baseline.bytes
+        for told in results
+        for found in told.result.comparisons
+        if is_it(found.baseline, told)
+    )
     return next((size for size in sizes if size is not None), None)
 
 
-def _narrow(run: RunFolder, info: CompactInfo, results: Sequence[BenchResult], uncut: bool) -> LineageRow:
+def _narrow(run: RunFolder, info: CompactInfo, results: Sequence[Told], uncut: bool) -> LineageRow:
     top1 = info.extra.get("top1")
     weights = run.compact / "weights.safetensors"
     return LineageRow(
@@ -62,12 +66,12 @@ def _narrow(run: RunFolder, info: CompactInfo, results: Sequence[BenchResult], u
         macs=info.compact.macs,
         params=info.compact.params,
         bytes=weights.stat().st_size if weights.is_file() else None,
-        measured=measured(run.path.name, results, of_network(run.path.name, "compact")),
+        measured=measured(results, of_network("compact")),
     )
 
 
 def _exported(
-    run: RunFolder, info: CompactInfo | None, found: ExportFacts, results: Sequence[BenchResult]
+    run: RunFolder, info: CompactInfo | None, found: ExportFacts, results: Sequence[Told]
 ) -> LineageRow:
     record = found.record
     costs = info.compact if info is not None and found.is_current else None
@@ -83,5 +87,5 @@ def _exported(
         macs=None if costs is None else costs.macs,
         params=None if costs is None else costs.params,
         bytes=sum(part.bytes for part in record.parts),
-        measured=measured(run.path.name, results, of_named_file(record.sha256), of_content(record.sha256)),
+        measured=measured(results, of_named_file(record.sha256), of_content(record.sha256)),
     )

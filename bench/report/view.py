@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from bench.record import RatioRecord
@@ -190,7 +189,7 @@ def _sentence(line: Line) -> str:
         Verdict.SAME: f"{name} is as fast as {other} {where}, within 2% {interval}",
         Verdict.UNCLEAR: f"Whether {name} is faster than {other} {where} cannot be told from this "
         f"measurement: {ratio.ratio:.2f} times its speed {interval}, "
-        f"and the machine differs from itself by {math.expm1(found.floor or 0.0):.1%}",
+        f"and the machine differs from itself by {words.percent(found.floor)}",
     }
     text = said[found.verdict] if found.verdict is not None else ""
     if found.mac_reduction is not None and found.verdict is not Verdict.UNCLEAR:
