@@ -30,7 +30,7 @@ def _dense(run: RunFolder, info: CompactInfo | None, results: Sequence[Told]) ->
         run=run.path.name,
         stage="dense",
         label="dense",
-        made="given weights" if top1 is not None else "fresh weights, a yardstick for speed",
+        made="before the cut" if top1 is not None else "fresh weights, a yardstick for speed",
         precision="fp32",
         top1=top1,
         top1_on="" if top1 is None else "test set",

@@ -6,7 +6,6 @@ import re
 import shlex
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from bench.report.figures import LAYER_LIMIT
 from bench.report.view import ReportView
@@ -16,7 +15,6 @@ from bench.report.words import FILTERS
 def html(shown: ReportView) -> str:
     """Return the page: style and figures are in it, every text from outside is escaped."""
     environment = _environment(autoescape=True)
-    environment.filters["svg"] = Markup  # figures are drawn here; their text is escaped by Matplotlib
     return environment.get_template("report.html.j2").render(report=shown, layer_limit=LAYER_LIMIT)
 
 
