@@ -28,6 +28,7 @@ Examples:
   compress eval runs/a
   compress export runs/a
   compress bench runs/a --batch 1,8
+  compress report runs/a
 
 {PRECEDENCE}
 
@@ -90,6 +91,14 @@ COMPARE = """\b
 Example:
   compress compare --methods dcff,l1,random,scratch --model resnet20 --data cifar10 \\
       --target macs=0.5 --epochs 10 --seeds 3 --out runs/compare"""
+
+REPORT = """\b
+Examples:
+  compress report runs/a
+  compress report runs/dense runs/a --out side-by-side.html
+
+One page that needs no network: it can be mailed, printed, and read on a phone.
+What a run does not hold yet is said with the command that makes it."""
 
 INSPECT = """\b
 Examples:
@@ -462,6 +471,28 @@ def bench_(
         console.emit("bench", {"result": result.model_dump(mode="json")})
         return
     console.show(table(result))
+
+
+@app.command("report", epilog=REPORT)
+def report_(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        Option(help="The page, ending in .html; default: bench/report.html of the first run."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """One page on what a run is worth: lineage, speed, layers, training, proof, environment."""
+    from bench.report import report
+
+    found = report(*runs, out=out)
+    if as_json:
+        console.emit("report", found.to_json())
+        return
+    console.show(str(found.html), str(found.markdown))
+    for run in found.facts.runs:
+        for entry in run.missing:
+            console.note(f"{run.name}: {entry.why}" + (f"; `{entry.command}`" if entry.command else ""))
 
 
 @app.command(epilog=INSPECT)

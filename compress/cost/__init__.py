@@ -3,6 +3,7 @@
 What may enter: a cost is computed from the channel graph for any network, never from a formula per network.
 """
 
+from .layers import LayerCosts, layer_costs
 from .macs import CostModel
 
-__all__ = ["CostModel"]
+__all__ = ["CostModel", "LayerCosts", "layer_costs"]

@@ -1,0 +1,39 @@
+"""`compress report`: a page from a run as far as it has come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli_calls import Here
+
+
+def test_report_writes_the_page_and_prints_where_it_is(call: Here, run: Path) -> None:
+    found = call("report", run)
+    assert found.code == 0, found.err
+    assert found.out.splitlines() == [str(run / "bench" / name) for name in ("report.html", "report.md")]
+    assert (run / "bench" / "report.html").is_file()
+
+
+def test_report_says_on_stderr_what_is_missing_and_what_makes_it(call: Here, run: Path) -> None:
+    said = call("report", run, "--out", run / "r.html").err
+    assert f"run: no file for a runtime has been made; `compress export {run}`" in said
+    assert f"run: nothing has been measured; `compress bench {run}`" in said
+
+
+def test_report_as_json_is_the_facts(call: Here, run: Path) -> None:
+    facts = call("report", run, "--json").json["facts"]
+    assert facts["kind"] == "compress-report"
+    assert [row["label"] for row in facts["runs"][0]["lineage"]] == ["dense", "compact"]
+    assert len(facts["runs"][0]["metrics"]) == 3
+
+
+def test_report_of_a_folder_without_a_run_is_3(call: Here, tmp_path: Path) -> None:
+    found = call("report", tmp_path)
+    assert found.code == 3
+    assert "no run record" in found.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_into_another_ending_is_2(call: Here, run: Path) -> None:
+    found = call("report", run, "--out", "report.pdf", "--json")
+    assert (found.code, found.json["error"]["code"]) == (2, "bad-option")
