@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..graph.context import MacTerm
-from ..graph.trace import as_inputs, dense_pass, export_program
+from ..graph.trace import as_inputs, dense_pass, export_program, folds_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def layer_costs(
         CompressError: (exit 4) the network cannot be exported.
         KeyError: `narrow` lacks the weight of a layer.
     """
-    facts, _ = dense_pass(export_program(dense, as_inputs(image)), free_pads)
+    program = export_program(dense, as_inputs(image))
+    facts, _ = dense_pass(program, free_pads, folds_of(program))
     weights = {**dict(dense.named_parameters(remove_duplicate=False)), **dict(dense.named_buffers())}
     return [
         _costs(term, weights[term.weight], narrow[term.weight], _transposed(dense, term))
