@@ -142,7 +142,8 @@ def described(subject: Subject, measured: Side, pair: Pair | None) -> ArtefactRe
 def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtefactRecord:
     info = artifact.compact_info(subject.path)
     dense = subject.network == "dense"
-    costs, top1 = (info.dense, None) if dense else (info.compact, info.extra.get("top1"))
+    costs = info.dense if dense else info.compact
+    top1 = info.extra.get("dense_top1" if dense else "top1")
     weights = subject.path / "compact" / "weights.safetensors"
     file = measured.path if measured.path.is_file() else None if dense else weights
     return ArtefactRecord(

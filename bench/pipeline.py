@@ -153,6 +153,7 @@ def _on(
             backend=runtime.name,
             timed=entry.timed,
             session=entry.session,
+            energy=entry.energy,
             baseline=artefacts.described(two[0], own[0], files.get(two[0].path)),
             candidate=artefacts.described(two[1], own[1], files.get(two[1].path)),
             batches=entry.batches,
