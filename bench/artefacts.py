@@ -18,6 +18,7 @@ from bench.record import ArtefactRecord
 from bench.runners import Backend, Network, check_reads
 from compress import artifact
 from compress.artifact import CompactInfo
+from compress.artifact.run import read_record
 from compress.errors import CompressError
 from compress.files import sha256_file
 from export import manifest
@@ -136,6 +137,7 @@ def described(subject: Subject, measured: Side, pair: Pair | None) -> ArtefactRe
         macs=None if info is None else info.compact.macs,
         params=None if info is None else info.compact.params,
         top1=None if record is None else record.parity.top1_exported,
+        top1_images=None if record is None else record.parity.images,
     )
 
 
@@ -160,6 +162,7 @@ def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtefactRecord:
         macs=costs.macs,
         params=costs.params,
         top1=top1 if isinstance(top1, float) else None,
+        top1_images=read_record(subject.path).data.test_size if isinstance(top1, float) else None,
     )
 
 

@@ -212,7 +212,7 @@ class _Batch:
             mac_reduction=reduction,
             efficiency=None if reduction is None else speedup.ratio / reduction,
             others_load=load,
-            gpu=gpu.gpu_record(self.states) if self.states else None,
+            gpu=gpu.gpu_record(self.states) if 2 * len(self.states) == len(other.ratios) else None,
         )
 
 

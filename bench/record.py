@@ -42,7 +42,8 @@ class ArtefactRecord(Record):
         precision: as the manifest says; ``fp32`` for what was made here.
         weights: whose weights it holds.
         macs, params: of one image, convolution and linear; None for a file of no run.
-        top1: accuracy on the test set as the run or the manifest recorded it, 0 to 1; None where neither did.
+        top1: accuracy on test images as the run or the manifest recorded it, 0 to 1; None where neither did.
+        top1_images: on how many, always the first ones of the set; None as above, and in version 2.
     """
 
     label: str
@@ -58,6 +59,7 @@ class ArtefactRecord(Record):
     macs: int | None = None
     params: int | None = None
     top1: float | None = None
+    top1_images: int | None = None
 
 
 class RatioRecord(Record):
@@ -260,11 +262,12 @@ def save(result: BenchResult, path: Path) -> Path:
 
 
 def read(path: Path) -> BenchResult:
-    """Return a result that `save` wrote.
+    """Return a result that `save` wrote: of a file, or `bench/results.json` of a run folder.
 
     Raises:
         CompressError: missing, damaged, or of another version.
     """
+    path = path / "bench" / FILENAME if path.is_dir() else path
     hint = "measure again with `compress bench RUN`"
     value = read_json(path, what="benchmark result", hint=hint)
     if value.get("schema_version") not in READABLE or value.get("kind") != "compress-bench":
