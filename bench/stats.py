@@ -7,7 +7,6 @@ one means the candidate is faster and the two directions are symmetric.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
