@@ -68,7 +68,7 @@ def verdict(found: GateResult) -> list[str]:
         return [f"all {every} hold"]
     counts = [f"{len(failed)} failed"] if failed else []
     counts += [f"{len(undecided)} cannot be decided"] if undecided else []
-    return [f"error: {' and '.join(counts)} of the {every}", f"hint: {_hint(found)}"]
+    return [f"error: of the {every}, {' and '.join(counts)}", f"hint: {_hint(found)}"]
 
 
 def to_json(found: GateResult) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def to_json(found: GateResult) -> dict[str, Any]:
 def _hint(found: GateResult) -> str:
     if found.outcome is Outcome.FAILED:
         return "the table says by how much; a stored result is judged again with --replay FILE --gate FILE"
-    return "measure longer (--pairs, --budget) on a quieter machine, or set the limit farther from the value"
+    return "the table says why; measure longer (--pairs, --budget) or on a quieter machine, or move the limit"
 
 
 def junit(found: GateResult) -> bytes:
