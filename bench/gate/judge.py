@@ -1,9 +1,14 @@
-"""Judging a result: a limit inside an interval, or nearer than the noise floor, is never passed."""
+"""Judging a result: a limit inside an interval, or nearer than the noise floor or 2%, is never passed.
+
+The 2% are those of the verdicts (`bench.stats.SAME_WITHIN`): an interval knows the noise within one run of
+the benchmark, and the next run loads the same network to another place.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -12,6 +17,7 @@ from bench import artefacts
 from bench.gate.rules import Gate, Rule, Target, require_spoken_of
 from bench.possible import Possible, exactly, ratio, time_ms
 from bench.record import BatchRecord, BenchResult, ComparisonRecord
+from bench.stats import SAME_WITHIN
 from compress.artifact.machine import Machine
 from compress.errors import Exit
 from compress.spec import Record
@@ -33,9 +39,9 @@ class Check(Record):
         batch: None for what does not depend on it.
         constraint, limit: as the file has them.
         value: what was found, in the unit of the limit; None where it is not known.
-        low, high: what the measurement leaves possible: the 95% interval, and at least the noise floor around
-            the value. Equal to the value for what is counted; None where nothing is known; a `high` of None
-            beside a `low`: no upper end.
+        low, high: what the measurement leaves possible: the 95% interval, and at least the noise floor and
+            2% around the value. Equal to the value for what is counted; None where nothing is known; a `high`
+            of None beside a `low`: no upper end.
         margin: room to the limit as a share of it, of an accuracy in points of 1; negative is a miss.
         reason: why it is so, for people.
     """
@@ -136,7 +142,8 @@ def _by_rule(title: str, rule: Rule, result: BenchResult) -> Iterator[Check]:
                 yield _check(title, found, None, constraint, limit, COUNTED[constraint](found))
                 continue
             for entry in batches:
-                yield _check(title, found, entry.batch, constraint, limit, MEASURED[constraint](entry))
+                measured = _at_least_same_within(MEASURED[constraint](entry))
+                yield _check(title, found, entry.batch, constraint, limit, measured)
 
 
 def _check(
@@ -168,12 +175,21 @@ def _outcome(found: Possible, limit: float, at_least: bool) -> tuple[Outcome, st
         return Outcome.PASSED, found.reason
     if (found.high < limit) if at_least else (found.low > limit):
         return (Outcome.INCONCLUSIVE, found.too_high) if found.too_high else (Outcome.FAILED, found.reason)
-    return Outcome.INCONCLUSIVE, f"the limit lies inside the interval ({found.reason})"
+    return Outcome.INCONCLUSIVE, f"the limit is too near ({found.reason})"
 
 
 def _margin(constraint: str, value: float, limit: float) -> float:
     room = value - limit if "_min" in constraint else limit - value
     return room if constraint in ("accuracy_drop_max", "top1_min") else room / limit
+
+
+def _at_least_same_within(found: Possible) -> Possible:
+    """Widen a range to the 2% below which no effect is one: two runs of a benchmark may differ by that."""
+    if found.value is None or found.low is None or found.high is None:
+        return found
+    reach = math.exp(SAME_WITHIN)
+    low, high = min(found.low, found.value / reach), max(found.high, found.value * reach)
+    return replace(found, low=low, high=high)
 
 
 # --- what was measured ----------------------------------------------------------------------------------
@@ -188,7 +204,7 @@ def _efficiency(entry: BatchRecord) -> Possible:
 
 
 def _peak(entry: BatchRecord) -> Possible:
-    return exactly(entry.candidate.peak_bytes / 1e6, "one measurement, no interval")
+    return exactly(entry.candidate.peak_bytes / 1e6, "one measurement")
 
 
 MEASURED: dict[str, Callable[[BatchRecord], Possible]] = {

@@ -56,7 +56,7 @@ def possible(check: Check) -> str:
     if check.low is None:
         return "-"
     if check.low == check.high:
-        return "exact" if check.constraint != "peak_max_mb" else "-"
+        return "exact"
     return f"{_number(check, check.low)} to {_number(check, check.high) if check.high is not None else 'any'}"
 
 
