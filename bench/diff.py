@@ -282,7 +282,7 @@ def _changes(found: Diff) -> Table:
     for name in (found.first, found.second, "ratio"):
         made.add_column(name, justify="right")
     made.add_column("change")
-    made.add_column("why")
+    made.add_column("why", overflow="fold")
     for row in found.rows:
         made.add_row(
             row.backend,

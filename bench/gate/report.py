@@ -25,7 +25,7 @@ def table(found: GateResult) -> Table:
     for name in ("limit", "found", "possible", "margin"):
         made.add_column(name, justify="right")
     made.add_column("outcome")
-    made.add_column("why")
+    made.add_column("why", overflow="fold")
     for check in found.checks:
         made.add_row(
             check.rule,
