@@ -74,10 +74,21 @@ Examples:
   compress bench runs/a --batch 1,8 --threads 2 --json
   compress bench runs/a --backend ort-cpu,openvino,torch
   compress bench runs/a runs/b runs/a/export/model.int8.onnx
+  compress bench runs/a --gate gate.toml --junit gate.xml
+  compress bench --replay runs/a/bench/results.json --gate gate.toml
+  compress bench diff old.json new.json
 
 A run is compared with its own dense network, a file with the first artefact
 named (of a run, its compact network). Each back end measures in a process of
-its own."""
+its own. With --gate, exit code 6 where a constraint fails and 7 where the
+measurement cannot decide one."""
+
+DIFF = """\b
+Example:
+  compress bench diff runs/a/bench/results.json new.json
+
+Times are compared only between results of one machine in one configuration;
+else the table says what differs."""
 
 VERIFY = """\b
 Examples:
@@ -116,6 +127,7 @@ app = typer.Typer(
 # the epilog says once how an option is set by the environment
 Option = partial(typer.Option, show_envvar=False)
 HowOption = partial(Option, rich_help_panel="Training")
+GateOption = partial(Option, rich_help_panel="Stored results and gates", show_default=False)
 DeployOption = partial(Option, rich_help_panel="Deployment", show_default=False)
 NetOption = partial(Option, rich_help_panel="Network and data")
 
@@ -425,10 +437,11 @@ def export_(
 
 @app.command("bench", epilog=BENCH)
 def bench_(
+    context: typer.Context,
     what: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(metavar="RUN|FILE...", help="Run folders and exported files.", show_default=False),
-    ],
+    ] = None,
     batch: Annotated[str, Option(help="Batch sizes, such as 1,8.")] = "1",
     threads: Annotated[int | None, Option(min=1, help="Threads; default: physical cores.")] = None,
     pairs: Annotated[int, Option(min=10, help="Pairs of measurements.")] = 30,
@@ -448,29 +461,68 @@ def bench_(
     out: Annotated[
         Path | None, Option(help="File of the result; default: bench/results.json of the first run.")
     ] = None,
+    replay: Annotated[
+        Path | None, GateOption(help="Measure nothing: show this result (results.json or a run folder).")
+    ] = None,
+    gate: Annotated[Path | None, GateOption(help="Constraints the result must hold (TOML).")] = None,
+    junit: Annotated[Path | None, GateOption(help="With --gate: write JUnit XML to this file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure in pairs: a run's compact network against its dense one, or several artefacts."""
-    from bench import Choices, bench, table
+    from bench import Choices, bench, read, table
+    from bench import gate as gates
 
-    sizes = _numbers(batch)
+    _check_replay(context, what, replay)
+    if junit is not None and gate is None:
+        raise CompressError("--junit is the report of a gate", hint="give --gate FILE too", code="bad-option")
+    rules, sizes = None if gate is None else gates.read(gate), _numbers(batch)
+    if rules is not None and replay is None:
+        gates.foresee(rules, what or (), backend, sizes)
     with console.progress_bar() as progress:
-        result = bench(
-            *what,
-            batches=sizes,
-            threads=threads,
-            pairs=pairs,
-            budget_s=budget,
-            backend=backend,
-            choices=Choices(device, channels_last, cuda_graph, transfers, trust),
-            out=out,
-            progress=progress,
-            command=_command(),
+        result = (
+            read(replay)
+            if replay is not None
+            else bench(
+                *(what or ()),
+                batches=sizes,
+                threads=threads,
+                pairs=pairs,
+                budget_s=budget,
+                backend=backend,
+                choices=Choices(device, channels_last, cuda_graph, transfers, trust),
+                out=out,
+                progress=progress,
+                command=_command(),
+            )
         )
+    judged = None if gate is None or rules is None else gates.judge(result, rules, gate.name)
+    if judged is not None and junit is not None:
+        gates.write_junit(judged, junit)
     if as_json:
-        console.emit("bench", {"result": result.model_dump(mode="json")})
+        values = {} if judged is None else gates.to_json(judged)
+        console.emit("bench", {"result": result.model_dump(mode="json"), **values})
+    else:
+        console.show(table(result), *([] if judged is None else [gates.table(judged)]))
+    if judged is not None:
+        if not as_json:
+            console.note("\n".join(gates.verdict(judged)))
+        raise typer.Exit(int(judged.exit))
+
+
+@app.command("bench diff", epilog=DIFF)
+def bench_diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="The older result.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The newer one.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Two stored results side by side; never calls another machine a regression."""
+    from bench import diff, read
+
+    found = diff.diff(read(first), read(second), (str(first), str(second)))
+    if as_json:
+        console.emit("bench diff", found.model_dump(mode="json"))
         return
-    console.show(table(result))
+    console.show(diff.table(found))
 
 
 @app.command("report", epilog=REPORT)
@@ -724,6 +776,31 @@ def _print_plan(request: Any, as_json: bool) -> None:
     console.show(*show.plan(summary))
 
 
+def _check_replay(context: typer.Context, what: list[Path] | None, replay: Path | None) -> None:
+    """Refuse to measure nothing, and options of a measurement beside a stored result."""
+    if replay is None:
+        if not what:
+            raise CompressError(
+                "nothing is given to measure",
+                hint="such as `compress bench runs/a`; see `compress bench --help`",
+            )
+        return
+    free = ("replay", "gate", "junit", "as_json")
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name is not None and parameter.name not in (*free, "what")
+        if getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    ]
+    too_much = [*map(str, what or ()), *given]
+    if too_much:
+        raise CompressError(
+            f"--replay measures nothing, but {', '.join(too_much)} is given",
+            hint="leave it out, or leave out --replay to measure",
+            code="bad-option",
+        )
+
+
 def _size(text: str | None) -> tuple[int, int, int] | None:
     if text is None:
         return None
@@ -809,6 +886,8 @@ def _command() -> list[str]:
 def _invoke(arguments: list[str]) -> int:
     if "_COMPRESS_COMPLETE" in os.environ:  # a shell asks for completions
         app(arguments, prog_name="compress")
+    if arguments[:2] == ["bench", "diff"]:  # a run folder of that name is ./diff
+        arguments = ["bench diff", *arguments[2:]]
     command = typer.main.get_command(app)
     try:
         with command.make_context("compress", arguments) as context:

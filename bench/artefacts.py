@@ -18,6 +18,7 @@ from bench.record import ArtefactRecord
 from bench.runners import Backend, Network, check_reads
 from compress import artifact
 from compress.artifact import CompactInfo
+from compress.artifact.run import read_record
 from compress.errors import CompressError
 from compress.files import sha256_file
 from export import manifest
@@ -136,13 +137,15 @@ def described(subject: Subject, measured: Side, pair: Pair | None) -> ArtefactRe
         macs=None if info is None else info.compact.macs,
         params=None if info is None else info.compact.params,
         top1=None if record is None else record.parity.top1_exported,
+        top1_images=None if record is None else record.parity.images,
     )
 
 
 def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtefactRecord:
     info = artifact.compact_info(subject.path)
     dense = subject.network == "dense"
-    costs, top1 = (info.dense, None) if dense else (info.compact, info.extra.get("top1"))
+    costs = info.dense if dense else info.compact
+    top1 = info.extra.get("dense_top1" if dense else "top1")
     weights = subject.path / "compact" / "weights.safetensors"
     file = measured.path if measured.path.is_file() else None if dense else weights
     return ArtefactRecord(
@@ -159,6 +162,7 @@ def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtefactRecord:
         macs=costs.macs,
         params=costs.params,
         top1=top1 if isinstance(top1, float) else None,
+        top1_images=read_record(subject.path).data.test_size if isinstance(top1, float) else None,
     )
 
 

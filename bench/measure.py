@@ -6,14 +6,19 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from bench import paired, record, stats
+from bench import gpu, paired, record, stats
+from bench.energy import EnergyRecord, energy
+from bench.gpu import GpuBlock
 from bench.machine import OthersLoad
 from bench.memory import peak_memory
 from bench.paired import Comparison, WarmUp
 from bench.record import BatchRecord, SideRecord
 from bench.runners import Backend, Network, RunConfig, Runner, usable
 from compress.spec import Record
+
+NO_GPU = "the back end uses no GPU"
 
 FLOOR_SHARE = 0.4
 """Share of a budget that goes into the A/A comparison."""
@@ -62,6 +67,7 @@ class Measured(Record):
 
     timed: str
     session: dict[str, str]
+    energy: dict[str, str]
     batches: tuple[BatchRecord, ...]
 
 
@@ -75,16 +81,16 @@ def measure(job: Job, say: Progress) -> tuple[Measured, ...]:
     parts = len(job.comparisons) * len(job.configs)
     found = []
     for i, (baseline, candidate) in enumerate(job.comparisons):
-        batches, session = [], dict[str, str]()
+        batches, session, counted = [], dict[str, str](), dict[str, str]()
         for j, config in enumerate(job.configs):
             start = (i * len(job.configs) + j) / parts
             name = f"{job.backend}, batch {config.batch}"
             runtime = usable(job.backend, config)
             part = _Batch(runtime, baseline, candidate, config, _part(say, name, start, 1 / parts))
             batches.append(part.measured(job.pairs, job.budget_s))
-            session = session or part.session
+            session, counted = session or part.session, part.counted
         timed = runtime.timed(job.configs[0])
-        found.append(Measured(timed=timed, session=session, batches=tuple(batches)))
+        found.append(Measured(timed=timed, session=session, energy=counted, batches=tuple(batches)))
     return tuple(found)
 
 
@@ -105,6 +111,8 @@ class _Batch:
         self.runtime, self.config, self.say = runtime, config, say
         self.baseline, self.candidate = baseline, candidate
         self.session: dict[str, str] = {}
+        self.counted: dict[str, str] = {}
+        self.states = list[GpuBlock]()
 
     def measured(self, pairs: int, budget_s: float | None) -> BatchRecord:
         """Load both (the baseline twice), and compare."""
@@ -115,13 +123,21 @@ class _Batch:
             self.session = runners[0].settings
             self.say("warming up", 0.05)
             warm = [paired.warm_up(runner) for runner in runners]
+            nvml = NO_GPU if runners[0].device_ns is None else gpu.handle()
             others = OthersLoad()
             same = self._compared(runners, warm, 1, pairs, first, (0.1, 0.35))
-            other = self._compared(runners, warm, 2, pairs, second, (0.45, 0.45))
+            other = self._compared(runners, warm, 2, pairs, second, (0.45, 0.45), nvml)
             load = others.share()
             loads = runners[0].load_ns, runners[2].load_ns
+            self.say("measuring energy", 0.9)
+            counters = energy(nvml)
+            self.counted = counters.said
+            used = [counters.of(runners[i], warm[i].typical_ns) for i in (0, 2)]
         self.say("measuring memory", 0.9)
-        sides = self._side(0, other, warm[0], loads[0]), self._side(1, other, warm[2], loads[1])
+        sides = (
+            self._side(0, other, warm[0], loads[0], used[0]),
+            self._side(1, other, warm[2], loads[1], used[1]),
+        )
         return self._record(sides, same, other, load)
 
     def _loaded(self, stack: contextlib.ExitStack, side: Side) -> Runner:
@@ -140,7 +156,14 @@ class _Batch:
         pairs: int,
         budget_s: float | None,
         share: tuple[float, float],
+        nvml: tuple[Any, Any] | str = NO_GPU,
     ) -> Comparison:
+        def after_block(done: float) -> None:
+            state = None if isinstance(nvml, str) else gpu.block(nvml)
+            if state is not None:
+                self.states.append(state)
+            self.say(what, share[0] + share[1] * done)
+
         name = self.baseline.label
         what = f"{name} against {'itself' if second == 1 else self.candidate.label}"
         return paired.compare(
@@ -150,21 +173,24 @@ class _Batch:
             pairs=pairs,
             budget_s=budget_s,
             seed=self.config.seed,
-            report=lambda done: self.say(what, share[0] + share[1] * done),
+            report=after_block,
         )
 
-    def _side(self, i: int, found: Comparison, warm: WarmUp, load_ns: int) -> SideRecord:
+    def _side(
+        self, i: int, found: Comparison, warm: WarmUp, load_ns: int, used: tuple[EnergyRecord, ...]
+    ) -> SideRecord:
         side = (self.baseline, self.candidate)[i]
         device = found.device
         return record.side_record(
             side.label,
             warm,
-            stats.latency((found.a_ns, found.b_ns)[i]),
+            stats.latency((found.a_ns, found.b_ns)[i], repeats=found.repeats[i]),
             load_ns=load_ns,
             batch=self.config.batch,
             repeats=found.repeats[i],
             memory=peak_memory(side.path, self._config_of(side), self.runtime.name),
             device=None if device is None else stats.latency((device.a_ns, device.b_ns)[i]),
+            energy=used,
         )
 
     def _record(
@@ -186,6 +212,7 @@ class _Batch:
             mac_reduction=reduction,
             efficiency=None if reduction is None else speedup.ratio / reduction,
             others_load=load,
+            gpu=gpu.gpu_record(self.states) if 2 * len(self.states) == len(other.ratios) else None,
         )
 
 

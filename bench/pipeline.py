@@ -17,7 +17,7 @@ from bench.measure import Job, Progress, Side
 from bench.record import FILENAME, BenchResult, ComparisonRecord
 from bench.runners import Backend, RunConfig, backends, fitted, usable
 from bench.runners.registry import CHOICES
-from compress import artifact
+from compress import artifact, nvml
 from compress.artifact import RunFolder
 from compress.errors import CompressError
 from export.manifest import versions
@@ -115,7 +115,7 @@ def bench(
             machine=artifact.this_machine(),
             before=before,
             after=cpu_state(),
-            versions=versions(PACKAGES),
+            versions=_versions(),
             comparisons=tuple(found),
         )
         place = Path(out) if out is not None else next((r.run.bench / FILENAME for r in runs.values()), None)
@@ -153,6 +153,7 @@ def _on(
             backend=runtime.name,
             timed=entry.timed,
             session=entry.session,
+            energy=entry.energy,
             baseline=artefacts.described(two[0], own[0], files.get(two[0].path)),
             candidate=artefacts.described(two[1], own[1], files.get(two[1].path)),
             batches=entry.batches,
@@ -229,6 +230,12 @@ def _checked(
     if problem is not None:
         raise CompressError(problem[0], hint=problem[1], code="bad-option")
     return list(dict.fromkeys(batches)), threads or default_threads()
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the packages, and of the driver of a GPU."""
+    driver = nvml.driver()
+    return versions(PACKAGES) | ({} if driver is None else {"nvidia-driver": driver.version})
 
 
 def _part(say: Progress, start: float, length: float) -> Progress:

@@ -6,8 +6,10 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from bench.energy import EnergyRecord
+from bench.gpu import GpuRecord
 from bench.machine import CpuState
 from bench.memory import Memory
 from bench.paired import Comparison, WarmUp
@@ -18,8 +20,11 @@ from compress.errors import CompressError, Exit
 from compress.files import read_json, write_json
 from compress.spec import Record
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of results.json."""
+
+READABLE = (2, SCHEMA_VERSION)
+"""Versions that are read; 2 had no intervals of percentiles, no energy and no state of the GPU."""
 
 FILENAME = "results.json"
 
@@ -37,7 +42,8 @@ class ArtefactRecord(Record):
         precision: as the manifest says; ``fp32`` for what was made here.
         weights: whose weights it holds.
         macs, params: of one image, convolution and linear; None for a file of no run.
-        top1: accuracy on the test set as the run or the manifest recorded it, 0 to 1; None where neither did.
+        top1: accuracy on test images as the run or the manifest recorded it, 0 to 1; None where neither did.
+        top1_images: on how many, always the first ones of the set; None as above, and in version 2.
     """
 
     label: str
@@ -53,6 +59,7 @@ class ArtefactRecord(Record):
     macs: int | None = None
     params: int | None = None
     top1: float | None = None
+    top1_images: int | None = None
 
 
 class RatioRecord(Record):
@@ -89,6 +96,9 @@ class SideRecord(Record):
         repeats: inferences of one measurement of a pair.
         peak_bytes, added_bytes: of the host's memory, see `bench.memory.Memory`.
         device: the same inferences by the device's clock; None without a device of its own.
+        p50_ends_ms, p99_ends_ms: 95% intervals, see `bench.stats.percentile_interval`; None where the
+            percentile is, and in results of version 2. An upper end of None: the samples show none.
+        energy: of an inference, by every counter of the machine; see `ComparisonRecord.energy`.
     """
 
     label: str
@@ -107,6 +117,9 @@ class SideRecord(Record):
     peak_bytes: int
     added_bytes: int
     device: DeviceRecord | None = None
+    p50_ends_ms: tuple[float, float | None] | None = None
+    p99_ends_ms: tuple[float, float | None] | None = None
+    energy: tuple[EnergyRecord, ...] = ()
 
 
 class BatchRecord(Record):
@@ -121,6 +134,8 @@ class BatchRecord(Record):
         mac_reduction: MACs of the baseline over those of the candidate; None where one is not known.
         efficiency: `speedup.ratio` over `mac_reduction`.
         others_load: share of the processors that other processes took meanwhile, 0 to 1.
+        gpu: its state after each block of baseline against candidate; None without one, or where it does
+            not tell.
     """
 
     batch: int
@@ -134,6 +149,7 @@ class BatchRecord(Record):
     mac_reduction: float | None
     efficiency: float | None
     others_load: float
+    gpu: GpuRecord | None = None
 
 
 class ComparisonRecord(Record):
@@ -142,11 +158,14 @@ class ComparisonRecord(Record):
     Attributes:
         timed: what one time contains, and what it does not.
         session: what the baseline's session ran with, in the runtime's own words.
+        energy: for ``rapl`` and ``nvml``, what was counted, or ``not available`` and why; empty in results
+            of version 2.
     """
 
     backend: str
     timed: str
     session: dict[str, str]
+    energy: dict[str, str] = Field(default_factory=dict)
     baseline: ArtefactRecord
     candidate: ArtefactRecord
     batches: tuple[BatchRecord, ...]
@@ -196,6 +215,7 @@ def side_record(
     repeats: int,
     memory: Memory,
     device: Latency | None = None,
+    energy: tuple[EnergyRecord, ...] = (),
 ) -> SideRecord:
     """Return what was measured of one side, in milliseconds."""
     return SideRecord(
@@ -215,6 +235,9 @@ def side_record(
         peak_bytes=memory.peak,
         added_bytes=memory.added,
         device=None if device is None else _device(device),
+        p50_ends_ms=_ends_ms(times.p50_ends),
+        p99_ends_ms=_ends_ms(times.p99_ends),
+        energy=energy,
     )
 
 
@@ -239,17 +262,18 @@ def save(result: BenchResult, path: Path) -> Path:
 
 
 def read(path: Path) -> BenchResult:
-    """Return a result that `save` wrote.
+    """Return a result that `save` wrote: of a file, or `bench/results.json` of a run folder.
 
     Raises:
         CompressError: missing, damaged, or of another version.
     """
+    path = path / "bench" / FILENAME if path.is_dir() else path
     hint = "measure again with `compress bench RUN`"
     value = read_json(path, what="benchmark result", hint=hint)
-    if value.get("schema_version") != SCHEMA_VERSION or value.get("kind") != "compress-bench":
+    if value.get("schema_version") not in READABLE or value.get("kind") != "compress-bench":
         raise CompressError(
             f"{str(path)!r} is {value.get('kind')!r} of schema version {value.get('schema_version')!r}; "
-            f"this version of compress reads 'compress-bench' of {SCHEMA_VERSION}",
+            f"this version of compress reads 'compress-bench' of {' and '.join(map(str, READABLE))}",
             hint=hint,
             code="schema-version",
             exit=Exit.MISSING,
@@ -263,6 +287,10 @@ def read(path: Path) -> BenchResult:
             code="damaged-file",
             exit=Exit.MISSING,
         ) from error
+
+
+def _ends_ms(ends: tuple[float, float] | None) -> tuple[float, float | None] | None:
+    return None if ends is None else (ends[0] / 1e6, ends[1] / 1e6 if math.isfinite(ends[1]) else None)
 
 
 def _ms(value: float | None) -> float | None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
+from scipy.stats import t as student
 
 CONFIDENCE = 0.95
 """Confidence level of every interval."""
@@ -75,6 +76,7 @@ class Latency:
         p50, p90, p99: percentiles; None with fewer samples than `PERCENTILE_NEEDS`.
         mad: median absolute deviation from the median.
         mean: arithmetic mean.
+        p50_ends, p99_ends: ends of their 95% intervals, see `percentile_interval`; None where that is.
     """
 
     count: int
@@ -83,6 +85,8 @@ class Latency:
     p99: float | None
     mad: float
     mean: float
+    p50_ends: tuple[float, float] | None = None
+    p99_ends: tuple[float, float] | None = None
 
 
 def log_ratios(baseline_ns: ArrayLike, candidate_ns: ArrayLike) -> NDArray[np.float64]:
@@ -145,8 +149,11 @@ def verdict(ratio: Interval, floor: float, *, same_within: float = SAME_WITHIN) 
     return Verdict.UNCLEAR
 
 
-def latency(samples_ns: ArrayLike) -> Latency:
-    """Summarise times of single inferences `[count]`, in nanoseconds; no sample is thrown away."""
+def latency(samples_ns: ArrayLike, *, repeats: int | None = None) -> Latency:
+    """Summarise times of single inferences `[count]`, in nanoseconds; no sample is thrown away.
+
+    With `repeats`, how many consecutive ones make a measurement, the percentiles get intervals.
+    """
     samples = np.asarray(samples_ns, np.float64)
     if samples.ndim != 1 or samples.size == 0:
         raise ValueError("a summary needs at least one time")
@@ -157,9 +164,41 @@ def latency(samples_ns: ArrayLike) -> Latency:
         p99=percentile(samples, 99),
         mad=float(np.median(np.abs(samples - np.median(samples)))),
         mean=float(samples.mean()),
+        p50_ends=None if repeats is None else percentile_interval(samples.reshape(-1, repeats), 50),
+        p99_ends=None if repeats is None else percentile_interval(samples.reshape(-1, repeats), 99),
     )
 
 
 def percentile(samples: NDArray[np.float64], q: int) -> float | None:
     """Return a percentile of `PERCENTILE_NEEDS`, or None where the samples are too few for it."""
     return float(np.percentile(samples, q)) if samples.size >= PERCENTILE_NEEDS[q] else None
+
+
+def percentile_interval(
+    measurements: NDArray[np.float64], q: int, *, confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
+    """Return the ends of an interval of a percentile of times `[measurements, repeats]`.
+
+    Times of one measurement resemble each other, so it is the measurements that count as drawn, not the
+    times: the share of times up to the percentile gets the standard error of a sample of clusters, and the
+    percentiles at the ends of that share's interval are the ends here (Woodruff, "Confidence intervals for
+    medians and other position measures", JASA 47, 1952). An end that would need a time beyond the largest
+    (or smallest) one seen is infinite (or 0).
+
+    Returns:
+        None with too few times for the percentile (`PERCENTILE_NEEDS`) or fewer than two measurements.
+    """
+    count, size = len(measurements), measurements.size
+    if count < 2 or size < PERCENTILE_NEEDS[q]:
+        return None
+    share = q / 100
+    up_to = (measurements <= np.percentile(measurements, q)).sum(axis=1) - share * measurements.shape[1]
+    error = math.sqrt(count / (count - 1) * float(np.square(up_to - up_to.mean()).sum())) / size
+    # never narrower than independent times would give, or equal clusters would claim certainty
+    error = max(error, math.sqrt(share * (1 - share) / size))
+    reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
+    low, high = share - reach, share + reach
+    return (
+        float(np.quantile(measurements, low)) if low > 0 else 0.0,
+        float(np.quantile(measurements, high)) if high < 1 else math.inf,
+    )

@@ -9,11 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.possible import BUSY
 from bench.record import ArtefactRecord, BatchRecord, BenchResult, ComparisonRecord, SideRecord
 from bench.stats import Verdict
-
-BUSY = 0.1
-"""Share of the processors that others may take before the table warns."""
 
 _COLOURS = {
     Verdict.FASTER: "green",
@@ -135,12 +133,14 @@ def _latencies(backend: str, own: Sequence[ComparisonRecord], threads: int) -> T
     made.add_column("network")
     device = any(entry.baseline.device for found in own for entry in found.batches)
     names = ("p50", "p90", "p99", "MAD", "first", "samples", "images/s", "peak MB")
-    for name in (*names, *(("device p50", "device p90") if device else ())):
+    sources = tuple(dict.fromkeys(used.source for side in _sides(own) for used in side.energy))
+    joules = (f"mJ ({source})" for source in sources)
+    for name in (*names, *(("device p50", "device p90") if device else ()), *joules):
         made.add_column(name, justify="right")
     for found in own:
         for entry in found.batches:
             for side in (entry.baseline, entry.candidate):
-                made.add_row(str(entry.batch), *_latency_row(side))
+                made.add_row(str(entry.batch), *_latency_row(side), *_energy(side, sources))
     return made
 
 
@@ -157,6 +157,16 @@ def _latency_row(side: SideRecord) -> list[str]:
         f"{side.peak_bytes / 1e6:,.0f}",
         *(_milliseconds(value) for value in device),
     ]
+
+
+def _sides(own: Sequence[ComparisonRecord]) -> list[SideRecord]:
+    return [side for found in own for entry in found.batches for side in (entry.baseline, entry.candidate)]
+
+
+def _energy(side: SideRecord, sources: Sequence[str]) -> list[str]:
+    """Energy of an inference by each counter, in thousandths of a joule."""
+    used = {entry.source: entry.joules for entry in side.energy}
+    return [_milliseconds(used[source] * 1e3 if source in used else None) for source in sources]
 
 
 def _speedups(backend: str, own: Sequence[ComparisonRecord]) -> Table:
@@ -197,15 +207,48 @@ def _speedup_row(entry: BatchRecord) -> list[str | Text]:
 def _warnings(result: BenchResult) -> list[Text]:
     """What a reader must know before trusting the numbers."""
     busiest = max(entry.others_load for found in result.comparisons for entry in found.batches)
+    throttled = [_throttled(found, entry) for found in result.comparisons for entry in found.batches]
+    warnings = [Text(text, style="yellow") for text in throttled if text]
     if busiest <= BUSY:
-        return []
+        return warnings
     return [
+        *warnings,
         Text(
             f"Other processes took up to {busiest:.0%} of the processors meanwhile: times are too long, and "
             "with more than one thread the speed-up may be off. Measure again on a quiet machine.",
             style="yellow",
-        )
+        ),
     ]
+
+
+def _gpu_states(result: BenchResult) -> str:
+    """The GPU's state over all comparisons, in a sentence; empty without one that tells."""
+    records = [entry.gpu for found in result.comparisons for entry in found.batches if entry.gpu is not None]
+    blocks = [block for record in records for block in record.blocks]
+    if not blocks:
+        return ""
+    clocks = sorted(block.sm_mhz for block in blocks)
+    return (
+        f"GPU after each block: {clocks[0]} to {clocks[-1]} MHz, up to "
+        f"{max(block.celsius for block in blocks)} degrees Celsius, up to "
+        f"{max(block.watts for block in blocks):.0f} W, up to "
+        f"{max(block.used_bytes for block in blocks) / 1e6:,.0f} MB of its memory used by all processes. "
+    )
+
+
+def _throttled(found: ComparisonRecord, entry: BatchRecord) -> str:
+    """Which blocks the GPU was held back in, and by what; empty where in none."""
+    if entry.gpu is None or not entry.gpu.affected:
+        return ""
+    blocks = [entry.gpu.blocks[i] for i in entry.gpu.affected]
+    why = ", ".join(dict.fromkeys(reason for block in blocks for reason in block.throttled))
+    which = ", ".join(str(i + 1) for i in entry.gpu.affected)
+    clocks = sorted({block.sm_mhz for block in blocks})
+    return (
+        f"{found.backend}, batch {entry.batch}, {found.candidate.label}: the GPU was held back ({why}) after "
+        f"{len(blocks)} of {len(entry.gpu.blocks)} blocks ({which}), at {clocks[0]} to {clocks[-1]} MHz and "
+        f"up to {max(block.celsius for block in blocks)} degrees Celsius."
+    )
 
 
 def _footnote(result: BenchResult) -> str:
@@ -214,13 +257,19 @@ def _footnote(result: BenchResult) -> str:
     several = len(timed) > 1
     texts = (f"{backend}: {text}" if several else text for backend, text in timed)
     weights = (found.baseline.weights for found in result.comparisons)
+    energy = dict.fromkeys(
+        f"{source} {said}" for found in result.comparisons for source, said in found.energy.items()
+    )
     dense = next((text for text in weights if text.startswith("fresh")), None)
     return (
         f"Timed: {'. '.join(texts)}. MACs are multiply-accumulates, which papers call FLOPs. Efficiency is "
         "speed-up over MAC reduction. Peak MB is the host's memory. "
+        + (f"Energy: {'; '.join(energy)}. " if energy else "")
+        + _gpu_states(result)
         + (f"The dense network's weights are {dense}. " if dense else "")
         + f"{result.machine.cpu}, {result.machine.cores} cores, load {load}, "
-        f"governor {result.before.governor or 'unknown'}; {result.created}."
+        f"governor {result.before.governor or 'unknown'}; "
+        f"{', '.join(f'{name} {version}' for name, version in result.versions.items())}; {result.created}."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from bench import bench, table
-from bench.artefacts import comparisons
+from bench.artefacts import Subject, comparisons, described
+from bench.files import Pair
+from bench.measure import Side
 from compress.errors import CompressError, Exit
 from compress.files import sha256_file
 from export import export
@@ -84,6 +87,16 @@ def test_a_run_and_an_exported_file_are_measured_together(run: Path, wide: Path,
     text = console.export_text()
     for word in (f"{run.name} dense", "model.onnx", "moved.onnx", "baseline"):
         assert word in text
+
+
+def test_the_dense_accuracy_is_the_runs_where_it_was_cut_from_a_trained_network(run: Path) -> None:
+    model = run / "compact" / "model.json"
+    values = json.loads(model.read_text())
+    values["extra"]["dense_top1"] = 0.9
+    model.write_text(json.dumps(values))
+    dense = Subject("dense", run, "dense")
+    found = described(dense, Side(label="dense", path=run, network="dense"), Pair(run, run, None))
+    assert (found.top1, found.top1_images) == (0.9, 360)
 
 
 def test_a_file_of_another_kind_is_refused_before_anything_is_measured(run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from bench.stats import (
     PERCENTILE_NEEDS,
@@ -16,6 +17,7 @@ from bench.stats import (
     latency,
     log_ratios,
     percentile,
+    percentile_interval,
     verdict,
 )
 
@@ -167,3 +169,31 @@ def test_percentiles_are_in_order(samples: list[int]) -> None:
 def test_no_samples_have_no_summary() -> None:
     with pytest.raises(ValueError, match="at least one"):
         latency([])
+
+
+@pytest.mark.parametrize("q", [50, 99])
+def test_the_interval_of_a_percentile_holds_it_although_times_of_a_measurement_resemble_each_other(
+    q: int,
+) -> None:
+    rng = np.random.default_rng(0)
+    # a common part for each measurement and a part for each time: together normal with variance 2
+    true = 10 + float(norm.ppf(q / 100)) * np.sqrt(2)
+    hits = 0
+    for _ in range(200):
+        times = 10 + rng.standard_normal((60, 1)) + rng.standard_normal((60, 40))
+        ends = percentile_interval(times, q)
+        assert ends is not None
+        hits += ends[0] <= true <= ends[1]
+    assert hits >= 180
+
+
+def test_a_percentile_near_the_largest_time_has_no_upper_end() -> None:
+    ends = percentile_interval(np.arange(1.0, 1001.0).reshape(10, 100), 99)
+    assert ends is not None
+    assert ends[0] < 990
+    assert ends[1] == np.inf
+
+
+@pytest.mark.parametrize(("shape", "q"), [((10, 99), 99), ((1, 2000), 50)])
+def test_too_few_times_or_measurements_give_no_interval(shape: tuple[int, int], q: int) -> None:
+    assert percentile_interval(np.ones(shape), q) is None

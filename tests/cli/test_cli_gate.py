@@ -1,0 +1,136 @@
+"""Stored results at the command line: shown again, judged by a gate, compared with another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from cli_calls import Here, Outcome, command
+
+
+@pytest.fixture(scope="session")
+def stored(trained: tuple[Path, Outcome], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A run that was measured with a gate, and what the command printed."""
+    folder = tmp_path_factory.mktemp("gated")
+    run = Path(shutil.copytree(trained[0], folder / "run"))
+    (folder / "gate.toml").write_text("top1_min = 0.5\nmac_reduction_min = 1.5\n")
+    words = ("--pairs", 10, "--threads", 1, "--gate", "gate.toml", "--junit", "out/gate.xml", "--json")
+    outcome = command("bench", run, *words, cwd=folder)
+    assert outcome.code == 0, outcome.err
+    return run, outcome
+
+
+def gate(text: str) -> Path:
+    """A gate in the current folder."""
+    Path("gate.toml").write_text(text)
+    return Path("gate.toml")
+
+
+def test_a_measurement_that_holds_its_gate_says_so_in_json_and_junit(stored: tuple[Path, Outcome]) -> None:
+    run, outcome = stored
+    assert outcome.json["gate"]["outcome"] == "PASSED"
+    assert "error" not in outcome.json
+    root = ElementTree.parse(run.parent / "out" / "gate.xml").getroot()
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("2", "0", "0")
+
+
+def test_a_replay_of_a_run_or_its_file_shows_the_stored_result(
+    stored: tuple[Path, Outcome], call: Here
+) -> None:
+    run, outcome = stored
+    assert call("bench", "--replay", run, "--json").json["result"] == outcome.json["result"]
+    shown = call("bench", "--replay", run / "bench" / "results.json")
+    assert shown.code == 0
+    assert "Timed: one session.run" in shown.out
+    assert "Energy: rapl" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "word", "error"),
+    [
+        ("top1_min = 0.5", 0, "PASSED", None),
+        ("top1_min = 1.0", 6, "FAILED", "gate-failed"),
+        ("accuracy_drop_max = 0.01", 7, "INCONCLUSIVE", "gate-inconclusive"),
+    ],
+)
+def test_the_exit_code_says_what_became_of_the_gate(
+    stored: tuple[Path, Outcome], call: Here, text: str, code: int, word: str, error: str | None
+) -> None:
+    shown = call("bench", "--replay", stored[0], "--gate", gate(text))
+    assert shown.code == code
+    assert word in shown.out
+    found = call("bench", "--replay", stored[0], "--gate", "gate.toml", "--json")
+    assert found.code == code
+    assert found.json["gate"]["outcome"] == word
+    assert found.json.get("error", {}).get("code") == error
+
+
+def test_a_wrong_gate_is_refused_before_anything_is_measured(call: Here, tmp_path: Path) -> None:
+    found = call("bench", tmp_path / "no-run", "--gate", gate("speedup = 2"))
+    assert found.code == 2
+    assert "'speedup'" in found.err
+    assert "speedup_min" in found.err
+
+
+def test_a_rule_that_would_never_fail_is_refused_before_anything_is_measured(call: Here, run: Path) -> None:
+    rule = gate("[[rule]]\nbackend = 'openvino'\nspeedup_min = 2")
+    found = call("bench", run, "--batch", "1,4", "--gate", rule)
+    assert found.code == 2
+    assert "openvino" in found.err
+    assert "batch sizes: 1, 4" in found.err
+    assert not (run / "bench").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--batch", "8"), "--batch"),
+        (("runs/a",), "runs/a"),
+        (("--junit", "x.xml"), "--junit"),
+    ],
+)
+def test_what_a_replay_would_ignore_is_refused(call: Here, words: tuple[str, ...], message: str) -> None:
+    found = call("bench", "--replay", "results.json", *words)
+    assert found.code == 2
+    assert message in found.err
+
+
+def test_a_result_compared_with_itself_shows_no_regression(stored: tuple[Path, Outcome], call: Here) -> None:
+    found = call("bench", "diff", stored[0], stored[0], "--json").json
+    assert (found["command"], found["differs"]) == ("bench diff", [])
+    assert "REGRESSION" not in {row["change"] for row in found["rows"]}
+
+
+def test_a_result_of_another_machine_is_not_called_a_regression(
+    stored: tuple[Path, Outcome], call: Here
+) -> None:
+    value = json.loads((stored[0] / "bench" / "results.json").read_text())
+    value["machine"]["cpu"] = "another processor"
+    side = value["comparisons"][0]["batches"][0]["candidate"]
+    side["p50_ms"] *= 10
+    side["p50_ends_ms"] = [10 * end for end in side["p50_ends_ms"]]
+    Path("other.json").write_text(json.dumps(value))
+    found = call("bench", "diff", stored[0], "other.json")
+    assert found.code == 0
+    assert "another processor" in found.out
+    assert "NOT COMPARABLE" in found.out
+    assert "REGRESSION" not in found.out
+
+
+def test_a_result_of_version_2_is_still_read(stored: tuple[Path, Outcome], call: Here) -> None:
+    value = json.loads((stored[0] / "bench" / "results.json").read_text()) | {"schema_version": 2}
+    for found in value["comparisons"]:
+        del found["energy"]
+        for entry in found["batches"]:
+            del entry["gpu"]
+            for name in ("baseline", "candidate"):
+                for key in ("p50_ends_ms", "p99_ends_ms", "energy"):
+                    del entry[name][key]
+    Path("old.json").write_text(json.dumps(value))
+    assert call("bench", "--replay", "old.json").code == 0
+    undecided = call("bench", "--replay", "old.json", "--gate", gate("p50_max_ms = 1e6"), "--json")
+    assert undecided.code == 7
+    assert "measure again" in undecided.json["gate"]["checks"][0]["reason"]
