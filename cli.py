@@ -163,10 +163,7 @@ Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 def train(
     method: Annotated[
         str | None,
-        Option(
-            help="dcff, kdfs (experimental), abp (experimental), l1, random, scratch or dense; "
-            "default: the recipe's, or dcff."
-        ),
+        Option(help="dcff, kdfs, abp, l1, random, scratch or dense; default: the recipe's, or dcff."),
     ] = None,
     target: Annotated[
         str | None,

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COMMAND = re.compile(r'@app\.command\((?:"([a-z]+)")?[^\n]*\)\ndef (\w+)')
+COMMAND = re.compile(r'@app\.command\((?:"([a-z ]+)")?[^\n]*\)\ndef (\w+)')
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
