@@ -21,11 +21,6 @@ rtx = pytest.importorskip("tensorrt_rtx")
 SAMPLE = ("vgg_small", "torchvision/squeezenet1_1")
 """Run every time; the others with ``--zoo``, which is the default in CI."""
 
-SAME_BLOCKS = ("resnet32", "resnet44", "resnet110")
-"""Left out: the blocks of resnet20 and resnet56, more often."""
-
-BUILT_IN = tuple(name for name in models.names() if name not in SAME_BLOCKS)
-
 TORCHVISION = tuple(
     f"torchvision/{name}"
     for name in (
@@ -46,7 +41,7 @@ TORCHVISION = tuple(
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "network" in metafunc.fixturenames:
         zoo = metafunc.config.getoption("--zoo", default=False)
-        metafunc.parametrize("network", (*BUILT_IN, *TORCHVISION) if zoo else SAMPLE)
+        metafunc.parametrize("network", (*models.names(), *TORCHVISION) if zoo else SAMPLE)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sliced"])
