@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# a shell that starts the suite in the background has it ignore Ctrl-C, and so do the programs it starts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_COLOR", "1")
