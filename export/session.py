@@ -30,13 +30,16 @@ Providers = Sequence[str | tuple[str, dict[str, str]]]
 """Names of execution providers, in order of preference, with their options where they need any."""
 
 
-def open_session(path: Path, *, threads: int | None = None, providers: Providers = CPU) -> Any:
+def open_session(
+    path: Path, *, threads: int | None = None, providers: Providers = CPU, profile: Path | None = None
+) -> Any:
     """Open an ONNX file in ONNX Runtime with exactly the execution providers asked for.
 
     Args:
         path: the ONNX file.
         threads: intra-op threads; None leaves ONNX Runtime's default. Inter-op threads are always 1.
         providers: execution providers, in order of preference.
+        profile: how the path of the profile begins that the session writes when it ends; None for none.
 
     Raises:
         CompressError: no such file, not an ONNX model, or a provider that is missing or was silently
@@ -58,6 +61,8 @@ def open_session(path: Path, *, threads: int | None = None, providers: Providers
     options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=list(providers), enable_fallback=0

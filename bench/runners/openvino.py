@@ -42,7 +42,7 @@ class OpenVinoRunner:
         self._shape, self._classes = _interface(path, model, config.batch)
         try:
             model.reshape([config.batch, *self._shape])
-            self._compiled = core.compile_model(model, "CPU", _properties(config))
+            self._compiled = core.compile_model(model, "CPU", properties(config))
         except RuntimeError as error:
             raise _unreadable(path, error) from error
         self._request = self._compiled.create_infer_request()
@@ -128,7 +128,7 @@ class OpenVino:
         )
 
 
-def _properties(config: RunConfig) -> dict[str, Any]:
+def properties(config: RunConfig) -> dict[str, Any]:
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": config.threads,

@@ -145,6 +145,11 @@ class EngineRunner:
         )
 
     @property
+    def context(self) -> Any:
+        """TensorRT's execution context, for its profiler."""
+        return self._context
+
+    @property
     def load_ns(self) -> int:
         """Nanoseconds from the file to the end of a first inference, its verification included."""
         return self._load_ns

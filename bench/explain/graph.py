@@ -1,0 +1,222 @@
+"""What an ONNX file says about a network: its layers with their costs, and which layer every node belongs to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from compress.errors import CompressError, Exit
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that multiply by a weight."""
+
+POINTWISE = frozenset(
+    "Add Sub Mul Div Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Mish Elu Selu Gelu Tanh Erf "
+    "Softplus BatchNormalization Identity Dropout".split()
+)
+"""Operators a runtime may fuse into the layer before them; their time is that layer's."""
+
+POOLS = frozenset(("MaxPool", "AveragePool", "GlobalAveragePool"))
+
+SCATTER_INDEX = "scatter_index"
+"""In the names of the tensors by which `compress.slicing.scatter` puts channels back into the dense width."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, linear layer or product with a weight, for one inference of a whole batch.
+
+    Attributes:
+        name: of its weight without ``.weight``, such as ``layer1.0.conv1``.
+        node: name of its node; op: its operator.
+        weight: shape of the weight.
+        source, result: shapes of its input and output. groups: of a convolution.
+        outputs, inputs: channels or features.
+        macs: multiply-accumulates. moved: bytes of input, weights (with the bias) and output.
+    """
+
+    name: str
+    node: str
+    op: str
+    weight: Shape
+    source: Shape
+    result: Shape
+    groups: int
+    outputs: int
+    inputs: int
+    macs: int
+    moved: int
+
+    @property
+    def intensity(self) -> float:
+        """MACs for each byte moved."""
+        return self.macs / max(self.moved, 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node's time is booked.
+
+    Attributes:
+        key: the layer's name, or what the row of other work is called.
+        layer: the layer the node computes; None for whatever else.
+        op: the operator.
+        scatters: whether it puts channels back into the dense width.
+    """
+
+    key: str
+    layer: str | None
+    op: str
+    scatters: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network as its ONNX file has it, at one batch size.
+
+    Attributes:
+        path: the file. layers: by name, in the order in which they compute.
+        places: of every node, by the node's name and by the names of its outputs.
+    """
+
+    path: Path
+    layers: Mapping[str, Layer]
+    places: Mapping[str, Place]
+    model: Any = field(repr=False, compare=False)
+    shapes: Mapping[str, Shape] = field(repr=False, compare=False)
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Any]]:
+        """Nodes that read each tensor."""
+        found: dict[str, list[Any]] = {}
+        for node in self.model.graph.node:
+            for name in node.input:
+                found.setdefault(name, []).append(node)
+        return found
+
+    def followers(self, layer: str) -> Iterator[Any]:
+        """The nodes after a layer that read only one tensor, up to where the path branches or ends."""
+        node = next(n for n in self.model.graph.node if n.name == self.layers[layer].node)
+        constants = {entry.name for entry in self.model.graph.initializer}
+        while len(readers := self.consumers.get(node.output[0], [])) == 1:
+            node = readers[0]
+            single = [name for name in node.input if name and name not in constants]
+            if len(single) != 1 or node.op_type not in POINTWISE | POOLS or len(node.output) != 1:
+                return
+            yield node
+
+
+def read_graph(path: Path, batch: int) -> Graph:
+    """Read an ONNX file at a batch size.
+
+    Raises:
+        CompressError: it is no ONNX file, or its shapes cannot be told (exit MISSING).
+    """
+    import onnx
+
+    try:
+        model = onnx.load(str(path))
+        shapes = _shapes(model, batch)
+    except Exception as error:  # protobuf and shape inference raise classes without a common base
+        raise CompressError(
+            f"the layers of {str(path)!r} cannot be read: {(str(error).splitlines() or [''])[0]}",
+            hint="the file is damaged; export it again",
+            code="bad-onnx",
+            exit=Exit.MISSING,
+        ) from error
+    weights = {entry.name: tuple(int(d) for d in entry.dims) for entry in model.graph.initializer}
+    layers: dict[str, Layer] = {}
+    places: dict[str, Place] = {}
+    owner: dict[str, tuple[int, str]] = {}
+    scatters = _scatters(model)
+    for i, node in enumerate(model.graph.node):
+        layer = _layer(node, weights, shapes, layers)
+        if layer is not None:
+            layers[layer.name] = layer
+            last, place = (i, layer.name), Place(layer.name, layer.name, node.op_type)
+        else:
+            last = max((owner[name] for name in node.input if name in owner), default=(-1, ""))
+            place = _other(node, last[1], node.name in scatters)
+        for name in (node.name, *node.output):
+            places[name] = place
+        for name in node.output:
+            owner[name] = last
+    return Graph(path, layers, places, model, shapes)
+
+
+def _other(node: Any, after: str, scatters: bool) -> Place:
+    """Where the time of a node that is no layer is booked."""
+    op = str(node.op_type)
+    if after and op in POINTWISE:
+        return Place(after, None, op)
+    return Place(f"{op} after {after}" if after else op, None, op, scatters)
+
+
+def _scatters(model: Any) -> set[str]:
+    """Names of the nodes that put channels back: a gather by an index, and the pad before it."""
+    gathers = [n for n in model.graph.node if any(SCATTER_INDEX in name for name in n.input)]
+    padded = {name for node in gathers for name in node.input}
+    pads = [n for n in model.graph.node if n.op_type in ("Pad", "Concat") and padded & set(n.output)]
+    return {node.name for node in (*gathers, *pads)}
+
+
+def _layer(
+    node: Any, weights: Mapping[str, Shape], shapes: Mapping[str, Shape], known: Mapping[str, Layer]
+) -> Layer | None:
+    """The layer a node computes, or None."""
+    if node.op_type not in LAYERS or node.domain not in ("", "ai.onnx"):
+        return None
+    name = next((entry for entry in node.input[1:2] if entry in weights), None)
+    if name is None:
+        return None
+    weight, source, result = weights[name], shapes[node.input[0]], shapes[node.output[0]]
+    attributes = {entry.name: entry for entry in node.attribute}
+    groups = int(attributes["group"].i) if "group" in attributes else 1
+    side = source if node.op_type == "ConvTranspose" else result
+    if node.op_type in ("Conv", "ConvTranspose"):
+        positions, channels = math.prod(side[2:]) * side[0], (source[1], result[1])
+    else:
+        positions, channels = math.prod(result[:-1]), (source[-1], result[-1])
+    bias = math.prod(weights.get(node.input[2], ())) if len(node.input) > 2 else 0
+    elements = math.prod(source) + math.prod(weight) + math.prod(result) + bias
+    base = name.removesuffix(".weight")
+    count = sum(key == base or key.startswith(f"{base} (") for key in known)
+    return Layer(
+        name=base if not count else f"{base} ({count + 1})",
+        node=node.name,
+        op=node.op_type,
+        weight=weight,
+        source=source,
+        result=result,
+        groups=groups,
+        outputs=channels[1],
+        inputs=channels[0],
+        macs=positions * math.prod(weight),
+        moved=4 * elements,
+    )
+
+
+def _shapes(model: Any, batch: int) -> dict[str, Shape]:
+    """Shapes of all tensors at a batch size; sizes that stay unknown are 1."""
+    import onnx
+
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if not first.HasField("dim_value"):
+            first.dim_value = batch
+    del fixed.graph.value_info[:]
+    done = onnx.shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True).graph
+    return {value.name: _sizes(value) for value in (*done.input, *done.value_info, *done.output)}
+
+
+def _sizes(value: Any) -> Shape:
+    dims: Sequence[Any] = value.type.tensor_type.shape.dim
+    return tuple(int(d.dim_value) if d.HasField("dim_value") else 1 for d in dims)
