@@ -77,11 +77,13 @@ Examples:
   compress bench runs/a --gate gate.toml --junit gate.xml
   compress bench --replay runs/a/bench/results.json --gate gate.toml
   compress bench diff old.json new.json
+  compress bench runs/a --explain --threads 1
 
 A run is compared with its own dense network, a file with the first artefact
 named (of a run, its compact network). Each back end measures in a process of
 its own. With --gate, exit code 6 where a constraint fails and 7 where the
-measurement cannot decide one."""
+measurement cannot decide one. --explain says layer by layer what a run's
+compact network lost against its MACs, and why."""
 
 DIFF = """\b
 Example:
@@ -455,6 +457,9 @@ def bench_(
         bool, Option("--transfers", help="On a GPU: count the copies to and from it in the host's time.")
     ] = False,
     trust: Trust = False,
+    explain: Annotated[
+        bool, Option("--explain", help="Say layer by layer where a run's speed-up was lost, and why.")
+    ] = False,
     out: Annotated[
         Path | None, Option(help="File of the result; default: bench/results.json of the first run.")
     ] = None,
@@ -470,6 +475,17 @@ def bench_(
     from bench import gate as gates
 
     _check_replay(context, what, replay)
+    if explain:
+        _check_explain(out, gate)
+        options = (
+            batch,
+            threads,
+            pairs,
+            backend,
+            Choices(device, channels_last, cuda_graph, transfers, trust),
+        )
+        _explain(what or [], options, as_json)
+        return
     if junit is not None and gate is None:
         raise CompressError("--junit is the report of a gate", hint="give --gate FILE too", code="bad-option")
     rules, sizes = None if gate is None else gates.read(gate), _numbers(batch)
@@ -796,6 +812,43 @@ def _check_replay(context: typer.Context, what: list[Path] | None, replay: Path 
             hint="leave it out, or leave out --replay to measure",
             code="bad-option",
         )
+
+
+def _check_explain(out: Path | None, gate: Path | None) -> None:
+    """Refuse what an explanation has not: a result in one file, a verdict."""
+    for flag, given in (("--out", out), ("--gate", gate)):
+        if given is not None:
+            raise CompressError(
+                f"--explain has no {flag}",
+                hint=f"leave {flag} out; it writes bench/explain-BACKEND.json of the run",
+                code="bad-option",
+            )
+
+
+def _explain(what: list[Path], options: tuple[str, int | None, int, str, Any], as_json: bool) -> None:
+    from bench.explain import explain, table
+
+    batch, threads, pairs, backend, choices = options
+    sizes = _numbers(batch)
+    if len(sizes) != 1:
+        raise CompressError(
+            f"--explain looks at one batch size, not at {batch}", hint="such as --batch 1", code="bad-option"
+        )
+    with console.progress_bar() as progress:
+        found = explain(
+            *what,
+            batch=sizes[0],
+            threads=threads,
+            blocks=pairs,
+            backend=backend,
+            choices=choices,
+            progress=progress,
+            command=_command(),
+        )
+    if as_json:
+        console.emit("bench", {"explanations": [entry.model_dump(mode="json") for entry in found]})
+        return
+    console.show(*(table(entry) for entry in found))
 
 
 def _size(text: str | None) -> tuple[int, int, int] | None:

@@ -1,11 +1,13 @@
 """Benchmarking: what a narrow network buys on this machine, measured in pairs and judged against the noise.
 
 Enters here: back ends that time a network (`bench.runners`), the order of measuring, the statistics, the
-record and its tables. Nothing here trains or changes a network.
+record and its tables, and the explanation of what was lost (`bench.explain`). Nothing here trains or changes
+a network.
 """
 
 from __future__ import annotations
 
+from bench.explain.pipeline import explain
 from bench.pipeline import Choices, bench
 from bench.record import BenchResult, read
 from bench.stats import Verdict
@@ -17,6 +19,7 @@ __all__ = [
     "SummaryRow",
     "Verdict",
     "bench",
+    "explain",
     "read",
     "summary_row",
     "summary_rows",

@@ -1,8 +1,9 @@
 """The process that measures one back end: reads a job, tells how far it is, and answers with what it found.
 
-Run as a script by `bench.process`, with the name of the module whose `Job` and `measure` are meant. One JSON object a line in both directions. After a line about its progress
-it waits for the other side's answer: whoever draws is then done before the next measurement begins, and where
-the other side is gone, this process ends.
+Run as a script by `bench.process`, with the name of the module whose `Job` and `measure` are meant. One JSON
+object a line in both directions. After a line about its progress it waits for the other side's
+answer: whoever draws is then done before the next measurement begins, and where the other side is gone, this
+process ends.
 """
 
 from __future__ import annotations

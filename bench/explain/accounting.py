@@ -2,8 +2,8 @@
 
 With times t (dense) and t' (compact), MACs m and m', and R the network's MAC reduction, the gap is
 ``sum(t') - sum(t) / R``. A row's loss is ``t' - t / R``, so that the losses add up to the gap exactly. For a
-layer it is the sum of what it did not gain by its own MACs, ``t' - t m' / m``, and of what comes from its MACs
-having fallen otherwise than the network's, ``t (m' / m - 1 / R)``.
+layer it is the sum of what it did not gain by its own MACs, ``t' - t m' / m``, and of what comes from its
+MACs having fallen otherwise than the network's, ``t (m' / m - 1 / R)``.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ Times = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Blocks:
-    """What the blocks gave; times in nanoseconds of one inference, `[blocks]`.
+    """What the blocks gave; times in nanoseconds of one inference, `[blocks]`, each a median.
 
     Attributes:
         dense, again, compact: without the profiler; `again` is a second session of the dense network.
@@ -48,7 +48,7 @@ def measure(
     blocks: int,
     report: Callable[[float], None],
 ) -> Blocks:
-    """Measure in blocks, every other one in reverse order; a block of the profiles before them is dropped.
+    """Measure in blocks, every other one in reverse order.
 
     Args:
         runners: dense, dense again and compact, without the profiler.
@@ -58,8 +58,6 @@ def measure(
     """
     warm = [paired.warm_up(runner).typical_ns for runner in runners]
     counts = [max(PROFILED_AT_LEAST, repeats_for(warm[i], MEASURE_NS)) for i in (0, 2)]
-    for session, count in zip(sessions, counts, strict=True):
-        session.run(count)
     times: list[list[float]] = [[], [], []]
 
     def alone(i: int) -> None:
@@ -84,7 +82,6 @@ def measure(
             report((block + 1) / blocks)
     load = others.share()
     found = [session.finish() for session in sessions]
-    found = [Profiled(p.nodes, p.times_ns[1:], p.walls_ns[1:]) for p in found]
     dense, again, compact = (np.array(part) for part in times)
     return Blocks(
         dense,

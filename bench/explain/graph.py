@@ -1,4 +1,4 @@
-"""What an ONNX file says about a network: its layers with their costs, and which layer every node belongs to."""
+"""What an ONNX file says about a network: its layers with their costs, and where every node belongs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from compress.errors import CompressError, Exit
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that multiply by a weight."""
 
-POINTWISE = frozenset(
-    "Add Sub Mul Div Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Mish Elu Selu Gelu Tanh Erf "
-    "Softplus BatchNormalization Identity Dropout".split()
-)
+_POINTWISE = """
+Add Sub Mul Div Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Mish Elu Selu Gelu Tanh Erf Softplus
+BatchNormalization Identity Dropout
+"""
+POINTWISE = frozenset(_POINTWISE.split())
 """Operators a runtime may fuse into the layer before them; their time is that layer's."""
 
 POOLS = frozenset(("MaxPool", "AveragePool", "GlobalAveragePool"))

@@ -26,7 +26,7 @@ class Row:
     Attributes:
         key: layer or name of other work. kind: what it is.
         nodes: that were summed, with the operators and kernels they had.
-        times_ns: of one inference in each block, `[blocks]`.
+        times_ns: of one inference, `[samples]`.
     """
 
     key: str

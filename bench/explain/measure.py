@@ -1,4 +1,4 @@
-"""Explaining one run on one back end, in a process of its own: blocks, limits, the account, probes, causes."""
+"""Explaining one run on one back end, in a process of its own: blocks, limits, account, probes, causes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from bench import record as results
-from bench import stats
 from bench.explain import blocks, overhead, probes, roofline
 from bench.explain.accounting import Item, loss
 from bench.explain.blocks import Blocks
 from bench.explain.causes import Evidence, Limits, causes
 from bench.explain.graph import Graph, read_graph
+from bench.explain.low import low, spread
 from bench.explain.mapping import Row as Sum
 from bench.explain.mapping import rows_of, unseen
 from bench.explain.overhead import Overhead
@@ -162,9 +162,7 @@ class _Account:
         if row is None:
             return 0.0, 0.0
         times = np.maximum(row.times_ns + self.cost.correction * len(row.nodes), 0.0)
-        middle = float(np.median(times))
-        deviation = 1.4826 * float(np.median(np.abs(times - middle)))
-        return middle * 1e-6, 1.96 * 1.2533 * deviation / math.sqrt(len(times)) * 1e-6
+        return low(times) * 1e-6, spread(times) * 1e-6
 
     def _lines(self) -> list[_Line]:
         names = dict.fromkeys((*self.graphs[0].layers, *self.sums[0], *self.sums[1]))
@@ -220,14 +218,18 @@ class _Account:
             default=0.0,
         )
         limits = Limits(
-            max(limit.macs_per_s * 1e-3, fastest), limit.bytes_per_s * 1e-3, self.cost.node * 1e-6
+            max(limit.macs_per_s * 1e-3 / self.scale, fastest),
+            limit.bytes_per_s * 1e-3 / self.scale,
+            self.cost.node * 1e-6 * self.scale,
         )
         return [self._row(line, probed, limits) for line in self.lines]
 
     def _row(self, line: _Line, probed: Mapping[str, Mapping[str, Probed]], limits: Limits) -> Row:
         own = loss(line.item, self.reduction)
+        parts: tuple[Part, ...] = (Part(cause=Cause.REMAINDER, ms=own.own, why="profiling and noise"),)
+        better = None
         if line.kind == "remainder":
-            parts, better = (Part(cause=Cause.REMAINDER, ms=own.own, why="profiling and noise"),), None
+            pass
         else:
             name = line.name.partition(" after ")[2] if line.kind == "other" else line.name
             layer = self.graphs[1].layers.get(line.name)
@@ -305,18 +307,14 @@ class _Account:
             kernels=() if sums is None else sums.kernels,
         )
 
+    def _gap_noise(self) -> float:
+        """What noise can make of the gap: half the interval of the speed-up, and at least the floor."""
+        wide = max(self.measured.speedup.half_width, self.measured.same.reach)
+        return self.dense_ms / self.reduction * math.expm1(wide)
+
     def _remainder_noise(self) -> float:
-        """What noise can make of the remainder: its spread over the blocks, and the machine's floor."""
-        per_block = []
-        for side, whole in zip(self.sums, (self.measured.dense, self.measured.compact), strict=True):
-            nodes = sum(
-                (row.times_ns + self.cost.correction * len(row.nodes) for row in side.values()),
-                start=np.zeros(len(whole)),
-            )
-            per_block.append(whole * 1e-6 - self.scale * (nodes + self.cost.call) * 1e-6)
-        spread = stats.interval(per_block[1] - per_block[0] / self.reduction).half_width
-        floor = self.dense_ms / self.reduction * math.expm1(self.measured.same.reach)
-        return math.hypot(spread, floor)
+        """What noise can make of the remainder: that of the whole times and that of all rows'."""
+        return math.hypot(self._gap_noise(), *(self._noise(line) for line in self.lines))
 
     def found(
         self, rows: list[Row], limit: roofline.Roofline, *, session: dict[str, str], timed: str, source: str
@@ -330,7 +328,6 @@ class _Account:
                 total[part.cause] = total.get(part.cause, 0.0) + part.ms
         remainder = rows[-1].loss_ms
         noise = self._remainder_noise()
-        wide = max(speedup.log_half_width, floor)
         slowed = [
             float(np.median(profile.walls_ns) / np.median(alone))
             for profile, alone in (
@@ -348,7 +345,7 @@ class _Account:
             mac_reduction=self.reduction,
             efficiency=speedup.ratio / self.reduction,
             gap_ms=self.compact_ms - self.dense_ms / self.reduction,
-            gap_noise_ms=self.dense_ms / self.reduction * math.expm1(wide),
+            gap_noise_ms=self._gap_noise(),
             rows=tuple(rows),
             causes=tuple(
                 Part(cause=cause, ms=ms) for cause, ms in sorted(total.items(), key=lambda two: -two[1])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench import paired
+from bench.explain.low import low
 from bench.explain.profilers import Profiler
 from bench.runners import RunConfig
 
@@ -61,7 +62,7 @@ def measure(profiler: Profiler, config: RunConfig, folder: Path) -> Overhead:
     found = session.finish()
     one, many = (min(times) for times in walls)
     node = max((many - one) / (CHAIN - 1), 1.0)
-    steady = np.median(found.times_ns[1:], axis=0)
+    steady = np.array([low(times) for times in found.times_ns.T])
     softmaxes = [i for i, entry in enumerate(found.nodes) if "softmax" in (entry.op + entry.name).lower()]
     profiled = float(np.median(steady[softmaxes or slice(None)]))
     return Overhead(node, profiled, max(one - node, 0.0))

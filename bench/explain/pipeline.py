@@ -89,7 +89,7 @@ def _on(
     say(f"{runtime.name}: preparing the networks", 0.0)
     before, run, info = cpu_state(), prepared.run, prepared.info
     pair = prepared.pair(runtime, [config.batch])
-    subjects = [Subject(name, run.path, name) for name in ("dense", "compact")]  # type: ignore[arg-type]
+    subjects = [Subject(name, run.path, name) for name in ("dense", "compact")]
     job = Job(
         backend=runtime.name,
         config=config,

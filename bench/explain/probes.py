@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench import paired
 from bench.explain.graph import POOLS, Graph, Layer, read_graph
+from bench.explain.low import low, spread
 from bench.explain.mapping import rows_of
 from bench.explain.profilers import Profiler
 from bench.runners import RunConfig
@@ -25,7 +25,7 @@ ALIGNMENTS = (8, 16)
 """Widths that are multiples of these are tried: the vector registers of a processor, the tiles of a GPU."""
 
 ROUNDS = 9
-"""Times each probe is measured, in turns with the others of its layer; the first is not counted."""
+"""Times each probe is measured, in turns with the others of its layer."""
 
 ROUND_NS = 4_000_000
 """A probe is repeated for about this long in each round."""
@@ -82,7 +82,7 @@ class Spec:
                 strict=True,
             )
         )
-        return math.prod(sizes) * math.prod(self.weight)
+        return math.prod(int(size) for size in sizes) * math.prod(self.weight)
 
     def resized(self, inputs: int, outputs: int) -> Spec | None:
         """Return the layer with other widths; None where its groups do not allow them."""
@@ -219,19 +219,12 @@ def measure(
                 pools = pools + times
         found[name] = Probed(
             specs[name],
-            float(np.median(layer[1:])),
-            float(np.median(pools[1:])),
-            _spread(layer[1:]),
+            low(layer),
+            low(pools),
+            spread(layer) / max(low(layer), 1.0),
             kernels,
         )
     return found
-
-
-def _spread(times: NDArray[np.float64]) -> float:
-    """Relative half-width of the median's 95% interval, from the median absolute deviation."""
-    middle = float(np.median(times))
-    deviation = 1.4826 * float(np.median(np.abs(times - middle)))
-    return 1.96 * 1.2533 * deviation / math.sqrt(len(times)) / max(middle, 1.0)
 
 
 def write_probe(spec: Spec, path: Path, batch: int) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -9,18 +11,24 @@ from rich.text import Text
 from bench.explain.record import MEANING, Cause, Explanation, Row, SideCost
 from bench.possible import BUSY
 
+NAME_LENGTH = 32
+"""Longest name in a table; of a longer one the end is shown."""
+
 MOST = 12
 """Most rows that are shown; all are in the file."""
 
 
 def table(found: Explanation) -> Group:
     """Return what a reader needs to see where the time went, for a Rich console."""
-    parts: list[RenderableType] = [_causes(found), _rows(found), Text(_sentence(found))]
+    shown = sorted(found.rows, key=lambda row: -row.loss_ms)[:MOST]
+    parts: list[RenderableType] = [
+        _causes(found), _costs(shown), _losses(found, shown), Text(_sentence(found))
+    ]  # fmt: skip
     if found.others_load > BUSY:
         parts.append(
             Text(
-                f"Other processes took {found.others_load:.0%} of the processors meanwhile: measure again on a "
-                "quiet machine.",
+                f"Other processes took {found.others_load:.0%} of the processors meanwhile: measure again on "
+                "a quiet machine.",
                 style="yellow",
             )
         )
@@ -40,7 +48,11 @@ def _causes(found: Explanation) -> Table:
     for part in found.causes:
         count = sum(any(p.cause is part.cause for p in row.parts) for row in found.rows)
         made.add_row(
-            part.cause.value, f"{part.ms:+.3f}", _percent(part.ms, found.gap_ms), str(count), MEANING[part.cause]
+            part.cause.value,
+            f"{part.ms:+.3f}",
+            _percent(part.ms, found.gap_ms),
+            str(count),
+            MEANING[part.cause],
         )
     total = sum(part.ms for part in found.causes)
     made.add_section()
@@ -48,69 +60,89 @@ def _causes(found: Explanation) -> Table:
     return made
 
 
-def _rows(found: Explanation) -> Table:
-    """The rows that lost most, and the totals."""
-    made = Table(title="Layers that lost most", title_justify="left")
-    made.add_column("layer")
-    for name in (
-        "width", "MMACs", "MB", "MACs/byte", "ms", "GMACs/s", "of its MACs", "of its time", "lost ms",
-    ):  # fmt: skip
-        made.add_column(name, justify="right")
-    made.add_column("cause")
-    made.add_column("better width")
-    shown = sorted(found.rows, key=lambda row: -row.loss_ms)[:MOST]
+def _costs(shown: Sequence[Row]) -> Table:
+    """What the layers cost, dense and compact."""
+    made = Table(title="What they cost, dense → compact", title_justify="left")
+    made.add_column("layer", no_wrap=True)
+    for name in ("width", "MMACs", "MB", "MACs/byte", "ms", "GMACs/s"):
+        made.add_column(name, justify="right", no_wrap=True)
+    made.add_column("kernel")
     for row in shown:
-        made.add_row(*_cells(row))
-    rest = [row for row in found.rows if row not in shown]
-    if rest:
-        made.add_section()
+        a, b = row.dense, row.compact
         made.add_row(
-            f"{len(rest)} others", *[""] * 4,
-            f"{sum(r.dense.ms for r in rest):.3f} → {sum(r.compact.ms for r in rest):.3f}", *[""] * 3,
-            f"{sum(r.loss_ms for r in rest):+.3f}",
-        )  # fmt: skip
+            _name(row),
+            _arrow(a, b, _width),
+            _arrow(a, b, lambda side: f"{(side.macs or 0) / 1e6:.1f}"),
+            _arrow(a, b, lambda side: f"{(side.bytes or 0) / 1e6:.2f}"),
+            _arrow(a, b, lambda side: f"{side.intensity or 0:.1f}"),
+            f"{a.ms:.3f} → {b.ms:.3f}",
+            _arrow(a, b, lambda side: f"{(side.macs_per_s or 0) / 1e9:.1f}"),
+            _kernels(a, b),
+        )
+    return made
+
+
+def _losses(found: Explanation, shown: Sequence[Row]) -> Table:
+    """What the layers lost, and why."""
+    made = Table(title="What they lost", title_justify="left")
+    made.add_column("layer", no_wrap=True)
+    for name in ("MACs left", "time left", "lost ms", "of the gap"):
+        made.add_column(name, justify="right", no_wrap=True)
+    made.add_column("cause")
+    made.add_column("better width, saves ms")
+    for row in shown:
+        a, b = row.dense, row.compact
+        made.add_row(
+            _name(row),
+            f"{b.macs / a.macs:.0%}" if a.macs and b.macs else "",
+            f"{b.ms / a.ms:.0%}" if a.ms > 0 and row.kind != "remainder" else "",
+            f"{row.loss_ms:+.3f}",
+            _percent(row.loss_ms, found.gap_ms),
+            _told(row),
+            "" if row.better is None else f"{row.better}: {row.saves_ms or 0:.3f}",
+        )
+    rest = sum(row.loss_ms for row in found.rows if row not in shown)
+    if len(shown) < len(found.rows):
+        made.add_section()
+        count = f"{len(found.rows) - len(shown)} others"
+        made.add_row(count, "", "", f"{rest:+.3f}", _percent(rest, found.gap_ms))
     made.add_section()
     made.add_row(
         "all",
-        "",
-        f"{_million(found, 'dense')} → {_million(found, 'compact')}",
-        "",
-        "",
-        f"{found.dense_ms:.3f} → {found.compact_ms:.3f}",
-        "",
         f"{1 / found.mac_reduction:.0%}",
         f"{found.compact_ms / found.dense_ms:.0%}",
         f"{found.gap_ms:+.3f}",
+        _percent(found.gap_ms, found.gap_ms),
     )
     return made
 
 
-def _cells(row: Row) -> list[str]:
-    a, b = row.dense, row.compact
-    is_layer = a.macs is not None and b.macs is not None
-    return [
-        row.name if is_layer or row.kind in ("call", "remainder") else f"{row.name} ({row.kind})",
-        f"{_width(a)} → {_width(b)}" if is_layer else "",
-        f"{(a.macs or 0) / 1e6:.1f} → {(b.macs or 0) / 1e6:.1f}" if is_layer else "",
-        f"{(a.bytes or 0) / 1e6:.2f} → {(b.bytes or 0) / 1e6:.2f}" if is_layer else "",
-        f"{a.intensity or 0:.0f} → {b.intensity or 0:.0f}" if is_layer else "",
-        f"{a.ms:.3f} → {b.ms:.3f}",
-        f"{(a.macs_per_s or 0) / 1e9:.1f} → {(b.macs_per_s or 0) / 1e9:.1f}" if is_layer else "",
-        f"{b.macs / a.macs:.0%}" if a.macs and b.macs else "",
-        f"{b.ms / a.ms:.0%}" if a.ms > 0 and row.kind != "remainder" else "",
-        f"{row.loss_ms:+.3f}",
-        ", ".join(part.cause.value for part in row.parts if part.ms > 0.2 * max(row.loss_ms, 1e-9)),
-        "" if row.better is None else f"{row.better} ({-(row.saves_ms or 0):+.3f} ms)",
-    ]
+def _told(row: Row) -> str:
+    """The causes that matter, each with its part."""
+    large = [part for part in row.parts if abs(part.ms) > 0.15 * abs(row.loss_ms)] or row.parts[:1]
+    if len(large) == 1:
+        return large[0].cause.value
+    return ", ".join(f"{part.cause.value} {part.ms:+.3f}" for part in large)
+
+
+def _name(row: Row) -> str:
+    name = row.name
+    return name if len(name) <= NAME_LENGTH else "…" + name[1 - NAME_LENGTH :]
+
+
+def _arrow(a: SideCost, b: SideCost, said: Callable[[SideCost], str]) -> str:
+    """Something of both sides of a layer."""
+    return "" if a.macs is None or b.macs is None else f"{said(a)} → {said(b)}"
+
+
+def _kernels(a: SideCost, b: SideCost) -> str:
+    one, other = (" + ".join(side.kernels) for side in (a, b))
+    return one if one == other else f"{one or 'none'} → {other or 'none'}"
 
 
 def _width(cost: SideCost) -> str:
     same = cost.inputs == cost.outputs
-    return str(cost.outputs) if same else f"{cost.inputs}/{cost.outputs}"
-
-
-def _million(found: Explanation, side: str) -> str:
-    return f"{sum(getattr(row, side).macs or 0 for row in found.rows) / 1e6:.1f}"
+    return str(cost.outputs) if same else f"{cost.inputs}:{cost.outputs}"
 
 
 def _percent(value: float, whole: float) -> str:
@@ -148,15 +180,16 @@ def _sentence(found: Explanation) -> str:
 def _footnote(found: Explanation) -> str:
     limit, profile = found.roofline, found.profile
     unseen = f" No node was found for: {', '.join(profile.unseen)}." if profile.unseen else ""
+    compute, _, copy = limit.how.partition("; ")
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     return (
-        "The gap is the compact network's time less the dense one's over the MAC reduction; a row's loss is the "
-        "same of the row. A layer has with it what is fused into it or could be. Bytes are input, weights and "
-        f"output, float32. Roofline, measured: {limit.macs_per_s / 1e9:.1f} GMACs/s "
-        f"({limit.how.partition(';')[0]}), {limit.bytes_per_s / 1e9:.1f} GB/s ({limit.how.partition('; ')[2]}); "
-        f"ridge at {limit.ridge:.1f} MACs a byte. Times of layers: {profile.source}, corrected by a chain of "
-        f"nodes that compute next to nothing ({profile.node_us:.1f} us each, {profile.profiled_us:.1f} us in "
-        f"the profile; the call {profile.call_us:.1f} us) and scaled by {profile.scale:.3f} on both sides; the "
-        f"profiler slows an inference to {profile.slowed[0]:.2f} (dense) and {profile.slowed[1]:.2f} (compact) "
-        f"of its time.{unseen} {found.machine.cpu}, "
-        f"{', '.join(f'{name} {version}' for name, version in found.versions.items())}; {found.created}."
+        "The gap is the compact network's time less the dense one's over the MAC reduction; a row's loss is "
+        "the same of the row. A layer has with it what is fused into it or could be. Bytes are input, weights "
+        f"and output, float32. Roofline, measured: {limit.macs_per_s / 1e9:.1f} GMACs/s ({compute}), "
+        f"{limit.bytes_per_s / 1e9:.1f} GB/s ({copy}); ridge at {limit.ridge:.1f} MACs a byte. Times of "
+        f"layers: {profile.source}, where nothing interrupted them, corrected by a chain of nodes that compute "
+        f"next to nothing ({profile.node_us:.1f} us each, {profile.profiled_us:.1f} in the profile; the call "
+        f"{profile.call_us:.1f} us) and scaled by {profile.scale:.3f} on both sides; with the profiler an "
+        f"inference takes {profile.slowed[0]:.2f} (dense) and {profile.slowed[1]:.2f} (compact) times as "
+        f"long.{unseen} {found.machine.cpu}, {versions}; {found.created}."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from bench.explain.record import Explanation
 from bench.machine import CpuState
 from bench.record import RatioRecord, SideRecord
 from bench.stats import Verdict
@@ -25,7 +26,7 @@ class Missing(Record):
         part: what is missing. why: the reason. command: what makes it; None where no command does.
     """
 
-    part: Literal["compact", "training", "layers", "export", "bench"]
+    part: Literal["compact", "training", "layers", "export", "bench", "explain"]
     why: str
     command: str | None = None
 
@@ -156,6 +157,7 @@ class RunFacts(Record):
         metrics: lines of `metrics.jsonl`.
         layers_complete: whether the layers add up to the costs that the run recorded.
         extra: what the compact model's record adds, such as the accuracy.
+        explained: where the speed-up was lost, by `compress bench RUN --explain`.
         signed: whether the export folder has a signature (which `compress verify` checks).
     """
 
@@ -171,6 +173,7 @@ class RunFacts(Record):
     exports: tuple[ExportFacts, ...]
     signed: bool
     bench: BenchFacts | None
+    explained: tuple[Explanation, ...] = ()
     missing: tuple[Missing, ...]
 
     def lacks(self, part: str) -> Missing | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import record
+from bench.explain import record as explanations
+from bench.explain.record import Explanation
 from bench.record import BenchResult
 from bench.report.facts import (
     BenchFacts,
@@ -94,6 +96,7 @@ class _Reading:
             exports=exports,
             signed=(self.run.export / manifest.SIGNATURE).is_file(),
             bench=self._bench(told, info),
+            explained=self._explained(),
             missing=tuple(self.missing),
         )
 
@@ -107,6 +110,16 @@ class _Reading:
         except CompressError as error:
             self._miss("bench", error.message, self._command("bench"))
             return None
+
+    def _explained(self) -> tuple[Explanation, ...]:
+        """What `--explain` has found; a file that cannot be read is named."""
+        found = []
+        for path in sorted(self.run.bench.glob(explanations.filename("*"))):
+            try:
+                found.append(explanations.read(path))
+            except CompressError as error:
+                self._miss("explain", error.message, f"{self._command('bench')} --explain")
+        return tuple(found)
 
     def _command(self, name: str) -> str:
         return f"compress {name} {shlex.quote(str(self.folder))}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.explain.figure import layer_bars
+from bench.explain.record import Explanation
 from bench.record import RatioRecord
 from bench.report import figures, words
 from bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
@@ -42,6 +44,7 @@ class RunView:
     Attributes:
         lines: its lineage. sentence: what was found, in one sentence.
         layers_figure, training_figure, gates_figure, speedups_figure: SVG, or None.
+        explained: where the speed-up was lost, with a figure, by back end.
         machines: the facts of the machine, by where it did what: name, of the training, of the measurement.
     """
 
@@ -55,6 +58,7 @@ class RunView:
     training_figure: str | None
     gates_figure: str | None
     machines: tuple[tuple[str, str, str], ...]
+    explained: tuple[tuple[Explanation, str | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,9 @@ def _run(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
         sentence=_sentence(main),
         warnings=_warnings(run),
         speedups_figure=figures.speedups(entries, f"{name}-speedups"),
+        explained=tuple(
+            (found, layer_bars(found, f"{name}-explain{i}")) for i, found in enumerate(run.explained)
+        ),
         layers_figure=figures.layers(run.layers, f"{name}-layers"),
         training_figure=figures.training(run.metrics, f"{name}-training"),
         gates_figure=figures.gates(run.metrics, run.record.method, f"{name}-gates"),

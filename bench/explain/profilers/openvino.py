@@ -1,26 +1,28 @@
 """OpenVINO on the CPU: the counters of its compiled network.
 
-A counter is the mean over all inferences since compilation, in whole microseconds. So a block is the
+A counter is the mean over all inferences since compilation, in whole microseconds. So a sample is the
 difference of two readings, and the network is compiled anew before rounding to whole microseconds adds up.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.explain.profilers.registry import Profiled, RuntimeNode, middle_mean, register
+from bench.explain.profilers.registry import Profiled, RuntimeNode, register
 from bench.runners import RunConfig, Timed, backend_named
 from bench.runners.feeding import noise
 from bench.runners.openvino import properties
 
-BLOCKS = 4
-"""Blocks measured before the network is compiled anew."""
+SAMPLE_NS = 3_000_000
+"""Inferences of about this long together make a sample: short, so that some are not interrupted."""
+
+SAMPLES = 5
+"""Samples taken before the network is compiled anew."""
 
 WARM = 2
 """Inferences after a compilation that are not counted."""
@@ -46,39 +48,41 @@ class OpenVinoSession:
     def _compile(self) -> None:
         self._compiled = self._core.compile_model(self._model, "CPU", self._properties)
         self._request = self._compiled.create_infer_request()
-        self._count, self._blocks = 0, 0
+        self._count, self._samples = 0, 0
+        self._infer(WARM)
 
-    def _infer(self, count: int) -> NDArray[np.float64]:
-        walls = np.empty((count, 1))
-        for i in range(count):
-            start = time.perf_counter_ns()
+    def _infer(self, count: int) -> None:
+        start = time.perf_counter_ns()
+        for _ in range(count):
             self._request.infer(self._feed, share_inputs=True)
-            walls[i, 0] = time.perf_counter_ns() - start
+        self._walls.append((time.perf_counter_ns() - start) / count)
         self._count += count
-        return walls
 
     def _totals(self) -> NDArray[np.float64]:
-        """Nanoseconds of each executed node since the compilation."""
-        means = [entry.real_time.total_seconds() * 1e9 for entry in _executed(self._request)]
+        """Nanoseconds of each node since the compilation."""
+        means = [entry.real_time.total_seconds() * 1e9 for entry in self._request.get_profiling_info()]
         return np.array(means) * self._count
 
     def run(self, count: int) -> None:
-        """Run a block."""
-        if self._blocks == BLOCKS:
-            self._compile()
-        if self._blocks == 0:
-            self._infer(WARM)
-        before = self._totals()
-        walls = self._infer(count)
-        self._times.append(np.maximum((self._totals() - before) / count, 0.0))
-        self._walls.append(float(middle_mean(walls)[0]))
-        self._blocks += 1
+        """Run inferences, in samples."""
+        size = max(1, min(count, round(SAMPLE_NS / min(self._walls))))
+        for _ in range(max(1, round(count / size))):
+            if self._samples == SAMPLES:
+                self._compile()
+            before = self._totals()
+            self._infer(size)
+            self._times.append(np.maximum((self._totals() - before) / size, 0.0))
+            self._samples += 1
 
     def finish(self) -> Profiled:
         """Read what the nodes are."""
         origins = {
-            op.get_friendly_name(): _origins(op) for op in self._compiled.get_runtime_model().get_ordered_ops()
+            op.get_friendly_name(): _origins(op)
+            for op in self._compiled.get_runtime_model().get_ordered_ops()
         }
+        times = np.array(self._times)
+        entries = self._request.get_profiling_info()
+        runs = [i for i, entry in enumerate(entries) if _runs(entry) or times[:, i].any()]
         nodes = tuple(
             RuntimeNode(
                 name=entry.node_name,
@@ -87,10 +91,10 @@ class OpenVinoSession:
                 origins=origins.get(entry.node_name, ()),
                 converts=entry.node_type in CONVERTS,
             )
-            for entry in _executed(self._request)
+            for entry in (entries[i] for i in runs)
         )
         del self._request, self._compiled, self._model
-        return Profiled(nodes, np.array(self._times), np.array(self._walls))
+        return Profiled(nodes, times[:, runs], np.array(self._walls))
 
 
 @register
@@ -109,13 +113,14 @@ class OpenVinoProfiler:
         return backend_named(self.backend).load(path, config)
 
 
-def _executed(request: Any) -> Sequence[Any]:
-    return [entry for entry in request.get_profiling_info() if str(entry.status).endswith("EXECUTED")]
+def _runs(entry: Any) -> bool:
+    """Whether a node is computed though it may take less than a microsecond; its status then denies it."""
+    return not entry.exec_type.startswith(("undef", "unknown")) and entry.node_type not in CONVERTS
 
 
 def _origins(op: Any) -> tuple[str, ...]:
     """Names of the file's nodes that a node of the compiled network came from."""
     info = op.get_rt_info()
-    held = info["originalLayersNames"] if "originalLayersNames" in info else ""
+    held = info["originalLayersNames"] if "originalLayersNames" in set(info.keys()) else ""
     names = str(getattr(held, "value", held))
     return tuple(name for name in names.split(",") if name)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.explain.profilers.registry import Profiled, RuntimeNode, Shape, middle_mean, register
+from bench.explain.profilers.registry import Profiled, RuntimeNode, Shape, register
 from bench.runners import RunConfig, Timed, backend_named
 from bench.runners.feeding import fixed_size, noise
 from export.session import CPU, open_session
@@ -35,18 +35,14 @@ class OrtSession:
         self._session = open_session(path, threads=config.threads, providers=CPU, profile=prefix)
         entry = self._session.get_inputs()[0]
         self._feed = {entry.name: noise(config, fixed_size(path, entry.shape[1:]))}
-        self._blocks = list[int]()
         self._walls = list[float]()
 
     def run(self, count: int) -> None:
-        """Run a block."""
-        walls = np.empty((count, 1))
-        for i in range(count):
+        """Run inferences."""
+        for _ in range(count):
             start = time.perf_counter_ns()
             self._session.run(None, self._feed)
-            walls[i, 0] = time.perf_counter_ns() - start
-        self._blocks.append(count)
-        self._walls.append(float(middle_mean(walls)[0]))
+            self._walls.append(float(time.perf_counter_ns() - start))
 
     def finish(self) -> Profiled:
         """Read the events."""
@@ -58,9 +54,7 @@ class OrtSession:
         runs = _runs(events)
         nodes = tuple(_node(event) for event in runs[0])
         times = np.array([[float(event["dur"]) * 1e3 for event in run] for run in runs])
-        ends = np.cumsum(self._blocks)
-        blocks = [middle_mean(times[end - n : end]) for end, n in zip(ends, self._blocks, strict=True)]
-        return Profiled(nodes, np.array(blocks), np.array(self._walls))
+        return Profiled(nodes, times, np.array(self._walls))
 
 
 @register
@@ -110,4 +104,3 @@ def _weight(inputs: list[dict[str, list[int]]]) -> Shape | None:
     if len(inputs) < 2:
         return None
     return tuple(next(iter(inputs[1].values()), ()))
-

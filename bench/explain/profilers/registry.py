@@ -43,8 +43,8 @@ class Profiled:
 
     Attributes:
         nodes: in the order in which they run.
-        times_ns: of each node in each block, of one inference, `[blocks, nodes]`.
-        walls_ns: of one whole inference in each block, by the host's clock, `[blocks]`.
+        times_ns: of each node in one inference, as often as it was told apart, `[samples, nodes]`.
+        walls_ns: of one whole inference, by the host's clock, `[samples]`.
     """
 
     nodes: tuple[RuntimeNode, ...]
@@ -56,7 +56,7 @@ class Session(Protocol):
     """A network loaded with its profiler on."""
 
     def run(self, count: int) -> None:
-        """Run `count` inferences: one block."""
+        """Run `count` inferences."""
 
     def finish(self) -> Profiled:
         """Return what was measured, and free everything; it cannot run after that."""
@@ -113,14 +113,3 @@ def profiler_for(backend: str) -> Profiler:
             details={"backend": backend, "known": list(known)},
         )
     return known[backend]
-
-
-def middle_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of the middle half of the rows, `[rows, columns]` to `[columns]`.
-
-    As steady as a median, and finer than the microseconds in which some runtimes count.
-    """
-    ordered = np.sort(values, axis=0)
-    cut = len(ordered) // 4
-    found: NDArray[np.float64] = ordered[cut : len(ordered) - cut].mean(axis=0)
-    return found

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.explain.profilers.registry import Profiled, RuntimeNode, middle_mean, register
+from bench.explain.profilers.registry import Profiled, RuntimeNode, register
 from bench.runners import Backend, RunConfig, Timed, backend_named
 from bench.runners.tensorrt import EngineRunner
 from compress.files import write_bytes
@@ -42,17 +42,14 @@ class EngineSession:
         self._times, self._walls = list[NDArray[np.float64]](), list[float]()
 
     def run(self, count: int) -> None:
-        """Run a block."""
-        rows, walls = list[NDArray[np.float64]](), np.empty((count, 1))
-        for i in range(count):
+        """Run inferences."""
+        for _ in range(count):
             self._seen.clear()
             start = time.perf_counter_ns()
             self._runner.run(1)
-            walls[i, 0] = time.perf_counter_ns() - start
+            self._walls.append(float(time.perf_counter_ns() - start))
             self._names = self._names or tuple(name for name, _ in self._seen)
-            rows.append(np.array([1e6 * ms for _, ms in self._seen]))
-        self._times.append(middle_mean(np.array(rows)))
-        self._walls.append(float(middle_mean(walls)[0]))
+            self._times.append(np.array([1e6 * ms for _, ms in self._seen]))
 
     def finish(self) -> Profiled:
         """Return what was measured."""

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from bench.explain.profilers.registry import Profiled, RuntimeNode, middle_mean, register
+from bench.explain.profilers.registry import Profiled, RuntimeNode, register
 from bench.explain.profilers.torch_onnx import OnnxModule
 from bench.runners import RunConfig, Timed
-from bench.runners.cuda import output_of
 from bench.runners.feeding import host_times, noise
 from compress import artifact
 
@@ -76,21 +75,18 @@ class TorchSession:
             self._model(self._input)
 
     def run(self, count: int) -> None:
-        """Run a block."""
-        rows, walls = list[NDArray[np.float64]](), np.empty((count, 1))
-        for i in range(count):
+        """Run inferences."""
+        for _ in range(count):
             with torch.inference_mode(), _Clock(self._on_gpu) as clock:
                 start = time.perf_counter_ns()
                 self._model(self._input)
                 if self._on_gpu:
                     torch.cuda.synchronize()
-                walls[i, 0] = time.perf_counter_ns() - start
-            rows.append(clock.times_ns())
+                self._walls.append(float(time.perf_counter_ns() - start))
+            self._times.append(clock.times_ns())
             if not self._nodes:
                 names = _names(self._model)
                 self._nodes = tuple(_node(func, args, names) for func, args in clock.calls)
-        self._times.append(middle_mean(np.array(rows)))
-        self._walls.append(float(middle_mean(walls)[0]))
 
     def finish(self) -> Profiled:
         """Return what was measured."""

@@ -52,7 +52,8 @@ class OnnxModule(nn.Module):
         values = {self._source: images, **{name: getattr(self, key) for name, key in self._keys.items()}}
         for op, attributes, inputs, output in self._nodes:
             values[output] = _OPERATORS[op](attributes, *(values[name] for name in inputs if name))
-        return values[self._result]
+        result: Tensor = values[self._result]
+        return result
 
 
 def _parsed(node: Any) -> tuple[str, Attributes, list[str], str]:
