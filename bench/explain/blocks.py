@@ -15,7 +15,7 @@ from bench.paired import LEAD_IN_NS, MEASURE_NS, collector_off, repeats_for
 from bench.runners import Runner
 from bench.stats import Interval
 
-PROFILED_AT_LEAST = 4
+PROFILED_AT_LEAST = 5
 """Fewest inferences of a block with the profiler on."""
 
 Times = NDArray[np.float64]

@@ -7,6 +7,7 @@ nearest aligned widths tells whether the width is to blame; at the dense widths,
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from bench import paired
 from bench.explain.graph import POOLS, Graph, Layer, read_graph
 from bench.explain.low import low, spread
 from bench.explain.mapping import rows_of
-from bench.explain.profilers import Profiler
+from bench.explain.profilers import Profiler, Session
 from bench.runners import RunConfig
 
 ALIGNMENTS = (8, 16)
@@ -29,6 +30,12 @@ ROUNDS = 9
 
 ROUND_NS = 4_000_000
 """A probe is repeated for about this long in each round."""
+
+MOST_IN_A_ROUND = 40
+"""Most inferences of a probe in a round."""
+
+WARM = 3
+"""Inferences of a probe before the rounds, and fewest in one."""
 
 KEPT = frozenset(("Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Identity")) | POOLS
 """What a probe keeps of the operators after its layer."""
@@ -201,10 +208,10 @@ def measure(
     for i, (name, spec) in enumerate(specs.items()):
         path = write_probe(spec, folder / f"{NAME}{i}.onnx", config.batch)
         opened[name] = read_graph(path, config.batch), profiler.open(path, config)
-    guess = {name: spec.macs * config.batch / 5.0 for name, spec in specs.items()}  # at 5 MACs a nanosecond
+    counts = {name: _count(session) for name, (_, session) in opened.items()}
     for _ in range(ROUNDS):
         for name, (_, session) in opened.items():
-            session.run(max(2, paired.repeats_for(guess[name], ROUND_NS)))
+            session.run(counts[name])
     found = {}
     for name, (graph, session) in opened.items():
         profiled = session.finish()
@@ -225,6 +232,15 @@ def measure(
             kernels,
         )
     return found
+
+
+def _count(session: Session) -> int:
+    """How many inferences of a probe make a round."""
+    start = time.perf_counter_ns()
+    session.run(WARM)
+    return min(
+        MOST_IN_A_ROUND, max(WARM, paired.repeats_for((time.perf_counter_ns() - start) / WARM, ROUND_NS))
+    )
 
 
 def write_probe(spec: Spec, path: Path, batch: int) -> Path:
