@@ -23,9 +23,6 @@ POINTWISE = frozenset(_POINTWISE.split())
 
 POOLS = frozenset(("MaxPool", "AveragePool", "GlobalAveragePool"))
 
-SCATTER_INDEX = "scatter_index"
-"""In the names of the tensors by which `compress.slicing.scatter` puts channels back into the dense width."""
-
 Shape = tuple[int, ...]
 
 
@@ -160,11 +157,12 @@ def _other(node: Any, after: str, scatters: bool) -> Place:
 
 
 def _scatters(model: Any) -> set[str]:
-    """Names of the nodes that put channels back: a gather by an index, and the pad before it."""
-    gathers = [n for n in model.graph.node if any(SCATTER_INDEX in name for name in n.input)]
-    padded = {name for node in gathers for name in node.input}
-    pads = [n for n in model.graph.node if n.op_type in ("Pad", "Concat") and padded & set(n.output)]
-    return {node.name for node in (*gathers, *pads)}
+    """Names of the nodes that put channels back, as `compress.slicing.scatter` does it: a pad and a gather."""
+    held = {entry.name for entry in model.graph.initializer}
+    pads = {node.output[0]: node.name for node in model.graph.node if node.op_type == "Pad"}
+    gathers = [n for n in model.graph.node if n.op_type == "Gather" and n.input[1] in held]
+    found = [(node.name, pads[node.input[0]]) for node in gathers if node.input[0] in pads]
+    return {name for names in found for name in names}
 
 
 def _layer(

@@ -23,6 +23,9 @@ from bench.runners import RunConfig, Timed
 from bench.runners.feeding import host_times, noise
 from compress import artifact
 
+SCATTER_INDEX = "scatter_index"
+"""In the name of the buffer by which `compress.slicing.scatter` puts channels back."""
+
 MULTIPLY = ("convolution", "_convolution", "conv2d", "mm", "addmm", "linear", "bmm", "mkldnn_linear")
 
 
@@ -161,7 +164,7 @@ def _node(func: Callable[..., Any], args: tuple[Any, ...], names: Mapping[int, s
     weights = [(name, shape) for name, shape in read if name is not None]
     layer = next((entry for entry in weights if op in MULTIPLY and len(entry[1]) > 1), None)
     origins = () if layer is None else (layer[0].removesuffix(".weight"),)
-    scatters = any("scatter_index" in name for name, _ in weights)
+    scatters = op in ("index_select", "gather") and any(SCATTER_INDEX in name for name, _ in weights)
     return RuntimeNode(
         name=origins[0] if origins else op,
         op="scatter" if scatters else op,

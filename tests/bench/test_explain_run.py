@@ -1,0 +1,218 @@
+"""A small run explained on this machine: the whole adds up, is written, is read back, and is shown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import cli
+from bench.explain import Cause, Explanation, explain, read, table
+from bench.explain.figure import layer_bars
+from bench.explain.record import MEANING
+from bench.report import report
+from compress import artifact, console, data, models
+from compress.artifact import RunFolder
+from compress.errors import CompressError, Exit
+from compress.graph import trace
+from compress.slicing import slice_model
+
+FACTORY = """
+import torch
+from torch import nn
+
+class Residual(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.first = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32))
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Linear(32, num_classes)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.relu(x + self.second(self.first(x)))
+        return self.head(self.pool(x).mean((2, 3)))
+
+def residual(num_classes=10, in_channels=1):
+    return Residual(num_classes, in_channels)
+"""
+
+LAYERS = {"stem.0", "first.0", "second.0", "head"}
+BACKENDS = ("ort-cpu", "openvino", "torch")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run cut to 17 of 32 channels."""
+    file = tmp_path_factory.mktemp("factory") / "net.py"
+    file.write_text(FACTORY)
+    name, size = f"{file}:residual", (1, 8, 8)
+    torch.manual_seed(0)
+    dense = models.build(name, 10, size).eval()
+    graph = trace(dense, torch.zeros(2, *size))
+    plan = graph.plan(keep={group.name: 17 for group in graph.groups})
+    spec = models.spec(name, 10, size)
+    record = artifact.new_record(
+        model=spec,
+        data=data.load("digits", input_size=size).info,
+        dense=graph.costs,
+        target="widths",
+        seed=0,
+        method="slice-l1",
+        settings={},
+    )
+    path = tmp_path_factory.mktemp("runs") / "narrow"
+    with RunFolder.create(path, record) as run:
+        artifact.save_compact(run, slice_model(dense, plan), spec, plan, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def explained(made: Path) -> dict[str, Explanation]:
+    """What was found on every back end."""
+    found = explain(made, threads=1, blocks=10, backend=BACKENDS)
+    return {entry.backend: entry for entry in found}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_rows_add_up_to_the_whole_on_both_sides(explained: dict[str, Explanation], backend: str) -> None:
+    found = explained[backend]
+    assert sum(row.dense.ms for row in found.rows) == pytest.approx(found.dense_ms)
+    assert sum(row.compact.ms for row in found.rows) == pytest.approx(found.compact_ms)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_losses_by_row_and_by_cause_add_up_to_the_gap(
+    explained: dict[str, Explanation], backend: str
+) -> None:
+    found = explained[backend]
+    gap = found.compact_ms - found.dense_ms / found.mac_reduction
+    assert found.gap_ms == pytest.approx(gap)
+    assert sum(row.loss_ms for row in found.rows) == pytest.approx(gap)
+    assert sum(part.ms for part in found.causes) == pytest.approx(gap)
+    for row in found.rows:
+        assert sum(part.ms for part in row.parts) == pytest.approx(row.loss_ms, abs=1e-9)
+    assert found.adds_up == (abs(found.remainder_ms) <= found.remainder_noise_ms)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_layer_has_its_costs_and_its_time(explained: dict[str, Explanation], backend: str) -> None:
+    found = explained[backend]
+    layers = {row.name: row for row in found.rows if row.kind == "layer"}
+    assert set(layers) == LAYERS
+    assert found.profile.unseen == ()
+    first = layers["first.0"]
+    assert (first.dense.macs, first.compact.macs) == (64 * 9 * 32 * 32, 64 * 9 * 17 * 17)
+    assert (first.dense.outputs, first.compact.outputs) == (32, 17)
+    assert first.compact.bytes == 4 * (17 * 64 * 2 + 17 * 17 * 9 + 17)
+    assert all(row.compact.ms >= 0 and row.compact.kernels for row in layers.values())
+    total = sum(row.dense.macs or 0 for row in found.rows), sum(row.compact.macs or 0 for row in found.rows)
+    assert found.mac_reduction == pytest.approx(total[0] / total[1])
+
+
+def test_the_machines_limits_are_measured(explained: dict[str, Explanation]) -> None:
+    for found in explained.values():
+        assert found.roofline.macs_per_s > 1e8
+        assert found.roofline.bytes_per_s > 1e7
+        assert found.roofline.ridge == pytest.approx(found.roofline.macs_per_s / found.roofline.bytes_per_s)
+        assert found.profile.node_us > 0
+
+
+def test_a_result_is_read_back_as_it_was(made: Path, explained: dict[str, Explanation]) -> None:
+    for backend, found in explained.items():
+        assert read(made / "bench" / f"explain-{backend}.json") == found
+
+
+def test_the_table_names_every_cause_with_its_meaning(
+    explained: dict[str, Explanation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = explained["ort-cpu"]
+    console.show(table(found))
+    shown = capsys.readouterr().out
+    for part in found.causes:
+        assert part.cause.value in shown
+        assert MEANING[part.cause][:30] in shown
+    assert "= the gap; the remainder of" in shown
+    assert "GMACs/s" in shown
+    assert set(MEANING) == set(Cause)
+
+
+def test_the_figure_has_a_bar_for_every_row(explained: dict[str, Explanation]) -> None:
+    drawn = layer_bars(explained["ort-cpu"], "x0")
+    assert drawn is not None
+    assert drawn.startswith("<svg")
+    for name in LAYERS:
+        assert name in drawn
+
+
+def test_the_report_of_the_run_shows_it(
+    made: Path, explained: dict[str, Explanation], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(made, tmp_path / "narrow"))
+    page = report(run).html.read_text()
+    for backend in explained:
+        assert f"Where the speed-up went ({backend}, batch 1)" in page
+    (run / "bench" / "explain-torch.json").write_text("{}")
+    assert "explain-torch.json" in report(run).html.read_text()
+
+
+def test_the_command_prints_the_account(made: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", str(made), "--explain", "--threads", "1", "--pairs", "10", "--json"]
+    assert cli.run(words) == 0
+    value = json.loads(capfd.readouterr().out)
+    (found,) = value["explanations"]
+    assert (value["command"], found["backend"], found["batch"]) == ("bench", "ort-cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--batch", "1,8"), "one batch size"),
+        (("--out", "x.json"), "--out"),
+        (("--gate", "x.toml"), "--gate"),
+        (("--backend", "torch-compile"), "does not tell the time of each layer"),
+        (("--backend", "nonsense"), "no back end"),
+        (("--pairs", "10", "--cuda-graph"), "CUDA graph"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_and_nothing_is_written(
+    made: Path, tmp_path: Path, words: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(made, tmp_path / "narrow", ignore=shutil.ignore_patterns("bench")))
+    assert cli.run(["bench", str(run), "--explain", *words]) == int(Exit.USAGE)
+    assert said in capfd.readouterr().err
+    assert not (run / "bench").exists()
+
+
+def test_a_file_belongs_to_no_network_it_could_be_explained_against(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"")
+    with pytest.raises(CompressError, match=r"model\.onnx") as caught:
+        explain(file)
+    assert caught.value.exit is Exit.USAGE
+    with pytest.raises(CompressError, match="nothing"):
+        explain()
+    with pytest.raises(CompressError, match="one run"):
+        explain(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompressError) as caught:
+        explain(tmp_path)
+    assert caught.value.exit is Exit.MISSING
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"schema_version": 1, "kind": "compress-explain"}', '{"schema_version": 9}']
+)
+def test_a_result_that_is_damaged_or_of_another_version_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "explain-ort-cpu.json"
+    path.write_text(text)
+    with pytest.raises(CompressError, match="explain-ort-cpu") as caught:
+        read(path)
+    assert caught.value.exit is Exit.MISSING
