@@ -157,7 +157,7 @@ def _other(node: Any, after: str, scatters: bool) -> Place:
 
 
 def _scatters(model: Any) -> set[str]:
-    """Names of the nodes that put channels back, as `compress.slicing.scatter` does it: a pad and a gather."""
+    """Names of the nodes that put channels back as `compress.slicing.scatter` does: a pad and a gather."""
     held = {entry.name for entry in model.graph.initializer}
     pads = {node.output[0]: node.name for node in model.graph.node if node.op_type == "Pad"}
     gathers = [n for n in model.graph.node if n.op_type == "Gather" and n.input[1] in held]

@@ -14,7 +14,7 @@ from bench import paired
 from bench.explain.low import low
 from bench.explain.probes import Spec, write_probe
 from bench.explain.profilers import Profiler
-from bench.runners import RunConfig
+from bench.runners import RunConfig, cuda
 
 PEAKS = (
     Spec(op="Conv", weight=(256, 256, 3, 3), source=(256, 14, 14), pads=(1, 1, 1, 1)),
@@ -104,7 +104,7 @@ def _copy_on_gpu() -> tuple[float, int]:
     source = torch.ones(2**28, dtype=torch.uint8, device="cuda")
     target, fastest = torch.empty_like(source), float("inf")
     for _ in range(20):
-        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        first, last = cuda.event(), cuda.event()
         first.record()
         target.copy_(source)
         last.record()

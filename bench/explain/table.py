@@ -184,8 +184,8 @@ def _footnote(found: Explanation) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     return (
         "The gap is the compact network's time less the dense one's over the MAC reduction; a row's loss is "
-        "the same of the row. A layer has with it what is fused into it or could be. Bytes are input, weights "
-        f"and output, float32. Roofline, measured: {limit.macs_per_s / 1e9:.1f} GMACs/s ({compute}), "
+        "the same of the row. A layer has with it what is fused into it or could be. Bytes are input, "
+        f"weights and output, float32. Roofline, measured: {limit.macs_per_s / 1e9:.1f} GMACs/s ({compute}), "
         f"{limit.bytes_per_s / 1e9:.1f} GB/s ({copy}); ridge at {limit.ridge:.1f} MACs a byte. Times of "
         f"layers: {profile.source}, where nothing interrupted them, corrected by a chain of nodes that "
         f"compute next to nothing ({profile.node_us:.1f} us each, {profile.profiled_us:.1f} in the profile; "

@@ -77,7 +77,7 @@ class Buffers:
             self.x = self._host_x.cuda()
             self.y = torch.empty(output, dtype=torch.float32, device="cuda")
         self.stream.synchronize()
-        self._first, self._last = _event(), _event()
+        self._first, self._last = event(), event()
 
     @property
     def settings(self) -> dict[str, str]:
@@ -153,7 +153,8 @@ def new_stream() -> torch.cuda.Stream:
     return made
 
 
-def _event() -> torch.cuda.Event:
+def event() -> torch.cuda.Event:
+    """Return a CUDA event that keeps its time."""
     made: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call, unused-ignore]
     return made
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from bench.explain.profilers.registry import Profiled, RuntimeNode, register
 from bench.explain.profilers.torch_onnx import OnnxModule
-from bench.runners import RunConfig, Timed
+from bench.runners import RunConfig, Timed, cuda
 from bench.runners.feeding import host_times, noise
 from compress import artifact
 
@@ -29,11 +29,11 @@ SCATTER_INDEX = "scatter_index"
 MULTIPLY = ("convolution", "_convolution", "conv2d", "mm", "addmm", "linear", "bmm", "mkldnn_linear")
 
 
-class _Clock(TorchDispatchMode):
+class _Clock(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
     """Keeps the time of every operator: the host's on a CPU, between events on a GPU."""
 
     def __init__(self, on_gpu: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self._on_gpu = on_gpu
         self.calls = list[tuple[Any, tuple[Any, ...]]]()
         self.spans = list[tuple[Any, Any]]()
@@ -42,7 +42,7 @@ class _Clock(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if self._on_gpu:
-            ends = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            ends = cuda.event(), cuda.event()
             ends[0].record()
             found = func(*args, **(kwargs or {}))
             ends[1].record()
