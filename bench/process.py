@@ -33,10 +33,16 @@ def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
     Raises:
         CompressError: what the process raised, with its code and exit; or it died (exit BUILD).
     """
+    found = answer(job.model_dump_json(), job.backend, say)
+    return tuple(Measured.model_validate(entry) for entry in found)
+
+
+def answer(job: str, backend: str, say: Progress, *kind: str) -> Any:
+    """Return what a process of its own answers to a job, of a kind that `bench.child` knows."""
     script = Path(__file__).with_name("child.py")
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(script)],
+            [sys.executable, "-P", str(script), *kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -53,16 +59,16 @@ def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
         finally:
             _end(process)
         if found is None:
-            raise _died(job.backend, process.returncode, said)
+            raise _died(backend, process.returncode, said)
         return found
 
 
-def _conversation(process: subprocess.Popen[str], job: Job, say: Progress) -> tuple[Measured, ...] | None:
+def _conversation(process: subprocess.Popen[str], job: str, say: Progress) -> Any:
     """Send the job, answer its progress, and return its result; None where it ends without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
-        _send(process.stdin, job.model_dump_json())
+        _send(process.stdin, job)
         for line in process.stdout:
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:
@@ -73,7 +79,7 @@ def _conversation(process: subprocess.Popen[str], job: Job, say: Progress) -> tu
             elif "error" in message:
                 raise _raised(message["error"])
             else:
-                return tuple(Measured.model_validate(entry) for entry in message["result"])
+                return message["result"]
     return None
 
 
