@@ -1,12 +1,14 @@
 """The process that measures one back end: reads a job, tells how far it is, and answers with what it found.
 
-Run as a script by `bench.process`, with the kind of the job as its argument. One JSON object a line in both
-directions. After a line about its progress it waits for the other side's answer: whoever draws is then done
-before the next measurement begins, and where the other side is gone, this process ends.
+Run as a script by `bench.process`, with the name of the module whose `Job` and `measure` are meant. One JSON
+object a line in both directions. After a line about its progress it waits for the other side's
+answer: whoever draws is then done before the next measurement begins, and where the other side is gone, this
+process ends.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -57,33 +59,22 @@ class _Forwarded(logging.Handler):
 
 
 def main() -> None:
-    """Measure the job on stdin."""
+    """Measure the job on stdin with the module on the command line."""
     line = Line()
     warnings.simplefilter("ignore")
     for package in ("compress", "export", "bench"):
         logging.getLogger(package).addHandler(_Forwarded(line))
         logging.getLogger(package).propagate = False
     try:
-        job = line.receive()
-        line.send(result=_staircase(job, line) if sys.argv[1:] == ["staircase"] else _comparisons(job, line))
+        module = importlib.import_module(sys.argv[1])
+        found = module.measure(module.Job.model_validate_json(line.receive()), line.say)
+        line.send(result=[entry.model_dump(mode="json") for entry in found])
     except CompressError as error:
         line.send(error=_fields(error))
     except MemoryError:
         line.send(error=_fields(_no_memory()))
     except Exception as error:  # a bug: told like one of the program that started this process
         line.send(error=_fields(_bug(error)) | {"traceback": traceback.format_exc()})
-
-
-def _comparisons(job: str, line: Line) -> list[Any]:
-    from bench.measure import Job, measure
-
-    return [entry.model_dump(mode="json") for entry in measure(Job.model_validate_json(job), line.say)]
-
-
-def _staircase(job: str, line: Line) -> Any:
-    from bench.staircase.measure import StaircaseJob, measure
-
-    return measure(StaircaseJob.model_validate_json(job), line.say).model_dump(mode="json")
 
 
 def _fields(error: CompressError) -> dict[str, Any]:

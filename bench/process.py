@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeVar
 
 from bench.measure import Job, Measured, Progress
 from bench.memory import importable
 from compress.errors import CompressError, Exit
+from compress.spec import Record
 
 GRACE_S = 5.0
 """Seconds a process that fell silent has to end by itself."""
@@ -23,26 +24,40 @@ GRACE_S = 5.0
 _log = logging.getLogger(__name__)
 
 
+Result = TypeVar("Result", bound=Record)
+
+
+class AnyJob(Protocol):
+    """What a process is given: it says for which back end, and how it is written as JSON."""
+
+    @property
+    def backend(self) -> str:
+        """Name of the back end."""
+
+    def model_dump_json(self) -> str:
+        """The job as JSON."""
+
+
 def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
-    """Measure a job in a process of its own.
+    """Measure a job in a process of its own; see `done`."""
+    return done(job, "bench.measure", Measured, say)
+
+
+def done(job: AnyJob, module: str, result: type[Result], say: Progress) -> tuple[Result, ...]:
+    """Do a job in a process of its own.
 
     Args:
-        job: what to measure.
+        job: what to do. module: the one whose `measure` does it, and whose `Job` it is.
+        result: the records it gives.
         say: told the progress; the process waits until it returns.
 
     Raises:
         CompressError: what the process raised, with its code and exit; or it died (exit BUILD).
     """
-    found = answer(job.model_dump_json(), job.backend, say)
-    return tuple(Measured.model_validate(entry) for entry in found)
-
-
-def answer(job: str, backend: str, say: Progress, *kind: str) -> Any:
-    """Return what a process of its own answers to a job, of a kind that `bench.child` knows."""
     script = Path(__file__).with_name("child.py")
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(script), *kind],
+            [sys.executable, "-P", str(script), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -52,23 +67,25 @@ def answer(job: str, backend: str, say: Progress, *kind: str) -> Any:
             start_new_session=True,  # an interrupt reaches this process, which ends that one with its own
         )
         try:
-            found = _conversation(process, job, say)
+            found = _conversation(process, job, result, say)
             if found is None:  # it is dying by itself; how, is worth knowing
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(GRACE_S)
         finally:
             _end(process)
         if found is None:
-            raise _died(backend, process.returncode, said)
+            raise _died(job.backend, process.returncode, said)
         return found
 
 
-def _conversation(process: subprocess.Popen[str], job: str, say: Progress) -> Any:
+def _conversation(
+    process: subprocess.Popen[str], job: AnyJob, result: type[Result], say: Progress
+) -> tuple[Result, ...] | None:
     """Send the job, answer its progress, and return its result; None where it ends without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
-        _send(process.stdin, job)
+        _send(process.stdin, job.model_dump_json())
         for line in process.stdout:
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:
@@ -79,7 +96,7 @@ def _conversation(process: subprocess.Popen[str], job: str, say: Progress) -> An
             elif "error" in message:
                 raise _raised(message["error"])
             else:
-                return message["result"]
+                return tuple(result.model_validate(entry) for entry in message["result"])
     return None
 
 

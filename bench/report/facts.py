@@ -9,6 +9,7 @@ from bench.record import RatioRecord, SideRecord
 from bench.stats import Verdict
 from compress.artifact.machine import Machine
 from compress.artifact.run import RunRecord
+from compress.cost import LatencyTable
 from compress.spec import Record
 from export.manifest import FileRecord
 
@@ -25,7 +26,7 @@ class Missing(Record):
         part: what is missing. why: the reason. command: what makes it; None where no command does.
     """
 
-    part: Literal["compact", "training", "layers", "export", "bench"]
+    part: Literal["compact", "training", "layers", "export", "bench", "staircase"]
     why: str
     command: str | None = None
 
@@ -156,6 +157,7 @@ class RunFacts(Record):
         metrics: lines of `metrics.jsonl`.
         layers_complete: whether the layers add up to the costs that the run recorded.
         extra: what the compact model's record adds, such as the accuracy.
+        staircases: tables of latency against width, the newest first.
         signed: whether the export folder has a signature (which `compress verify` checks).
     """
 
@@ -171,6 +173,7 @@ class RunFacts(Record):
     exports: tuple[ExportFacts, ...]
     signed: bool
     bench: BenchFacts | None
+    staircases: tuple[LatencyTable, ...]
     missing: tuple[Missing, ...]
 
     def lacks(self, part: str) -> Missing | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.record import RatioRecord
-from bench.report import figures, words
+from bench.report import figures, stairs, words
 from bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
+from bench.report.stairs import StairsView
 from bench.stats import Verdict
 
 BUSY = 0.1
@@ -42,6 +43,7 @@ class RunView:
     Attributes:
         lines: its lineage. sentence: what was found, in one sentence.
         layers_figure, training_figure, gates_figure, speedups_figure: SVG, or None.
+        stairs: a view of each table of latency against width.
         machines: the facts of the machine, by where it did what: name, of the training, of the measurement.
     """
 
@@ -54,6 +56,7 @@ class RunView:
     layers_figure: str | None
     training_figure: str | None
     gates_figure: str | None
+    stairs: tuple[StairsView, ...]
     machines: tuple[tuple[str, str, str], ...]
 
 
@@ -120,6 +123,9 @@ def _run(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
         layers_figure=figures.layers(run.layers, f"{name}-layers"),
         training_figure=figures.training(run.metrics, f"{name}-training"),
         gates_figure=figures.gates(run.metrics, run.record.method, f"{name}-gates"),
+        stairs=tuple(
+            stairs.view(table, run.layers, f"{name}-stairs{i}") for i, table in enumerate(run.staircases)
+        ),
         machines=_machines(run),
     )
 

@@ -24,9 +24,9 @@ BLOCK = 8
 def widths(shape: LayerShape, axis: Axis, asked: Sequence[int] | None = None) -> tuple[int, ...]:
     """Return the widths to measure along a side, ascending; the last one is the full width.
 
-    By default 15 to 24: up to eight multiples of a power of two (8 or more); at each quarter of the full width
-    the neighbours one below and one above, and the next multiple of 8 with the width after it. Grouped
-    convolutions take multiples of their groups.
+    By default 15 to 24: up to eight multiples of a power of two (8 or more); at each quarter of the full
+    width the neighbours one below and one above, and the next multiple of 8 with the width after it.
+    Grouped convolutions take multiples of their groups.
 
     Args:
         asked: exactly these, besides the full width; those that the layer cannot have are left out.

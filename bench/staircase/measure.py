@@ -34,7 +34,7 @@ class CurveJob(Record):
     widths: tuple[int, ...]
 
 
-class StaircaseJob(Record):
+class Job(Record):
     """What one process measures.
 
     Attributes:
@@ -49,17 +49,17 @@ class StaircaseJob(Record):
     folder: Path
 
 
-class StaircaseFound(Record):
-    """The curves in the order of the job; the rest as in `compress.cost.LatencyTable`."""
+class CurveFound(Record):
+    """A curve; the rest as in `compress.cost.LatencyTable`."""
 
-    curves: tuple[Curve, ...]
+    curve: Curve
     timed: str
     session: dict[str, str]
     others_load: float
 
 
-def measure(job: StaircaseJob, say: Progress) -> StaircaseFound:
-    """Measure every curve.
+def measure(job: Job, say: Progress) -> tuple[CurveFound, ...]:
+    """Measure every curve, in their order.
 
     Raises:
         CompressError: the back end cannot run here, or not such a layer; or the memory is too small.
@@ -67,21 +67,19 @@ def measure(job: StaircaseJob, say: Progress) -> StaircaseFound:
     runtime = usable(job.backend, job.config)
     for curve in job.curves:
         _check_memory(curve, job.config)
-    others, loads, session, found = OthersLoad(), list[float](), dict[str, str](), list[Curve]()
+    timed = f"{runtime.timed(job.config)}; the network is the layer, its activation and a mean of its output"
+    found = []
     for i, curve in enumerate(job.curves):
         part = _part(say, f"{job.backend}: {curve.shape}, {curve.axis}", i, len(job.curves))
-        with contextlib.ExitStack() as stack:
-            made, settings = _curve(runtime, job, curve, part, stack)
-        found.append(made)
-        session = session or settings
-        loads.append(others.share())
         others = OthersLoad()
-    timed = f"{runtime.timed(job.config)}; the network is the layer, its activation and a mean of its output"
-    return StaircaseFound(curves=tuple(found), timed=timed, session=session, others_load=max(loads))
+        with contextlib.ExitStack() as stack:
+            made, session = _curve(runtime, job, curve, part, stack)
+        found.append(CurveFound(curve=made, timed=timed, session=session, others_load=others.share()))
+    return tuple(found)
 
 
 def _curve(
-    runtime: Backend, job: StaircaseJob, curve: CurveJob, say: Progress, stack: contextlib.ExitStack
+    runtime: Backend, job: Job, curve: CurveJob, say: Progress, stack: contextlib.ExitStack
 ) -> tuple[Curve, dict[str, str]]:
     """Load every width and the full one twice, and measure them in rounds."""
 

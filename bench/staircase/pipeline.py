@@ -21,7 +21,7 @@ from bench.runners import RunConfig, fitted, usable
 from bench.staircase import merge, plot
 from bench.staircase.choose import by_shape, choose
 from bench.staircase.grid import widths
-from bench.staircase.measure import CurveJob, StaircaseFound, StaircaseJob
+from bench.staircase.measure import CurveFound, CurveJob, Job
 from bench.staircase.rounds import BETWEEN, LEAD_IN_NS, MEASURE_NS, MIN_ROUNDS
 from compress import artifact
 from compress.artifact import RunFolder
@@ -125,15 +125,14 @@ def staircase(
         if tell is not None:
             tell(said_beforehand(curves, shapes, config, share))
         with tempfile.TemporaryDirectory(prefix="compress-staircase-") as temporary:
-            job = StaircaseJob(
+            job = Job(
                 backend=runtime.name,
                 config=fitted(runtime, config),
                 curves=tuple(curves),
                 budget_s=share,
                 folder=Path(temporary),
             )
-            answer = process.answer(job.model_dump_json(), runtime.name, progress or _silent, "staircase")
-        found = StaircaseFound.model_validate(answer)
+            found = process.done(job, "bench.staircase.measure", CurveFound, progress or _silent)
         measured = _entries(shapes, curves, found)
         table = _table(network, config, runtime.name, found, measured, command)
         path = Path(out) if out is not None else folder.bench / filename(table)
@@ -238,10 +237,10 @@ def _curves(shapes: dict[LayerShape, list[ShapedLayer]], asked: Sequence[int] | 
 
 
 def _entries(
-    shapes: dict[LayerShape, list[ShapedLayer]], curves: Sequence[CurveJob], found: StaircaseFound
+    shapes: dict[LayerShape, list[ShapedLayer]], curves: Sequence[CurveJob], found: Sequence[CurveFound]
 ) -> tuple[Entry, ...]:
-    done = list(zip(curves, found.curves, strict=True))
-    own = {shape: tuple(made for job, made in done if job.shape == shape) for shape in shapes}
+    done = list(zip(curves, found, strict=True))
+    own = {shape: tuple(made.curve for job, made in done if job.shape == shape) for shape in shapes}
     return tuple(
         Entry(shape=shape, layers=tuple(layer.name for layer in layers), curves=own[shape])
         for shape, layers in shapes.items()
@@ -253,25 +252,25 @@ def _table(
     network: str,
     config: RunConfig,
     backend: str,
-    found: StaircaseFound,
+    found: Sequence[CurveFound],
     entries: tuple[Entry, ...],
     command: Sequence[str] | None,
 ) -> LatencyTable:
-    machine = artifact.this_machine()
+    machine, session = artifact.this_machine(), found[0].session
     return LatencyTable(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(sys.argv if command is None else command),
         network=network,
         backend=backend,
-        device=found.session.get("gpu", machine.cpu),
+        device=session.get("gpu", machine.cpu),
         threads=config.threads,
         batch=config.batch,
-        timed=found.timed,
+        timed=found[0].timed,
         protocol=PROTOCOL,
-        session=found.session,
+        session=session,
         machine=machine,
         versions=versions(PACKAGES) | {"torch": str(torch.__version__)},
-        others_load=found.others_load,
+        others_load=max(curve.others_load for curve in found),
         entries=entries,
     )
 

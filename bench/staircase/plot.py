@@ -14,6 +14,7 @@ from compress.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 AXIS_WORDS = {"out": "output channels", "in": "input channels", "both": "channels"}
 
@@ -44,7 +45,7 @@ def panel(axes: Axes, curve: Curve, palette: Palette) -> None:
     for point in curve.points:
         ends = [curve.full_ms * point.low, curve.full_ms * point.high]
         axes.plot([point.width] * 2, ends, color=palette.curve, linewidth=1.0, alpha=0.5)
-    axes.plot(widths, times, color=palette.curve, linewidth=1.2, gid="curve")
+    axes.plot(widths, times, color=palette.curve, linewidth=1.2, gid=f"curve-{curve.axis}")
     for inside, face in ((True, palette.curve), (False, palette.paper)):
         shown = [(w, t) for w, t in zip(widths, times, strict=True) if (w in edges) == inside]
         edge = palette.curve if inside else palette.other
@@ -96,7 +97,14 @@ STYLE: Any = {
 
 
 def png(table: LatencyTable) -> bytes:
-    """Return the picture of a table: a panel below the other for every curve, as wide as a phone shows."""
+    """Return the picture of a table."""
+    file = io.BytesIO()
+    figure(table).savefig(file, format="png", dpi=DPI)
+    return file.getvalue()
+
+
+def figure(table: LatencyTable) -> Figure:
+    """Draw a table: a panel below the other for every curve, as wide as a phone shows."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -110,17 +118,16 @@ def png(table: LatencyTable) -> bytes:
         "text.color": palette.ink,
     }
     with rc_context({**STYLE, **colours}):
-        figure = Figure(figsize=(WIDTH_INCHES, PANEL_INCHES * len(shown) + 0.8), layout="constrained")
+        size = WIDTH_INCHES, PANEL_INCHES * len(shown) + 0.8
+        drawn = Figure(figsize=size, layout="constrained", facecolor=palette.paper)
         threads = f"{table.threads} thread{'' if table.threads == 1 else 's'}"
         where = f"{table.backend}, {table.device}\n{threads}, batch {table.batch}"
-        figure.suptitle(f"{table.network}: latency against width\n{where}", fontsize=10, ha="left", x=0.02)
-        every = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+        drawn.suptitle(f"{table.network}: latency against width\n{where}", fontsize=10, ha="left", x=0.02)
+        every = drawn.subplots(len(shown), 1, squeeze=False)[:, 0]
         for axes, (entry, curve) in zip(every, shown, strict=True):
             panel(axes, curve, palette)
             axes.set_title(title(entry))
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=DPI, facecolor=palette.paper)
-    return file.getvalue()
+    return drawn
 
 
 def save(drawn: bytes, path: Path) -> None:
