@@ -78,6 +78,8 @@ Examples:
   compress bench --replay runs/a/bench/results.json --gate gate.toml
   compress bench diff old.json new.json
   compress bench runs/a --explain --threads 1
+  compress bench runs/a --staircase all --backend ort-cpu --threads 1
+  compress bench runs/a --staircase 'layer1.*' --staircase-widths 31,32,33,48
 
 A run is compared with its own dense network, a file with the first artefact
 named (of a run, its compact network). Each back end measures in a process of
@@ -130,6 +132,7 @@ app = typer.Typer(
 Option = partial(typer.Option, show_envvar=False)
 HowOption = partial(Option, rich_help_panel="Training")
 GateOption = partial(Option, rich_help_panel="Stored results and gates", show_default=False)
+StairOption = partial(Option, rich_help_panel="Latency against width", show_default=False)
 DeployOption = partial(Option, rich_help_panel="Deployment", show_default=False)
 NetOption = partial(Option, rich_help_panel="Network and data")
 
@@ -468,15 +471,42 @@ def bench_(
     ] = None,
     gate: Annotated[Path | None, GateOption(help="Constraints the result must hold (TOML).")] = None,
     junit: Annotated[Path | None, GateOption(help="With --gate: write JUnit XML to this file.")] = None,
+    staircase: Annotated[
+        str | None,
+        StairOption(
+            metavar="LAYER|all",
+            help="Measure the latency of the run's layers against their width: names or patterns with "
+            "commas between, or all.",
+        ),
+    ] = None,
+    staircase_widths: Annotated[
+        str | None, StairOption(help="Widths to measure besides the full one, such as 31,32,33.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure in pairs: a run's compact network against its dense one, or several artefacts."""
     from bench import Choices, bench, read, table
     from bench import gate as gates
 
+    if staircase is not None or staircase_widths is not None:
+        _alone(context, "--staircase", ("pairs", "explain", "replay", "gate", "junit"))
+        choices = Choices(device, channels_last, cuda_graph, transfers, trust)
+        _staircase(
+            what,
+            staircase,
+            staircase_widths,
+            backend,
+            threads,
+            _numbers(batch),
+            budget,
+            choices,
+            out,
+            as_json,
+        )
+        return
     _check_replay(context, what, replay)
     if explain:
-        _check_explain(out, gate)
+        _alone(context, "--explain", ("budget", "out", "replay", "gate", "junit"))
         options = (
             batch,
             threads,
@@ -814,17 +844,6 @@ def _check_replay(context: typer.Context, what: list[Path] | None, replay: Path 
         )
 
 
-def _check_explain(out: Path | None, gate: Path | None) -> None:
-    """Refuse what an explanation has not: a result in one file, a verdict."""
-    for flag, given in (("--out", out), ("--gate", gate)):
-        if given is not None:
-            raise CompressError(
-                f"--explain has no {flag}",
-                hint=f"leave {flag} out; it writes bench/explain-BACKEND.json of the run",
-                code="bad-option",
-            )
-
-
 def _explain(what: list[Path], options: tuple[str, int | None, int, str, Any], as_json: bool) -> None:
     from bench.explain import explain, table
 
@@ -849,6 +868,63 @@ def _explain(what: list[Path], options: tuple[str, int | None, int, str, Any], a
         console.emit("bench", {"explanations": [entry.model_dump(mode="json") for entry in found]})
         return
     console.show(*(table(entry) for entry in found))
+
+
+def _alone(context: typer.Context, flag: str, others: tuple[str, ...]) -> None:
+    """Refuse options that say nothing beside a flag."""
+    for name in others:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise CompressError(
+                f"{flag} has no --{name.replace('_', '-')}", hint="leave it out", code="bad-option"
+            )
+
+
+def _staircase(
+    what: list[Path] | None,
+    layers: str | None,
+    widths: str | None,
+    backend: str,
+    threads: int | None,
+    batches: tuple[int, ...],
+    budget: float | None,
+    choices: Any,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from bench.staircase import staircase, table
+
+    problem = None
+    if layers is None:
+        problem = "--staircase-widths are the widths of a staircase", "give --staircase LAYER|all too"
+    elif what is None or len(what) != 1:
+        problem = "a staircase is measured of one run", "name one run folder"
+    elif len(batches) != 1:
+        problem = "a staircase is measured at one batch size", "give --batch one number"
+    if problem is not None:
+        raise CompressError(problem[0], hint=problem[1], code="bad-option")
+    assert what is not None
+    assert layers is not None
+    with console.progress_bar() as progress:
+        found = staircase(
+            what[0],
+            layers,
+            backend=backend,
+            threads=threads,
+            batch=batches[0],
+            asked=None if widths is None else _numbers(widths),
+            budget_s=budget,
+            choices=choices,
+            out=out,
+            progress=progress,
+            tell=console.note,
+            command=_command(),
+        )
+    if as_json:
+        console.emit("bench", {"staircase": found.to_json()})
+        return
+    console.show(table(found))
+    console.note(f"{found.path}\n{found.figure}")
 
 
 def _size(text: str | None) -> tuple[int, int, int] | None:

@@ -10,6 +10,7 @@ from bench.record import RatioRecord, SideRecord
 from bench.stats import Verdict
 from compress.artifact.machine import Machine
 from compress.artifact.run import RunRecord
+from compress.cost import LatencyTable
 from compress.spec import Record
 from export.manifest import FileRecord
 
@@ -26,7 +27,7 @@ class Missing(Record):
         part: what is missing. why: the reason. command: what makes it; None where no command does.
     """
 
-    part: Literal["compact", "training", "layers", "export", "bench", "explain"]
+    part: Literal["compact", "training", "layers", "export", "bench", "explain", "staircase"]
     why: str
     command: str | None = None
 
@@ -158,6 +159,7 @@ class RunFacts(Record):
         layers_complete: whether the layers add up to the costs that the run recorded.
         extra: what the compact model's record adds, such as the accuracy.
         explained: where the speed-up was lost, by `compress bench RUN --explain`.
+        staircases: tables of latency against width, the newest first.
         signed: whether the export folder has a signature (which `compress verify` checks).
     """
 
@@ -173,6 +175,7 @@ class RunFacts(Record):
     exports: tuple[ExportFacts, ...]
     signed: bool
     bench: BenchFacts | None
+    staircases: tuple[LatencyTable, ...]
     explained: tuple[Explanation, ...] = ()
     missing: tuple[Missing, ...]
 

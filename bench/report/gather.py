@@ -28,6 +28,7 @@ from bench.report.lineage import lineage
 from bench.report.measured import Told, own_name
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
+from compress.cost import LatencyTable
 from compress.errors import CompressError
 from compress.files import read_json
 from compress.training.metrics import read_metrics
@@ -97,6 +98,7 @@ class _Reading:
             signed=(self.run.export / manifest.SIGNATURE).is_file(),
             bench=self._bench(told, info),
             explained=self._explained(),
+            staircases=self._staircases(info),
             missing=tuple(self.missing),
         )
 
@@ -191,6 +193,18 @@ class _Reading:
             others_load=max(batch.others_load for entry in found.comparisons for batch in entry.batches),
             is_current=info is not None and _time(info.created) <= _time(found.created),
         )
+
+    def _staircases(self, info: CompactInfo | None) -> tuple[LatencyTable, ...]:
+        found = list[LatencyTable]()
+        command = f"{self._command('bench')} --staircase all"
+        for path in sorted(self.run.bench.glob("latency-*.json")):
+            try:
+                found.append(LatencyTable.read(path))
+            except CompressError as error:
+                self._miss("staircase", error.message, command)
+        if not found and info is not None:
+            self._miss("staircase", "latency against width has not been measured", command)
+        return tuple(sorted(found, key=lambda table: table.created, reverse=True))
 
 
 def _parity(run: RunFolder, exports: Sequence[ExportFacts]) -> tuple[ParityStep, ...]:

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, LINE, DENSE, COMPACT, THIRD = (
+INK, MUTED, LINE, DENSE, COMPACT, THIRD, PAPER = (
     "#010101",
     "#020202",
     "#030303",
     "#040404",
     "#050505",
     "#060606",
+    "#070707",
 )
 """Stand-ins: Matplotlib draws with them, the page's own colours take their places."""
 
@@ -30,6 +31,7 @@ _VARIABLES = {
     DENSE: "var(--dense)",
     COMPACT: "var(--compact)",
     THIRD: "var(--third)",
+    PAPER: "var(--paper)",
 }
 
 STYLE: Any = {

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from bench.explain.figure import layer_bars
 from bench.explain.record import Explanation
 from bench.record import RatioRecord
-from bench.report import figures, words
+from bench.report import figures, stairs, words
 from bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
+from bench.report.stairs import StairsView
 from bench.stats import Verdict
 
 BUSY = 0.1
@@ -45,6 +46,7 @@ class RunView:
         lines: its lineage. sentence: what was found, in one sentence.
         layers_figure, training_figure, gates_figure, speedups_figure: SVG, or None.
         explained: where the speed-up was lost, with a figure, by back end.
+        stairs: a view of each table of latency against width.
         machines: the facts of the machine, by where it did what: name, of the training, of the measurement.
     """
 
@@ -57,6 +59,7 @@ class RunView:
     layers_figure: str | None
     training_figure: str | None
     gates_figure: str | None
+    stairs: tuple[StairsView, ...]
     machines: tuple[tuple[str, str, str], ...]
     explained: tuple[tuple[Explanation, str | None], ...] = ()
 
@@ -127,6 +130,9 @@ def _run(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
         layers_figure=figures.layers(run.layers, f"{name}-layers"),
         training_figure=figures.training(run.metrics, f"{name}-training"),
         gates_figure=figures.gates(run.metrics, run.record.method, f"{name}-gates"),
+        stairs=tuple(
+            stairs.view(table, run.layers, f"{name}-stairs{i}") for i, table in enumerate(run.staircases)
+        ),
         machines=_machines(run),
     )
 

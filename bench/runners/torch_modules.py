@@ -8,6 +8,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,32 +25,38 @@ from compress import artifact
 from compress.errors import CompressError, Exit
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A module in evaluation mode: `[N, *image]` in, `[N, outputs]` out."""
+
+    module: nn.Module
+    image: tuple[int, int, int]
+    outputs: int
+
+
 class ModuleRunner:
     """A module in evaluation mode, its input in place; each time is one forward without gradients.
 
     Args:
-        path: the run folder, or its ``compact/`` folder.
-        config: its `network` says which of the two networks.
+        load: gives the module; counts as loading.
+        config: how it is run.
         compiled: whether `torch.compile` prepares it; that is done here, and counts as loading.
 
     Raises:
         CompressError: the network cannot be loaded, or not compiled (exit MISSING or BUILD).
     """
 
-    def __init__(self, path: Path, config: RunConfig, *, compiled: bool) -> None:
-        from bench.files import settled_dense
-
+    def __init__(self, load: Callable[[], Loaded], config: RunConfig, *, compiled: bool) -> None:
         torch.set_num_threads(config.threads)
         start = time.perf_counter_ns()
-        info = artifact.compact_info(path)
-        model = artifact.load(path) if config.network == "compact" else settled_dense(path)
+        self._loaded = load()
+        model = self._loaded.module
         self._config, self._compiled = config, compiled
-        self._spec = info.model
         self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self._model: Callable[[Tensor], Any] = model.to(device=config.device, memory_format=self._layout)  # type: ignore[call-overload]
         self._buffers: cuda.Buffers | None = None
         self._device: NDArray[np.int64] | None = None
-        self._input = self._placed(noise(config, info.model.input_size))
+        self._input = self._placed(noise(config, self._loaded.image))
         if compiled:
             self._compile(model)
         with torch.inference_mode():
@@ -72,8 +80,8 @@ class ModuleRunner:
             raise _not_compiled(error) from error
 
     def _onto_gpu(self) -> None:
-        shape = (self._config.batch, self._spec.num_classes)
-        buffers = cuda.Buffers(self._config, self._spec.input_size, shape, layout=self._layout)
+        shape = (self._config.batch, self._loaded.outputs)
+        buffers = cuda.Buffers(self._config, self._loaded.image, shape, layout=self._layout)
 
         def forward() -> None:
             with torch.inference_mode():
@@ -94,12 +102,12 @@ class ModuleRunner:
     @property
     def image_shape(self) -> tuple[int | str, ...]:
         """`(channels, height, width)` of one image."""
-        return self._spec.input_size
+        return self._loaded.image
 
     @property
     def num_classes(self) -> int | None:
         """Number of outputs."""
-        return self._spec.num_classes
+        return self._loaded.outputs
 
     @property
     def device_ns(self) -> NDArray[np.int64] | None:
@@ -146,8 +154,17 @@ class ModuleRunner:
         """Drop the module and its input; what was compiled for it is forgotten, as its number is limited."""
         if self._compiled:
             torch.compiler.reset()
-        del self._model, self._input
+        del self._model, self._input, self._loaded
         self._buffers = None
+
+
+def of_run(path: Path, config: RunConfig) -> Loaded:
+    """Load a network of a run folder, or of its ``compact/`` folder; `config.network` says which."""
+    from bench.files import settled_dense
+
+    spec = artifact.compact_info(path).model
+    model = artifact.load(path) if config.network == "compact" else settled_dense(path)
+    return Loaded(model, spec.input_size, spec.num_classes)
 
 
 @register
@@ -172,8 +189,12 @@ class Torch:
 
     def load(self, path: Path, config: RunConfig) -> ModuleRunner:
         """Load a network of a run folder."""
+        return self.load_module(partial(of_run, path, config), config)
+
+    def load_module(self, load: Callable[[], Loaded], config: RunConfig) -> ModuleRunner:
+        """Run a module that no run folder holds."""
         self.check(config)
-        return ModuleRunner(path, config, compiled=False)
+        return ModuleRunner(load, config, compiled=False)
 
     def timed(self, config: RunConfig) -> str:
         """One forward."""
@@ -198,10 +219,10 @@ class TorchCompile(Torch):
         if config.device == "cpu" and shutil.which(compiler) is None:
             raise _no_compiler(compiler)
 
-    def load(self, path: Path, config: RunConfig) -> ModuleRunner:
-        """Load and compile a network of a run folder."""
+    def load_module(self, load: Callable[[], Loaded], config: RunConfig) -> ModuleRunner:
+        """Compile a module, and run it."""
         self.check(config)
-        return ModuleRunner(path, config, compiled=True)
+        return ModuleRunner(load, config, compiled=True)
 
     def timed(self, config: RunConfig) -> str:
         """One forward, compiled before."""

@@ -1,9 +1,20 @@
 """What a network costs, as numbers and as functions of what is kept.
 
-What may enter: a cost is computed from the channel graph for any network, never from a formula per network.
+What may enter: a cost is computed from the channel graph for any network, never from a formula per network;
+or it was measured, and is read from a table.
 """
 
+from .latency import LatencyTable
 from .layers import LayerCosts, layer_costs
 from .macs import CostModel
+from .shapes import LayerShape, ShapedLayer, shaped_layers
 
-__all__ = ["CostModel", "LayerCosts", "layer_costs"]
+__all__ = [
+    "CostModel",
+    "LatencyTable",
+    "LayerCosts",
+    "LayerShape",
+    "ShapedLayer",
+    "layer_costs",
+    "shaped_layers",
+]

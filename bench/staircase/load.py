@@ -1,0 +1,76 @@
+"""A layer, at one width, loaded on a back end."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from bench.runners import FOLDER, Backend, RunConfig, Runner
+from bench.staircase.networks import LayerModule, image_size, write_onnx
+from compress.cost import LayerShape
+from compress.errors import CompressError
+from compress.files import sha256_file
+
+if TYPE_CHECKING:
+    from bench.runners.torch_modules import Loaded
+
+
+@runtime_checkable
+class RunsModules(Protocol):
+    """A back end that runs a module that no folder holds."""
+
+    def load_module(self, load: Callable[[], Loaded], config: RunConfig) -> Runner:
+        """Load what `load` gives; what that takes counts as loading."""
+
+
+def load(backend: Backend, shape: LayerShape, config: RunConfig, folder: Path) -> Runner:
+    """Load a layer as a network of its own; no file of it stays in `folder`.
+
+    Raises:
+        CompressError: the back end cannot run it, or no engine can be built of it (exit MISSING or BUILD).
+    """
+    if FOLDER in backend.reads:
+        return _module(backend, shape, config)
+    path = folder / "layer.onnx"
+    write_onnx(shape, path)
+    try:
+        if ".onnx" in backend.reads:
+            return backend.load(path, config)
+        return _engine(backend, path, config)
+    finally:
+        path.unlink()
+
+
+def _module(backend: Backend, shape: LayerShape, config: RunConfig) -> Runner:
+    from bench.runners.torch_modules import Loaded
+
+    if not isinstance(backend, RunsModules):
+        raise CompressError(
+            f"the back end {backend.name!r} runs run folders, but no layer alone",
+            hint="choose another back end",
+            code="no-layers",
+        )
+    if shape.kind == "linear":  # whose features lie last already
+        config = replace(config, channels_last=False)
+    return backend.load_module(
+        lambda: Loaded(LayerModule(shape).eval(), image_size(shape), shape.out_channels), config
+    )
+
+
+def _engine(backend: Backend, source: Path, config: RunConfig) -> Runner:
+    """Build an engine for this batch size only, and load it."""
+    from export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
+    from export.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
+
+    name = next(iter(backend.requires))
+    module: Any = importlib.import_module(name)
+    sizes = BatchRange(config.batch, config.batch, config.batch)
+    path = source.with_name(f"layer{backend.reads[0]}")
+    path.write_bytes(memoryview(build_engine(module, source, Options(batch=sizes), name).data))
+    try:
+        return backend.load(path, replace(config, sha256=sha256_file(path)))
+    finally:
+        path.unlink()

@@ -1,0 +1,53 @@
+"""`compress bench RUN --staircase`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_calls import Here
+
+QUICK = ("--threads", 1, "--budget", 0.1, "--staircase-widths", "7,8")
+
+
+def test_a_layer_is_shown_width_by_width_and_its_files_are_named(call: Here, run: Path) -> None:
+    found = call("bench", run, "--staircase", "features.conv2", *QUICK)
+    assert found.code == 0, found.err
+    assert "output channels" in found.out
+    assert "worth choosing" in found.out
+    assert "1 layer of 1 shape: 2 curves over 8 networks, about" in found.err
+    [table] = (run / "bench").glob("latency-ort-cpu-*.json")
+    assert str(table) in found.err
+    assert str(run / "bench" / "staircase-ort-cpu.png") in found.err
+
+
+def test_as_json_it_is_one_object_with_the_table(call: Here, run: Path) -> None:
+    found = call("bench", run, "--staircase", "classifier", *QUICK, "--json")
+    assert found.code == 0, found.err
+    made = found.json["staircase"]
+    assert made["result"]["kind"] == "compress-latency"
+    assert made["measured"] == [["classifier"]]
+    assert Path(made["table"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--staircase", "features.conv9"), 2, "Did you mean features.conv"),
+        (("--staircase", "all", "--batch", "1,8"), 2, "one batch size"),
+        (("--staircase", "all", "--pairs", "20"), 2, "--staircase has no --pairs"),
+        (("--staircase", "all", "--backend", "nowhere"), 2, "there is no back end 'nowhere'"),
+        (("--staircase-widths", "8"), 2, "--staircase LAYER|all"),
+        (("--staircase", "all", "--staircase-widths", "x"), 2, "'x' is not a list of numbers"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_exit_code(
+    call: Here, run: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    found = call("bench", run, *words)
+    assert (found.code, found.out) == (code, "")
+    assert says in found.err
+
+
+def test_a_folder_that_is_no_run_is_3(call: Here, tmp_path: Path) -> None:
+    assert call("bench", tmp_path, "--staircase", "all").code == 3
