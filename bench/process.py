@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from bench.measure import Job, Measured, Progress
 from bench.memory import importable
@@ -23,8 +23,24 @@ GRACE_S = 5.0
 _log = logging.getLogger(__name__)
 
 
+class AnyJob(Protocol):
+    """A record of what to measure on one back end, of a module that has a function `measure` for it."""
+
+    @property
+    def backend(self) -> str:
+        """Name of the back end."""
+
+    def model_dump_json(self) -> str:
+        """Return the record as JSON."""
+
+
 def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
-    """Measure a job in a process of its own.
+    """Measure comparisons in a process of their own, see `answered`."""
+    return tuple(Measured.model_validate(entry) for entry in answered(job, say))
+
+
+def answered(job: AnyJob, say: Progress) -> list[Any]:
+    """Measure a job in a process of its own; return what its module's `measure` found, as JSON values.
 
     Args:
         job: what to measure.
@@ -57,11 +73,12 @@ def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
         return found
 
 
-def _conversation(process: subprocess.Popen[str], job: Job, say: Progress) -> tuple[Measured, ...] | None:
+def _conversation(process: subprocess.Popen[str], job: AnyJob, say: Progress) -> list[Any] | None:
     """Send the job, answer its progress, and return its result; None where it ends without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
+        _send(process.stdin, type(job).__module__)
         _send(process.stdin, job.model_dump_json())
         for line in process.stdout:
             message: dict[str, Any] = json.loads(line)
@@ -73,7 +90,7 @@ def _conversation(process: subprocess.Popen[str], job: Job, say: Progress) -> tu
             elif "error" in message:
                 raise _raised(message["error"])
             else:
-                return tuple(Measured.model_validate(entry) for entry in message["result"])
+                return list(message["result"])
     return None
 
 
