@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from bench.machine import CpuState
 from bench.record import RatioRecord, SideRecord
+from bench.scenarios.record import ScenarioResult
 from bench.stats import Verdict
 from compress.artifact.machine import Machine
 from compress.artifact.run import RunRecord
@@ -25,7 +26,7 @@ class Missing(Record):
         part: what is missing. why: the reason. command: what makes it; None where no command does.
     """
 
-    part: Literal["compact", "training", "layers", "export", "bench"]
+    part: Literal["compact", "training", "layers", "export", "bench", "scenarios"]
     why: str
     command: str | None = None
 
@@ -157,6 +158,8 @@ class RunFacts(Record):
         layers_complete: whether the layers add up to the costs that the run recorded.
         extra: what the compact model's record adds, such as the accuracy.
         signed: whether the export folder has a signature (which `compress verify` checks).
+        scenarios: `bench/scenarios.json`; None where no scenario was measured.
+        scenarios_current: whether they were measured after the compact model was written.
     """
 
     name: str
@@ -171,6 +174,8 @@ class RunFacts(Record):
     exports: tuple[ExportFacts, ...]
     signed: bool
     bench: BenchFacts | None
+    scenarios: ScenarioResult | None = None
+    scenarios_current: bool = True
     missing: tuple[Missing, ...]
 
     def lacks(self, part: str) -> Missing | None:

@@ -24,6 +24,9 @@ from bench.report.facts import (
 from bench.report.layers import complete, layer_rows
 from bench.report.lineage import lineage
 from bench.report.measured import Told, own_name
+from bench.scenarios import record as scenario_record
+from bench.scenarios.options import Scenario
+from bench.scenarios.record import ScenarioResult
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
 from compress.errors import CompressError
@@ -81,6 +84,7 @@ class _Reading:
         metrics = self._metrics()
         exports = self._exports(info)
         layers = self._layers(info)
+        served = self._scenarios()
         return RunFacts(
             name=name,
             folder=str(self.folder),
@@ -94,6 +98,9 @@ class _Reading:
             exports=exports,
             signed=(self.run.export / manifest.SIGNATURE).is_file(),
             bench=self._bench(told, info),
+            scenarios=served,
+            scenarios_current=served is None
+            or (info is not None and _time(info.created) <= _time(served.created)),
             missing=tuple(self.missing),
         )
 
@@ -106,6 +113,17 @@ class _Reading:
             return record.read(path)
         except CompressError as error:
             self._miss("bench", error.message, self._command("bench"))
+            return None
+
+    def _scenarios(self) -> ScenarioResult | None:
+        path = self.run.bench / scenario_record.FILENAME
+        if not path.is_file():
+            return None
+        try:
+            return scenario_record.read(path)
+        except CompressError as error:
+            names = ",".join(Scenario)
+            self._miss("scenarios", error.message, f"{self._command('bench')} --scenario {names}")
             return None
 
     def _command(self, name: str) -> str:

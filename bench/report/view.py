@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.record import RatioRecord
-from bench.report import figures, words
+from bench.report import figures, scenarios, words
 from bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
+from bench.report.scenarios import ScenarioView
 from bench.stats import Verdict
 
 BUSY = 0.1
@@ -51,6 +52,7 @@ class RunView:
     sentence: str
     warnings: tuple[str, ...]
     speedups_figure: str | None
+    scenarios: tuple[ScenarioView, ...]
     layers_figure: str | None
     training_figure: str | None
     gates_figure: str | None
@@ -117,6 +119,7 @@ def _run(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
         sentence=_sentence(main),
         warnings=_warnings(run),
         speedups_figure=figures.speedups(entries, f"{name}-speedups"),
+        scenarios=scenarios.views(run.scenarios, f"{name}-scenario"),
         layers_figure=figures.layers(run.layers, f"{name}-layers"),
         training_figure=figures.training(run.metrics, f"{name}-training"),
         gates_figure=figures.gates(run.metrics, run.record.method, f"{name}-gates"),
@@ -210,6 +213,14 @@ def _warnings(run: RunFacts) -> tuple[str, ...]:
             f"Other processes took up to {bench.others_load:.0%} of the processors during the measurement: "
             "times are too long, and with more than one thread the speed-up may be off."
         )
+    served = run.scenarios
+    if served is not None and max(found.others_load for found in served.comparisons) > BUSY:
+        out.append(
+            f"Other processes took more than {BUSY:.0%} of the processors while the scenarios were measured: "
+            "times are too long, rates too low."
+        )
+    if not run.scenarios_current:
+        out.append("The scenarios were measured before the compact network of now was written.")
     stale = [found.record.file for found in run.exports if not found.is_current]
     if stale:
         out.append(f"Not made from the compact network of now: {', '.join(stale)}.")

@@ -12,7 +12,7 @@ from bench.measure import Progress
 from bench.paired import collector_off
 from bench.runners import Runner
 from bench.scenarios.arrivals import poisson
-from bench.scenarios.clock import HostClock
+from bench.scenarios.clock import Clock, HostClock
 from bench.scenarios.loaded import Networks, Watch
 from bench.scenarios.options import Options
 from bench.scenarios.queue import Served, serve, sizes_up_to
@@ -46,6 +46,7 @@ class _Worker:
     label: str
     runners: dict[int, Runner]
     typical_ns: dict[int, float]
+    clock: Clock
 
     @property
     def largest(self) -> int:
@@ -64,7 +65,7 @@ class _Worker:
             runner.run(paired.repeats_for(self.typical_ns[size], paired.LEAD_IN_NS))
         arrivals = poisson(qps, count, seed, part)
         with collector_off():
-            return serve(arrivals, lambda size: self.runners[size].run(1), HostClock(), tuple(self.runners))
+            return serve(arrivals, lambda size: self.runners[size].run(1), self.clock, tuple(self.runners))
 
 
 class _Tried:
@@ -93,16 +94,23 @@ class _Tried:
         )
 
 
-def server(networks: Networks, options: Options, stream: SingleStream | None, say: Progress) -> Server:
+def server(
+    networks: Networks,
+    options: Options,
+    stream: SingleStream | None,
+    say: Progress,
+    clock: Clock | None = None,
+) -> Server:
     """Try rates on both networks in turns.
 
     Args:
         stream: the single stream of these networks, from which the bound is taken if none is given.
+        clock: of the queries; None takes the host's.
     """
     watch = Watch()
     with contextlib.ExitStack() as stack:
         say("warming up", 0.0)
-        workers = _workers(stack, networks, options)
+        workers = _workers(stack, networks, options, clock or HostClock())
         bound_ms, bound_from = _bound(options, workers[0], stream)
         tried = [_Tried(worker, options) for worker in workers]
         steps = 0
@@ -132,7 +140,9 @@ def server(networks: Networks, options: Options, stream: SingleStream | None, sa
     )
 
 
-def _workers(stack: contextlib.ExitStack, networks: Networks, options: Options) -> list[_Worker]:
+def _workers(
+    stack: contextlib.ExitStack, networks: Networks, options: Options, clock: Clock
+) -> list[_Worker]:
     sizes = sizes_up_to(options.max_server_batch)
     loaded = {size: networks.load(stack, size) for size in sizes}
     return [
@@ -140,6 +150,7 @@ def _workers(stack: contextlib.ExitStack, networks: Networks, options: Options) 
             side.label,
             {size: loaded[size][i] for size in sizes},
             {size: paired.warm_up(loaded[size][i]).typical_ns for size in sizes},
+            clock,
         )
         for i, side in enumerate(networks.sides)
     ]

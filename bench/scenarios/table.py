@@ -101,7 +101,7 @@ def _offline(found: Offline, where: str) -> list[RenderableType]:
             str(entry.ratio.pairs),
             f"{entry.grown_bytes / 1e6:,.0f}",
         )
-    return [made, Text(best(found)), Text(f"No larger batch: {found.stopped}.")]
+    return [made, Text(f"Best: {best(found)}"), Text(f"No larger batch: {found.stopped}.")]
 
 
 def _throughput(side: Throughput, found: Offline) -> tuple[Text, str]:
@@ -114,19 +114,20 @@ def _throughput(side: Throughput, found: Offline) -> tuple[Text, str]:
 
 
 def _server(found: Server, where: str) -> list[RenderableType]:
+    batch = ("batch",) if found.max_batch > 1 else ()
     made = _titled(
         f"server, latency from the arrival in ms, p99 within {found.bound_ms:g} ms ({where})",
-        "network", "queries/s", "load", "busy", "waiting", "most", "batch", "p50", "p90", "p99", "95%",
-        "queries", "outcome", text=("network", "outcome"),
+        "network", "queries/s", "load", "busy", "waiting", "most", *batch,
+        "p50", "p90", "p99", "95%", "queries", "outcome", text=("network", "outcome"),
     )  # fmt: skip
     for side in (found.baseline, found.candidate):
         for entry in side.rates:
-            made.add_row(side.label, *_rate_row(entry))
+            made.add_row(side.label, *_rate_row(entry, found.max_batch > 1))
     lines = [Text(_largest(side)) for side in (found.baseline, found.candidate)]
     return [made, *lines, Text(f"{ratio_of_rates(found)} The bound is {_bound(found)}.")]
 
 
-def _rate_row(entry: RateRecord) -> list[str | Text]:
+def _rate_row(entry: RateRecord, batched: bool) -> list[str | Text]:
     taken = entry.times
     p50, p90, p99 = (_percentile(one) for one in (taken.p50, taken.p90, taken.p99))
     return [
@@ -135,7 +136,7 @@ def _rate_row(entry: RateRecord) -> list[str | Text]:
         f"{entry.utilisation:.0%}",
         f"{entry.mean_queue:.2f}",
         f"{entry.max_queue:,}",
-        f"{entry.mean_batch:.2f}",
+        *([f"{entry.mean_batch:.2f}"] if batched else []),
         p50[0],
         p90[0],
         *p99,

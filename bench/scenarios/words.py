@@ -29,7 +29,7 @@ def best(found: Offline) -> str:
     one, other = found.best
     high = "any" if found.best_high is None else f"{found.best_high:.2f}"
     return (
-        f"Best: {one.label} {one.images_per_s:,.0f} images/s at batch {one.batch:,}, {other.label} "
+        f"{one.label} {one.images_per_s:,.0f} images/s at batch {one.batch:,}, {other.label} "
         f"{other.images_per_s:,.0f} at batch {other.batch:,}: {found.best_ratio:.2f}x "
         f"({found.best_low:.2f} to {high}, by the ends of both intervals)."
     )
