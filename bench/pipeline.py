@@ -92,18 +92,18 @@ def bench(
             or a process that died (BUILD).
     """
     sizes, count = _checked(batches, threads, pairs, budget_s)
-    configs = tuple(config_of(size, count, seed, choices or Choices()) for size in sizes)
-    runtimes = usable_back_ends(backend, configs[0])
+    configs = tuple(_config(size, count, seed, choices or Choices()) for size in sizes)
+    runtimes = _usable(backend, configs[0])
     subjects = artefacts.comparisons(named)
-    say = progress or silent
+    say = progress or _silent
     before = cpu_state()
     with contextlib.ExitStack() as stack:
-        runs = opened(stack, subjects)
-        check_kinds(subjects, runtimes)
+        runs = _opened(stack, subjects)
+        _check_kinds(subjects, runtimes)
         share = None if budget_s is None else budget_s / (len(sizes) * len(runtimes) * len(subjects))
         found: list[ComparisonRecord] = []
         for i, runtime in enumerate(runtimes):
-            part = part_of(say, i / len(runtimes), 1 / len(runtimes))
+            part = _part(say, i / len(runtimes), 1 / len(runtimes))
             found += _on(runtime, subjects, runs, configs, pairs, share, part)
         result = BenchResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -115,7 +115,7 @@ def bench(
             machine=artifact.this_machine(),
             before=before,
             after=cpu_state(),
-            versions=versions_here(),
+            versions=_versions(),
             comparisons=tuple(found),
         )
         place = Path(out) if out is not None else next((r.run.bench / FILENAME for r in runs.values()), None)
@@ -139,7 +139,7 @@ def _on(
     say(f"{runtime.name}: preparing the networks", 0.0)
     sizes = [config.batch for config in configs]
     files = {path: run.pair(runtime, sizes) for path, run in runs.items()}
-    sides = [sides_of(two, runtime, files) for two in subjects]
+    sides = [_sides(two, runtime, files) for two in subjects]
     job = Job(
         backend=runtime.name,
         configs=tuple(fitted(runtime, config) for config in configs),
@@ -147,7 +147,7 @@ def _on(
         pairs=pairs,
         budget_s=budget_s,
     )
-    measured = process.measured(job, part_of(say, PREPARING, 1 - PREPARING))
+    measured = process.measured(job, _part(say, PREPARING, 1 - PREPARING))
     return [
         ComparisonRecord(
             backend=runtime.name,
@@ -162,18 +162,18 @@ def _on(
     ]
 
 
-def sides_of(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pair]) -> tuple[Side, Side]:
+def _sides(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pair]) -> tuple[Side, Side]:
     first, second = (artefacts.side(subject, runtime, files.get(subject.path)) for subject in two)
     return first, second
 
 
-def opened(stack: contextlib.ExitStack, subjects: Sequence[tuple[Subject, Subject]]) -> dict[Path, Prepared]:
+def _opened(stack: contextlib.ExitStack, subjects: Sequence[tuple[Subject, Subject]]) -> dict[Path, Prepared]:
     """Open every run once, for writing; one without a compact model is refused."""
     paths = dict.fromkeys(subject.path for two in subjects for subject in two if subject.is_run)
     return {path: Prepared(stack.enter_context(RunFolder.open(path, write=True))) for path in paths}
 
 
-def check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[Backend]) -> None:
+def _check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[Backend]) -> None:
     """Refuse a file that one of the back ends does not read, before anything is measured."""
     for runtime in runtimes:
         for two in subjects:
@@ -182,7 +182,7 @@ def check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[
                     artefacts.side(subject, runtime, None)
 
 
-def usable_back_ends(backend: str | Sequence[str], config: RunConfig) -> list[Backend]:
+def _usable(backend: str | Sequence[str], config: RunConfig) -> list[Backend]:
     """Return the back ends; refuse one that cannot run here, and a choice that none of them has."""
     names = backend.split(",") if isinstance(backend, str) else list(backend)
     if not all(names):
@@ -206,7 +206,7 @@ def _require_honoured(choice: str, chosen: bool, names: Sequence[str]) -> None:
         )
 
 
-def config_of(size: int, threads: int, seed: int, choices: Choices) -> RunConfig:
+def _config(size: int, threads: int, seed: int, choices: Choices) -> RunConfig:
     if choices.device not in ("cpu", "cuda"):
         raise CompressError(
             f"unknown device {choices.device!r}", hint="known: cpu, cuda", code="unknown-device"
@@ -232,15 +232,15 @@ def _checked(
     return list(dict.fromkeys(batches)), threads or default_threads()
 
 
-def versions_here() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """Versions of the packages, and of the driver of a GPU."""
     driver = nvml.driver()
     return versions(PACKAGES) | ({} if driver is None else {"nvidia-driver": driver.version})
 
 
-def part_of(say: Progress, start: float, length: float) -> Progress:
+def _part(say: Progress, start: float, length: float) -> Progress:
     return lambda what, done: say(what, start + length * done)
 
 
-def silent(what: str, done: float) -> None:
+def _silent(what: str, done: float) -> None:
     pass

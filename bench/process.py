@@ -30,8 +30,8 @@ class AnyJob(Protocol):
     def backend(self) -> str:
         """Name of the back end."""
 
-    def model_dump_json(self) -> str:
-        """Return the record as JSON."""
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Return the record as values of JSON where the mode is ``json``."""
 
 
 def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
@@ -78,8 +78,7 @@ def _conversation(process: subprocess.Popen[str], job: AnyJob, say: Progress) ->
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
-        _send(process.stdin, type(job).__module__)
-        _send(process.stdin, job.model_dump_json())
+        _send(process.stdin, json.dumps({"module": type(job).__module__, "job": job.model_dump(mode="json")}))
         for line in process.stdout:
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:

@@ -17,14 +17,14 @@ from bench.measure import Progress
 from bench.pipeline import (
     PREPARING,
     Choices,
-    check_kinds,
-    config_of,
-    opened,
-    part_of,
-    sides_of,
-    silent,
-    usable_back_ends,
-    versions_here,
+    _check_kinds,
+    _config,
+    _opened,
+    _part,
+    _sides,
+    _silent,
+    _usable,
+    _versions,
 )
 from bench.runners import FOLDER, Backend, RunConfig, fitted
 from bench.scenarios import offline, record, server, stream
@@ -72,19 +72,19 @@ def run_scenarios(
             f"{threads} threads are not possible", hint="give --threads from 1", code="bad-option"
         )
     count = threads or default_threads()
-    config = config_of(1, count, seed, choices or Choices())
-    runtimes = usable_back_ends(backend, config)
+    config = _config(1, count, seed, choices or Choices())
+    runtimes = _usable(backend, config)
     subjects = artefacts.comparisons(named)
-    say = progress or silent
+    say = progress or _silent
     before = cpu_state()
     with contextlib.ExitStack() as stack:
-        runs = opened(stack, subjects)
-        check_kinds(subjects, runtimes)
+        runs = _opened(stack, subjects)
+        _check_kinds(subjects, runtimes)
         parts = len(options.scenarios) * len(runtimes) * len(subjects)
         own = options.model_copy(update={"budget_s": options.budget_s and options.budget_s / parts})
         found: list[ScenarioComparison] = []
         for i, runtime in enumerate(runtimes):
-            part = part_of(say, i / len(runtimes), 1 / len(runtimes))
+            part = _part(say, i / len(runtimes), 1 / len(runtimes))
             found += _on(runtime, subjects, runs, config, own, part)
         result = ScenarioResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -97,7 +97,7 @@ def run_scenarios(
             machine=artifact.this_machine(),
             before=before,
             after=cpu_state(),
-            versions=versions_here(),
+            versions=_versions(),
             comparisons=tuple(found),
         )
         place = Path(out) if out is not None else next((r.run.bench / FILENAME for r in runs.values()), None)
@@ -120,14 +120,14 @@ def _on(
     say(f"{runtime.name}: preparing the networks", 0.0)
     options = _fitted(runtime, options)
     files = {path: run.pair(runtime, _sizes(options)) for path, run in runs.items()}
-    sides = [sides_of(two, runtime, files) for two in subjects]
+    sides = [_sides(two, runtime, files) for two in subjects]
     job = Job(
         backend=runtime.name,
         config=fitted(runtime, config),
         comparisons=tuple(sides),
         options=options,
     )
-    answers = process.answered(job, part_of(say, PREPARING, 1 - PREPARING))
+    answers = process.answered(job, _part(say, PREPARING, 1 - PREPARING))
     return [
         ScenarioComparison(
             **_fields(Found.model_validate(answer)),
