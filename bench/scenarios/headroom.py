@@ -50,7 +50,7 @@ class Meter(Protocol):
     what: str
 
     def begin(self) -> None:
-        """Forget the peak so far."""
+        """Forget the peak so far, and give back what is kept but not used."""
 
     def read(self) -> Reading:
         """Return what is so now."""
@@ -126,6 +126,7 @@ class Headroom:
     def forbids(self, batch: int) -> str | None:
         """Return why `batch` must not be begun, or None; nothing of the last one is loaded any more."""
         for i, meter in enumerate(self._meters):
+            meter.begin()
             reading = meter.read()
             if reading.swapped > self._swapped[i] + SWAP_BYTES:
                 return "memory: the machine began to swap"

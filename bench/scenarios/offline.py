@@ -24,7 +24,8 @@ PROTOCOL = (
     "all images lie ready; batch sizes 1, 2, 4, ...: both networks are loaded, warmed up and take turns "
     "in ABBA blocks; throughput is images over the time of all inferences, with a 95% interval over the "
     "measurements; the sweep ends before a batch size that memory, foreseen from the growth of the last "
-    "one, might not hold, or that would take too long"
+    "one, might not hold, or that would take too long; all in one process: how another process would "
+    "differ is not in the intervals"
 )
 
 

@@ -30,8 +30,8 @@ PROTOCOL = (
     "arrival to the answer, waiting included, so a stall delays every query that arrives in it; the "
     "networks take turns, round by round, each round beginning with an empty queue; a rate holds where "
     "the 95% interval of its p99 ends below the bound and fails where it begins above it or the offered "
-    "load reaches 1; it is decided on 1,000 queries or more, and up to four rounds where one cannot. "
-    "Sending queries over a network is not included"
+    "load reaches 1; it is decided on 1,000 queries or more, and up to four rounds where one cannot; all "
+    "in one process. Sending queries over a network is not included"
 )
 
 
