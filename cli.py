@@ -80,6 +80,8 @@ Examples:
   compress bench runs/a --explain --threads 1
   compress bench runs/a --staircase all --backend ort-cpu --threads 1
   compress bench runs/a --staircase 'layer1.*' --staircase-widths 31,32,33,48
+  compress bench runs/a --scenario single-stream,offline,server
+  compress bench runs/a --scenario server --qps 50,100 --p99-bound-ms 20
 
 A run is compared with its own dense network, a file with the first artefact
 named (of a run, its compact network). Each back end measures in a process of
@@ -135,6 +137,7 @@ GateOption = partial(Option, rich_help_panel="Stored results and gates", show_de
 StairOption = partial(Option, rich_help_panel="Latency against width", show_default=False)
 DeployOption = partial(Option, rich_help_panel="Deployment", show_default=False)
 NetOption = partial(Option, rich_help_panel="Network and data")
+ScenarioOption = partial(Option, rich_help_panel="Scenarios", show_default=False)
 
 Json = Annotated[
     bool, Option("--json", envvar="COMPRESS_JSON", help="Print exactly one JSON object on stdout.")
@@ -482,63 +485,83 @@ def bench_(
     staircase_widths: Annotated[
         str | None, StairOption(help="Widths to measure besides the full one, such as 31,32,33.")
     ] = None,
+    scenario: Annotated[
+        str | None, ScenarioOption(help="MLPerf's scenarios instead: single-stream, offline, server.")
+    ] = None,
+    qps: Annotated[
+        str | None, ScenarioOption(help="server: rates such as 50,100; default: search the largest.")
+    ] = None,
+    p99_bound_ms: Annotated[
+        float | None,
+        ScenarioOption(help="server: bound on the p99; default: 10 times the baseline's median."),
+    ] = None,
+    queries: Annotated[
+        int | None, ScenarioOption(help="server: queries of a round, from 1,000 (the default).")
+    ] = None,
+    max_server_batch: Annotated[
+        int | None, ScenarioOption(help="server: most queries of one inference; default: 1.")
+    ] = None,
+    max_batch: Annotated[
+        int | None, ScenarioOption(help="offline: largest batch size; default: up to memory.")
+    ] = None,
+    max_batch_seconds: Annotated[
+        float | None, ScenarioOption(help="offline: longest time of a batch; default: 1.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure in pairs: a run's compact network against its dense one, or several artefacts."""
-    from bench import Choices, bench, read, table
+    from bench import Choices, bench, read, scenarios, table
     from bench import gate as gates
 
+    choices, sizes = Choices(device, channels_last, cuda_graph, transfers, trust), _numbers(batch)
     if staircase is not None or staircase_widths is not None:
-        _alone(context, "--staircase", ("pairs", "explain", "replay", "gate", "junit"))
-        choices = Choices(device, channels_last, cuda_graph, transfers, trust)
-        _staircase(
-            what,
-            staircase,
-            staircase_widths,
-            backend,
-            threads,
-            _numbers(batch),
-            budget,
-            choices,
-            out,
-            as_json,
-        )
+        _alone(context, "--staircase", ("pairs", "explain", "scenario", "replay", "gate", "junit"))
+        _staircase(what, staircase, staircase_widths, backend, threads, sizes, budget, choices, out, as_json)
         return
     _check_replay(context, what, replay)
     if explain:
-        _alone(context, "--explain", ("budget", "out", "replay", "gate", "junit"))
-        options = (
-            batch,
-            threads,
-            pairs,
-            backend,
-            Choices(device, channels_last, cuda_graph, transfers, trust),
-        )
-        _explain(what or [], options, as_json)
+        _alone(context, "--explain", ("budget", "out", "scenario", "replay", "gate", "junit"))
+        _explain(what or [], (sizes, threads, pairs, backend, choices), as_json)
         return
     if junit is not None and gate is None:
         raise CompressError("--junit is the report of a gate", hint="give --gate FILE too", code="bad-option")
-    rules, sizes = None if gate is None else gates.read(gate), _numbers(batch)
+    rules = None if gate is None else gates.read(gate)
+    options = scenarios.asked(
+        scenario,
+        sizes,
+        pairs=pairs,
+        budget_s=budget,
+        qps=qps,
+        p99_bound_ms=p99_bound_ms,
+        queries=queries,
+        max_server_batch=max_server_batch,
+        max_batch=max_batch,
+        max_batch_s=max_batch_seconds,
+    )
     if rules is not None and replay is None:
         gates.foresee(rules, what or (), backend, sizes)
+    measure: Any = partial(bench, batches=sizes, pairs=pairs, budget_s=budget)
+    if options is not None or scenarios.is_stored(replay):
+        read, table = scenarios.read, scenarios.table  # type: ignore[assignment]
+        measure = partial(scenarios.run_scenarios, options=options)
     with console.progress_bar() as progress:
         result = (
             read(replay)
             if replay is not None
-            else bench(
+            else measure(
                 *(what or ()),
-                batches=sizes,
                 threads=threads,
-                pairs=pairs,
-                budget_s=budget,
                 backend=backend,
-                choices=Choices(device, channels_last, cuda_graph, transfers, trust),
+                choices=choices,
                 out=out,
                 progress=progress,
                 command=_command(),
             )
         )
-    judged = None if gate is None or rules is None else gates.judge(result, rules, gate.name)
+    judged = None
+    if gate is not None and rules is not None:
+        beside = gates.beside(result, replay if replay is not None else (what or [Path()])[0])
+        judged = gates.judge(result, rules, gate.name, beside)
     if judged is not None and junit is not None:
         gates.write_junit(judged, junit)
     if as_json:
@@ -844,14 +867,17 @@ def _check_replay(context: typer.Context, what: list[Path] | None, replay: Path 
         )
 
 
-def _explain(what: list[Path], options: tuple[str, int | None, int, str, Any], as_json: bool) -> None:
+def _explain(
+    what: list[Path], options: tuple[tuple[int, ...], int | None, int, str, Any], as_json: bool
+) -> None:
     from bench.explain import explain, table
 
-    batch, threads, pairs, backend, choices = options
-    sizes = _numbers(batch)
+    sizes, threads, pairs, backend, choices = options
     if len(sizes) != 1:
         raise CompressError(
-            f"--explain looks at one batch size, not at {batch}", hint="such as --batch 1", code="bad-option"
+            f"--explain looks at one batch size, not at {', '.join(map(str, sizes))}",
+            hint="such as --batch 1",
+            code="bad-option",
         )
     with console.progress_bar() as progress:
         found = explain(

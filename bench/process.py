@@ -28,27 +28,27 @@ Result = TypeVar("Result", bound=Record)
 
 
 class AnyJob(Protocol):
-    """What a process is given: it says for which back end, and how it is written as JSON."""
+    """A record of what to measure on one back end, of a module that has a function `measure` for it."""
 
     @property
     def backend(self) -> str:
         """Name of the back end."""
 
-    def model_dump_json(self) -> str:
-        """The job as JSON."""
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Return the record as values of JSON where the mode is ``json``."""
 
 
 def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
     """Measure a job in a process of its own; see `done`."""
-    return done(job, "bench.measure", Measured, say)
+    return done(job, Measured, say)
 
 
-def done(job: AnyJob, module: str, result: type[Result], say: Progress) -> tuple[Result, ...]:
+def done(job: AnyJob, result: type[Result], say: Progress) -> tuple[Result, ...]:
     """Do a job in a process of its own.
 
     Args:
-        job: what to do. module: the one whose `measure` does it, and whose `Job` it is.
-        result: the records it gives.
+        job: what to do.
+        result: the records that the `measure` of its module gives.
         say: told the progress; the process waits until it returns.
 
     Raises:
@@ -57,7 +57,7 @@ def done(job: AnyJob, module: str, result: type[Result], say: Progress) -> tuple
     script = Path(__file__).with_name("child.py")
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(script), module],
+            [sys.executable, "-P", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -85,7 +85,7 @@ def _conversation(
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
-        _send(process.stdin, job.model_dump_json())
+        _send(process.stdin, json.dumps({"module": type(job).__module__, "job": job.model_dump(mode="json")}))
         for line in process.stdout:
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bench.gate.judge import Check, GateResult, Outcome, foresee, judge
 from bench.gate.report import junit, table, to_json, verdict, write_junit
 from bench.gate.rules import Constraints, Gate, Rule, read
+from bench.gate.scenarios import beside
 
 __all__ = [
     "Check",
@@ -17,6 +18,7 @@ __all__ = [
     "GateResult",
     "Outcome",
     "Rule",
+    "beside",
     "foresee",
     "judge",
     "junit",

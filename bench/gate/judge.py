@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
 from bench import artefacts
 from bench.gate.rules import Gate, Rule, Target, require_spoken_of
+from bench.gate.scenarios import SCENARIOS, WITHIN_2_PERCENT, unmeasured
 from bench.possible import Possible, exactly, ratio, time_ms
 from bench.record import BatchRecord, BenchResult, ComparisonRecord
+from bench.scenarios.record import ScenarioComparison, ScenarioResult
 from bench.stats import SAME_WITHIN
 from compress.artifact.machine import Machine
 from compress.errors import Exit
@@ -86,15 +88,53 @@ class GateResult(Record):
         return [check for check in self.checks if check.outcome is outcome]
 
 
-def judge(result: BenchResult, gate: Gate, name: str = "gate.toml") -> GateResult:
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one candidate: its comparison in pairs, its scenarios, or both."""
+
+    paired: ComparisonRecord | None = None
+    served: ScenarioComparison | None = None
+
+    @property
+    def of(self) -> ComparisonRecord | ScenarioComparison:
+        """The one that there is."""
+        found = self.paired or self.served
+        assert found is not None
+        return found
+
+    @property
+    def targets(self) -> list[tuple[Target, BatchRecord | None]]:
+        """What rules may speak of, with what was measured in pairs."""
+        batches = [(entry.batch, entry) for entry in self.paired.batches] if self.paired else [(1, None)]
+        candidate = self.of.candidate
+        return [
+            (Target(candidate.label, candidate.artefact, self.of.backend, batch), entry)
+            for batch, entry in batches
+        ]
+
+
+def judge(
+    result: BenchResult | ScenarioResult,
+    gate: Gate,
+    name: str = "gate.toml",
+    beside: BenchResult | ScenarioResult | None = None,
+) -> GateResult:
     """Judge every candidate of a result by every rule that speaks of it.
+
+    Args:
+        result: a comparison in pairs, or scenarios.
+        gate: the gate. name: how it is called.
+        beside: the other of the two, which counts for the same files on the same back end, see
+            `bench.gate.scenarios.beside`.
 
     Raises:
         CompressError: a rule speaks of nothing in the result: it would never fail (exit USAGE).
     """
-    every = [_target(found, entry) for found in result.comparisons for entry in found.batches]
-    require_spoken_of(gate, every)
-    checks = [check for title, rule in gate.rules() for check in _by_rule(title, rule, result)]
+    every = _known(result, beside)
+    require_spoken_of(gate, [target for known in every for target, _ in known.targets])
+    checks = [
+        check for title, rule in gate.rules() for known in every for check in _by_rule(title, rule, known)
+    ]
     outcomes = {check.outcome for check in checks}
     order = (Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED)
     return GateResult(
@@ -128,26 +168,56 @@ def foresee(gate: Gate, named: Sequence[str | Path], backend: str, batches: Sequ
     )
 
 
-def _target(of: ComparisonRecord, entry: BatchRecord) -> Target:
-    return Target(of.candidate.label, of.candidate.artefact, of.backend, entry.batch)
+def _known(result: BenchResult | ScenarioResult, beside: BenchResult | ScenarioResult | None) -> list[_Known]:
+    """The candidates of a result, each with what the other result says of the same file."""
+    others = () if beside is None else beside.comparisons
+    return [_joined(found, others) for found in result.comparisons]
 
 
-def _by_rule(title: str, rule: Rule, result: BenchResult) -> Iterator[Check]:
-    for found in result.comparisons:
-        batches = [entry for entry in found.batches if rule.fits(_target(found, entry))]
-        if not batches:
-            continue
-        for constraint, limit in rule.asked().items():
-            if constraint in COUNTED:
-                yield _check(title, found, None, constraint, limit, COUNTED[constraint](found))
-                continue
-            for entry in batches:
-                measured = _at_least_same_within(MEASURED[constraint](entry))
-                yield _check(title, found, entry.batch, constraint, limit, measured)
+def _joined(
+    found: ComparisonRecord | ScenarioComparison, others: Sequence[ComparisonRecord | ScenarioComparison]
+) -> _Known:
+    def same(other: ComparisonRecord | ScenarioComparison) -> bool:
+        names = (found.backend, found.baseline.label, found.candidate.label)
+        return (
+            (other.backend, other.baseline.label, other.candidate.label) == names
+            and other.candidate.sha256 == found.candidate.sha256 is not None
+            and type(other) is not type(found)
+        )
+
+    both = (found, next((other for other in others if same(other)), None))
+    return _Known(
+        next((one for one in both if isinstance(one, ComparisonRecord)), None),
+        next((one for one in both if isinstance(one, ScenarioComparison)), None),
+    )
+
+
+def _by_rule(title: str, rule: Rule, known: _Known) -> Iterator[Check]:
+    fitting = [entry for target, entry in known.targets if rule.fits(target)]
+    if not fitting:
+        return
+    for constraint, limit in rule.asked().items():
+        if constraint in COUNTED:
+            yield _check(title, known.of, None, constraint, limit, COUNTED[constraint](known.of))
+        elif constraint in SCENARIOS:
+            served = known.served
+            found = unmeasured(constraint) if served is None else SCENARIOS[constraint](served)
+            wide = _at_least_same_within(found) if constraint in WITHIN_2_PERCENT else found
+            yield _check(title, known.of, None, constraint, limit, wide)
+        else:
+            for entry in fitting:
+                measured = NOT_PAIRED if entry is None else _at_least_same_within(MEASURED[constraint](entry))
+                batch = None if entry is None else entry.batch
+                yield _check(title, known.of, batch, constraint, limit, measured)
 
 
 def _check(
-    title: str, of: ComparisonRecord, batch: int | None, constraint: str, limit: float, found: Possible
+    title: str,
+    of: ComparisonRecord | ScenarioComparison,
+    batch: int | None,
+    constraint: str,
+    limit: float,
+    found: Possible,
 ) -> Check:
     at_least = "_min" in constraint
     outcome, reason = _outcome(found, limit, at_least)
@@ -170,8 +240,7 @@ def _check(
 def _outcome(found: Possible, limit: float, at_least: bool) -> tuple[Outcome, str]:
     if found.low is None or found.high is None:
         return Outcome.INCONCLUSIVE, found.reason
-    exact = found.low == found.high == limit
-    if exact or ((found.low > limit) if at_least else (found.high < limit)):
+    if (found.low >= limit) if at_least else (found.high <= limit):
         return Outcome.PASSED, found.reason
     if (found.high < limit) if at_least else (found.low > limit):
         return (Outcome.INCONCLUSIVE, found.too_high) if found.too_high else (Outcome.FAILED, found.reason)
@@ -193,6 +262,10 @@ def _at_least_same_within(found: Possible) -> Possible:
 
 
 # --- what was measured ----------------------------------------------------------------------------------
+
+NOT_PAIRED = Possible(
+    reason="the networks were not compared in pairs: compress bench RUN, without --scenario"
+)
 
 
 def _efficiency(entry: BatchRecord) -> Possible:
@@ -221,7 +294,7 @@ MEASURED: dict[str, Callable[[BatchRecord], Possible]] = {
 # --- what was counted -----------------------------------------------------------------------------------
 
 
-def _drop(found: ComparisonRecord) -> Possible:
+def _drop(found: ComparisonRecord | ScenarioComparison) -> Possible:
     before, after = found.baseline.top1, found.candidate.top1
     if before is None or after is None:
         unknown = found.baseline if before is None else found.candidate
@@ -242,8 +315,8 @@ def _drop(found: ComparisonRecord) -> Possible:
 
 def _of_candidate(
     name: Literal["top1", "bytes", "macs", "params"], per: float, what: str
-) -> Callable[[ComparisonRecord], Possible]:
-    def found(of: ComparisonRecord) -> Possible:
+) -> Callable[[ComparisonRecord | ScenarioComparison], Possible]:
+    def found(of: ComparisonRecord | ScenarioComparison) -> Possible:
         value: float | None = getattr(of.candidate, name)
         if value is None:
             return Possible(reason=f"the {what} of {of.candidate.label!r} is not known")
@@ -252,14 +325,14 @@ def _of_candidate(
     return found
 
 
-def _reduction(of: ComparisonRecord) -> Possible:
+def _reduction(of: ComparisonRecord | ScenarioComparison) -> Possible:
     before, after = of.baseline.macs, of.candidate.macs
     if before is None or not after:
         return Possible(reason="the MACs of one of the two are not known")
     return exactly(before / after, "counted")
 
 
-COUNTED: dict[str, Callable[[ComparisonRecord], Possible]] = {
+COUNTED: dict[str, Callable[[ComparisonRecord | ScenarioComparison], Possible]] = {
     "accuracy_drop_max": _drop,
     "top1_min": _of_candidate("top1", 1, "accuracy"),
     "size_max_mb": _of_candidate("bytes", 1e6, "size"),

@@ -162,6 +162,10 @@ def _number(check: Check, value: float | None) -> str:
         return f"{value:.2%}"
     if check.constraint in ("macs_max", "params_max"):
         return f"{value:,.0f}"
+    if check.constraint == "offline_images_per_s_min":
+        return f"{value:,.0f} images/s"
+    if check.constraint == "server_qps_min":
+        return f"{value:,.4g} queries/s"
     if check.constraint.endswith("_ms"):
         return f"{value:.4g} ms"
     return f"{value:,.4g} MB" if check.constraint.endswith("_mb") else f"{value:.3f}x"

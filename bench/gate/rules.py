@@ -42,6 +42,9 @@ class Constraints(Record):
         macs_max, params_max: of one image.
         mac_reduction_min: MACs of the baseline over its own.
         peak_max_mb: the host's memory to load it and run it once, 10^6 bytes.
+        single_stream_p90_max_ms, single_stream_p99_max_ms: latency of the single stream.
+        offline_images_per_s_min: throughput at the best batch size.
+        server_qps_min: rate of queries that holds the bound on the p99 it was measured with.
     """
 
     speedup_min: Positive | None = None
@@ -56,6 +59,10 @@ class Constraints(Record):
     params_max: Count | None = None
     mac_reduction_min: Positive | None = None
     peak_max_mb: Positive | None = None
+    single_stream_p90_max_ms: Positive | None = None
+    single_stream_p99_max_ms: Positive | None = None
+    offline_images_per_s_min: Positive | None = None
+    server_qps_min: Positive | None = None
 
     def asked(self) -> dict[str, float]:
         """Return the constraints that are set, in the order of the class."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from bench.explain.record import Explanation
 from bench.machine import CpuState
 from bench.record import RatioRecord, SideRecord
+from bench.scenarios.record import ScenarioResult
 from bench.stats import Verdict
 from compress.artifact.machine import Machine
 from compress.artifact.run import RunRecord
@@ -27,7 +28,7 @@ class Missing(Record):
         part: what is missing. why: the reason. command: what makes it; None where no command does.
     """
 
-    part: Literal["compact", "training", "layers", "export", "bench", "explain", "staircase"]
+    part: Literal["compact", "training", "layers", "export", "bench", "scenarios", "explain", "staircase"]
     why: str
     command: str | None = None
 
@@ -161,6 +162,8 @@ class RunFacts(Record):
         explained: where the speed-up was lost, by `compress bench RUN --explain`.
         staircases: tables of latency against width, the newest first.
         signed: whether the export folder has a signature (which `compress verify` checks).
+        scenarios: `bench/scenarios.json`; None where no scenario was measured.
+        scenarios_current: whether they were measured after the compact model was written.
     """
 
     name: str
@@ -177,6 +180,8 @@ class RunFacts(Record):
     bench: BenchFacts | None
     staircases: tuple[LatencyTable, ...]
     explained: tuple[Explanation, ...] = ()
+    scenarios: ScenarioResult | None = None
+    scenarios_current: bool = True
     missing: tuple[Missing, ...]
 
     def lacks(self, part: str) -> Missing | None:

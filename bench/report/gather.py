@@ -26,6 +26,9 @@ from bench.report.facts import (
 from bench.report.layers import complete, layer_rows
 from bench.report.lineage import lineage
 from bench.report.measured import Told, own_name
+from bench.scenarios import record as scenario_record
+from bench.scenarios.options import Scenario
+from bench.scenarios.record import ScenarioResult
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
 from compress.cost import LatencyTable
@@ -84,6 +87,7 @@ class _Reading:
         metrics = self._metrics()
         exports = self._exports(info)
         layers = self._layers(info)
+        served = self._scenarios()
         return RunFacts(
             name=name,
             folder=str(self.folder),
@@ -99,6 +103,9 @@ class _Reading:
             bench=self._bench(told, info),
             explained=self._explained(),
             staircases=self._staircases(info),
+            scenarios=served,
+            scenarios_current=served is None
+            or (info is not None and _time(info.created) <= _time(served.created)),
             missing=tuple(self.missing),
         )
 
@@ -122,6 +129,17 @@ class _Reading:
             except CompressError as error:
                 self._miss("explain", error.message, f"{self._command('bench')} --explain")
         return tuple(found)
+
+    def _scenarios(self) -> ScenarioResult | None:
+        path = self.run.bench / scenario_record.FILENAME
+        if not path.is_file():
+            return None
+        try:
+            return scenario_record.read(path)
+        except CompressError as error:
+            names = ",".join(Scenario)
+            self._miss("scenarios", error.message, f"{self._command('bench')} --scenario {names}")
+            return None
 
     def _command(self, name: str) -> str:
         return f"compress {name} {shlex.quote(str(self.folder))}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from bench.explain.figure import layer_bars
 from bench.explain.record import Explanation
 from bench.record import RatioRecord
-from bench.report import figures, stairs, words
+from bench.report import figures, scenarios, stairs, words
 from bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
+from bench.report.scenarios import ScenarioView
 from bench.report.stairs import StairsView
 from bench.stats import Verdict
 
@@ -56,6 +57,7 @@ class RunView:
     sentence: str
     warnings: tuple[str, ...]
     speedups_figure: str | None
+    scenarios: tuple[ScenarioView, ...]
     layers_figure: str | None
     training_figure: str | None
     gates_figure: str | None
@@ -127,6 +129,7 @@ def _run(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
         explained=tuple(
             (found, layer_bars(found, f"{name}-explain{i}")) for i, found in enumerate(run.explained)
         ),
+        scenarios=scenarios.views(run.scenarios, f"{name}-scenario"),
         layers_figure=figures.layers(run.layers, f"{name}-layers"),
         training_figure=figures.training(run.metrics, f"{name}-training"),
         gates_figure=figures.gates(run.metrics, run.record.method, f"{name}-gates"),
@@ -223,6 +226,14 @@ def _warnings(run: RunFacts) -> tuple[str, ...]:
             f"Other processes took up to {bench.others_load:.0%} of the processors during the measurement: "
             "times are too long, and with more than one thread the speed-up may be off."
         )
+    served = run.scenarios
+    if served is not None and max(found.others_load for found in served.comparisons) > BUSY:
+        out.append(
+            f"Other processes took more than {BUSY:.0%} of the processors while the scenarios were measured: "
+            "times are too long, rates too low."
+        )
+    if not run.scenarios_current:
+        out.append("The scenarios were measured before the compact network of now was written.")
     stale = [found.record.file for found in run.exports if not found.is_current]
     if stale:
         out.append(f"Not made from the compact network of now: {', '.join(stale)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.scenarios.words import rate
 from bench.stats import Verdict
 
 NOTHING = "–"
@@ -82,6 +83,7 @@ def verdict(value: Verdict | None) -> str:
 
 
 FILTERS = {
+    "rate": rate,
     "count": count,
     "millions": millions,
     "size": size,

@@ -14,6 +14,7 @@ from rich.console import Console
 from bench.gate import Check, Gate, Outcome, judge, junit, read, table, to_json
 from bench.gate.judge import COUNTED, MEASURED
 from bench.gate.rules import Constraints
+from bench.gate.scenarios import SCENARIOS
 from bench.record import BatchRecord, BenchResult
 from compress.errors import CompressError, Exit
 
@@ -38,7 +39,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_every_constraint_can_be_judged() -> None:
-    assert {*COUNTED, *MEASURED} == set(Constraints.model_fields)
+    assert {*COUNTED, *MEASURED, *SCENARIOS} == set(Constraints.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import compress
-from bench import Choices, bench
+from bench import Choices, bench, scenarios
 from bench.evaluate import evaluate_any
 from bench.files import Prepared
 from bench.runners import FOLDER, RunConfig, Runner, backends, usable
+from bench.scenarios.headroom import ran_out
 from compress.artifact import RunFolder, compact_info
 from compress.errors import CompressError
 
@@ -122,3 +123,19 @@ def test_the_accuracy_is_that_of_the_cpu(name: str, run: Path) -> None:
     loaded(name, run).close()
     found = evaluate_any(run, backend=name, device="cuda").result
     assert found.top1 == pytest.approx(evaluate_any(run).result.top1, abs=0.01)
+
+
+def test_the_scenarios_are_measured_on_the_gpu_and_watch_its_memory(run: Path) -> None:
+    options = scenarios.options("offline,server", pairs=10, max_batch=4, qps="100", p99_bound_ms=1000)
+    result = scenarios.run_scenarios(run, options=options, backend="torch", choices=Choices(device="cuda"))
+    found = result.comparisons[0]
+    assert found.offline is not None
+    assert [entry.batch for entry in found.offline.batches] == [1, 2, 4]
+    assert found.server is not None
+    assert (found.server.baseline.holds_qps, found.server.candidate.holds_qps) == (100, 100)
+
+
+def test_an_out_of_memory_of_cuda_is_told_from_other_errors() -> None:
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        torch.empty(2**45, dtype=torch.float64, device="cuda")
+    assert ran_out(caught.value)

@@ -1,0 +1,84 @@
+"""Networks whose service times are known, in a time that passes only while they work or wait."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.measure import Side
+from bench.runners import RunConfig
+from bench.scenarios.clock import VirtualClock
+from bench.scenarios.loaded import Networks
+
+MS = 1_000_000
+
+
+class Machine:
+    """A runner that takes `service_ns` of the clock for an inference."""
+
+    settings: dict[str, str] = {}  # noqa: RUF012
+    device_ns = None
+    load_ns = 1
+    image_shape = (1, 8, 8)
+    num_classes = 10
+
+    def __init__(self, clock: VirtualClock, service_ns: int) -> None:
+        self.clock, self.service_ns = clock, service_ns
+
+    def run(self, count: int) -> NDArray[np.int64]:
+        self.clock.pass_by(count * self.service_ns)
+        return np.full(count, self.service_ns)
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Synthetic(Networks):
+    """Dense and compact, each with the time of a batch as a function of its size."""
+
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    times: tuple[Callable[[int], int], Callable[[int], int]] = (lambda b: 2 * MS, lambda b: MS)
+
+    def load(self, stack: contextlib.ExitStack, batch: int) -> tuple[Machine, Machine]:
+        return Machine(self.clock, self.times[0](batch)), Machine(self.clock, self.times[1](batch))
+
+
+def synthetic(
+    dense: Callable[[int], int] = lambda batch: 2 * MS, compact: Callable[[int], int] = lambda batch: MS
+) -> Synthetic:
+    """Networks of these service times."""
+    sides = Side(label="dense", path=Path("dense")), Side(label="compact", path=Path("compact"))
+    return Synthetic("none", RunConfig(1, 1), *sides, times=(dense, compact))
+
+
+def md1_mean_wait(load: float, service: float) -> float:
+    """The mean wait of the M/D/1 queue (Pollaczek and Khinchine)."""
+    return load * service / (2 * (1 - load))
+
+
+def md1_wait_cdf(wait: float, load: float) -> float:
+    """Share of the queries of an M/D/1 queue that wait at most `wait` service times (Erlang, 1909)."""
+    terms = (
+        (load * (k - wait)) ** k / math.factorial(k) * math.exp(-load * (k - wait))
+        for k in range(math.floor(wait) + 1)
+    )
+    return (1 - load) * sum(terms)
+
+
+def md1_p99(load: float) -> float:
+    """The 99th percentile of the latency, in service times."""
+    low, high = 0.0, 15.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if md1_wait_cdf(middle, load) < 0.99 else (low, middle)
+    return 1 + high

@@ -1,0 +1,274 @@
+"""The server scenario against queues whose answers are known, in a virtual time: exact and quick."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from synthetic import MS, md1_mean_wait, md1_p99, synthetic
+
+from bench.scenarios import Scenario
+from bench.scenarios.arrivals import poisson
+from bench.scenarios.clock import HostClock, VirtualClock
+from bench.scenarios.options import Options
+from bench.scenarios.queue import Served, serve, sizes_up_to
+from bench.scenarios.rates import Outcome, judged, queries_of
+from bench.scenarios.search import MAX_RATES, WITHIN, Given, Search
+from bench.scenarios.server import server
+from bench.scenarios.times import times
+
+HOLDS, FAILS, UNDECIDED = Outcome.HOLDS, Outcome.FAILS, Outcome.UNDECIDED
+
+
+def served(arrivals: NDArray[np.int64], services: NDArray[np.int64]) -> Served:
+    """Serve queries one by one, each with its own service time."""
+    clock, left = VirtualClock(), iter(services.tolist())
+    return serve(arrivals, lambda size: clock.pass_by(next(left)), clock)
+
+
+def at_rate(qps: float, count: int, seed: int = 0, service_ns: int = MS) -> Served:
+    """Poisson arrivals, deterministic service: M/D/1."""
+    return served(poisson(qps, count, seed), np.full(count, service_ns))
+
+
+# --- arrivals -------------------------------------------------------------------------------------------
+
+
+def test_arrivals_are_a_poisson_process_of_the_rate() -> None:
+    seconds = poisson(200, 100_000, seed=3) / 1e9
+    gaps = np.diff(seconds, prepend=0.0)
+    assert gaps.mean() == pytest.approx(1 / 200, rel=4 / math.sqrt(100_000))
+    assert gaps.std() == pytest.approx(1 / 200, rel=0.02)  # of an exponential: its mean
+    counts = np.bincount(seconds.astype(int))[:-1]
+    assert counts.var() / counts.mean() == pytest.approx(1, abs=0.3)  # of a Poisson number
+
+
+def test_a_seed_gives_one_pattern_at_every_rate_and_each_part_another() -> None:
+    assert poisson(100, 50, seed=1) == pytest.approx(10 * poisson(1000, 50, seed=1), abs=10)
+    assert (poisson(100, 50, seed=1) != poisson(100, 50, seed=2)).any()
+    assert (poisson(100, 50, seed=1, part=0) != poisson(100, 50, seed=1, part=1)).any()
+
+
+# --- the queue ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("load", [0.3, 0.75])
+def test_the_mean_wait_is_that_of_the_md1_queue(load: float) -> None:
+    waits = at_rate(1000 * load, 100_000).wait_ns.reshape(50, -1).mean(axis=1) / MS
+    error = waits.std(ddof=1) / math.sqrt(len(waits))
+    assert abs(waits.mean() - md1_mean_wait(load, 1.0)) < 3.5 * error
+    assert error < 0.1 * waits.mean()  # the check above would notice a tenth
+
+
+@pytest.mark.parametrize("load", [0.5, 0.8])
+def test_the_p99_of_the_latency_is_that_of_the_md1_queue(load: float) -> None:
+    found = times(at_rate(1000 * load, 200_000).latency_ns.reshape(40, -1)).p99
+    assert found is not None
+    assert found.high_ms is not None
+    assert found.low_ms < md1_p99(load) < found.high_ms
+    assert found.high_ms < 1.3 * found.low_ms
+
+
+def test_utilisation_and_queue_follow_from_the_load() -> None:
+    found = at_rate(600, 100_000)
+    assert found.utilisation == pytest.approx(0.6, rel=0.02)
+    assert found.mean_queue == pytest.approx(0.6 * md1_mean_wait(0.6, 1.0), rel=0.05)  # Little
+
+
+def test_waits_are_those_of_lindleys_recursion_for_any_service_times() -> None:
+    rng = np.random.default_rng(5)
+    arrivals, services = poisson(900, 5000, seed=9), rng.integers(1, 2 * MS, 5000)
+    waits = [0]
+    for gap, service in zip(np.diff(arrivals).tolist(), services.tolist(), strict=False):
+        waits.append(max(0, waits[-1] + service - gap))
+    assert served(arrivals, services).wait_ns.tolist() == waits
+
+
+def test_a_stall_of_one_query_shows_in_those_that_arrive_meanwhile() -> None:
+    """Each is late by what is left of the stall; measured from when it was sent, none but one would be."""
+    arrivals, services = np.arange(1, 1001) * 10 * MS, np.full(1000, MS)
+    services[100] = 500 * MS
+    late = served(arrivals, services).latency_ns
+    expected = [500 - 9 * i for i in range(56)]  # each arrives 10 ms later and takes 1 ms
+    assert (late[100:156] / MS).tolist() == expected
+    assert (late[156:] == MS).all()
+    assert (late > 100 * MS).sum() == 45
+    assert float(np.percentile(late, 99)) > 400 * MS
+
+
+def test_a_free_worker_takes_the_largest_batch_that_the_waiting_queries_fill() -> None:
+    clock, sizes = VirtualClock(), list[int]()
+
+    def work(size: int) -> None:
+        sizes.append(size)
+        clock.pass_by(10 * MS)
+
+    arrivals = np.array([0, 1, 2, 3, 4, 5, 6, 7, 100 * MS], np.int64)
+    found = serve(arrivals, work, clock, (1, 2, 4))
+    assert sizes == [1, 4, 2, 1, 1]  # 7 wait, then 3, then 1
+    assert (np.diff(found.started) >= 0).all()
+    assert found.finished[-1] == 110 * MS
+    assert found.max_queue == 7
+
+
+@pytest.mark.parametrize(("largest", "sizes"), [(1, (1,)), (4, (1, 2, 4)), (6, (1, 2, 4, 6))])
+def test_the_sizes_of_a_server_batch(largest: int, sizes: tuple[int, ...]) -> None:
+    assert sizes_up_to(largest) == sizes
+
+
+def test_the_hosts_clock_waits_until_the_moment() -> None:
+    clock = HostClock()
+    until = clock.now() + 3 * MS
+    clock.wait_until(until)
+    assert clock.now() >= until
+    clock.wait_until(until)  # past: returns
+
+
+# --- deciding a rate ------------------------------------------------------------------------------------
+
+
+def test_a_rate_is_held_failed_or_undecided_by_the_interval_of_its_p99() -> None:
+    rounds = [at_rate(500, 5000, seed) for seed in range(4)]
+    p99 = judged(500, rounds, 1.0).times.p99
+    assert p99 is not None
+    assert p99.high_ms is not None
+    assert judged(500, rounds, p99.high_ms).outcome is HOLDS
+    assert judged(500, rounds, p99.ms).outcome is UNDECIDED
+    assert judged(500, rounds, 0.99 * p99.low_ms).outcome is FAILS
+
+
+def test_an_offered_load_of_1_fails_whatever_the_bound() -> None:
+    found = judged(1100, [at_rate(1100, 1000)], 1e9)
+    assert (found.outcome, found.load) == (FAILS, pytest.approx(1.1))
+    assert "grows without end" in found.reason
+
+
+def test_full_batches_lower_the_offered_load() -> None:
+    clock = VirtualClock()
+    arrivals = poisson(1500, 2000, seed=0)
+    found = serve(arrivals, lambda size: clock.pass_by(MS), clock, (1, 2, 4))
+    assert judged(1500, [found], 10.0, largest=4, full_ns=MS).load == pytest.approx(1500 / 4000)
+
+
+def test_there_is_no_p99_under_1000_queries_and_no_p90_under_30() -> None:
+    few = times(np.arange(1, 991).reshape(10, -1))
+    assert (few.count, few.p99) == (990, None)
+    assert few.p90 is not None
+    assert times(np.arange(1, 29).reshape(2, -1)).p90 is None
+    assert times(np.arange(1, 1001).reshape(10, -1)).p99 is not None
+    assert judged(10, [at_rate(10, 990)], 100.0).outcome is UNDECIDED
+
+
+def test_a_round_has_whole_blocks_and_lasts_a_second_where_the_network_can() -> None:
+    assert queries_of(50, 1000, 400) == 1000
+    assert queries_of(5001, 1000, 1e6) == 5010
+    assert queries_of(1e9, 1000, 2000) == 2000
+
+
+# --- searching ------------------------------------------------------------------------------------------
+
+
+def searched(truth: float, capacity: float = 1000.0, unclear: float = 1.0) -> tuple[list[float], list[float]]:
+    """Rates that hold and fail when `truth` is the largest; nearer to it than `unclear` none is decided."""
+    search, holds, fails = Search(capacity), list[float](), list[float]()
+    while (qps := search.next()) is not None:
+        near = truth / unclear < qps < truth * unclear
+        outcome = UNDECIDED if near else HOLDS if qps <= truth else FAILS
+        search.told(qps, outcome)
+        {HOLDS: holds, FAILS: fails, UNDECIDED: []}[outcome].append(qps)
+    assert search.ended
+    return holds, fails
+
+
+@pytest.mark.parametrize("truth", [130.0, 400.0, 501.0, 740.0, 999.0, 5000.0])
+def test_a_search_brackets_the_largest_rate(truth: float) -> None:
+    holds, fails = searched(truth)
+    assert max(holds) <= truth < min(fails)
+    assert min(fails) <= WITHIN * max(holds)
+    assert len(holds) + len(fails) <= MAX_RATES
+
+
+def test_a_search_goes_on_around_rates_that_cannot_be_decided() -> None:
+    holds, fails = searched(700.0, unclear=1.2)
+    assert 700 / 1.2 / WITHIN <= max(holds) <= 700 / 1.2
+    assert 700 * 1.2 <= min(fails) <= 700 * 1.2 * WITHIN
+
+
+def test_a_search_gives_up_where_no_rate_holds() -> None:
+    search, tried = Search(1000), list[float]()
+    while (qps := search.next()) is not None:
+        tried.append(qps)
+        search.told(qps, FAILS)
+    assert tried == [500, 250, 125, 62.5]
+    assert "no rate" in search.ended
+
+
+def test_rates_that_are_given_are_all_tried() -> None:
+    given, tried = Given((50, 100)), list[float]()
+    while (qps := given.next()) is not None:
+        tried.append(qps)
+        given.told(qps, FAILS)
+    assert tried == [50, 100]
+
+
+# --- the whole scenario, service times known ------------------------------------------------------------
+
+
+def scenario(**other: object) -> Options:
+    return Options.model_validate({"scenarios": (Scenario.SERVER,), "queries": 2000, **other})
+
+
+def test_the_largest_rates_found_are_those_of_the_md1_queue() -> None:
+    networks = synthetic()
+    bound_ms = 2 * md1_p99(0.7)  # so that dense holds 70% of its 500 queries a second
+    said = list[tuple[str, float]]()
+    options = scenario(p99_bound_ms=bound_ms)
+    found = server(networks, options, None, lambda *what: said.append(what), networks.clock)
+    truth = {"dense": 350.0, "compact": next(q for q in range(500, 1000) if md1_p99(q / 1000) > bound_ms)}
+    for side in (found.baseline, found.candidate):
+        assert side.holds_qps is not None
+        assert side.fails_qps is not None
+        assert 0.75 * truth[side.label] < side.holds_qps < truth[side.label] < side.fails_qps
+    assert found.ratio == found.candidate.holds_qps / found.baseline.holds_qps
+    assert found.ratio_low < truth["compact"] / truth["dense"] < found.ratio_high
+    assert all(entry.times.count >= 2000 for entry in found.baseline.rates)
+    assert said
+
+
+def test_without_a_bound_it_is_a_stated_multiple_of_the_dense_latency() -> None:
+    networks = synthetic()
+    found = server(networks, scenario(qps=(100.0,)), None, lambda *what: None, networks.clock)
+    assert found.bound_ms == 20.0
+    assert "10 times the median of dense" in found.bound_from
+
+
+def test_rates_that_are_given_are_asked_of_both_networks_in_the_same_pattern() -> None:
+    networks = synthetic(lambda batch: MS, lambda batch: MS)
+    options = scenario(qps=(200.0, 2000.0), p99_bound_ms=20.0)
+    found = server(networks, options, None, lambda *what: None, networks.clock)
+    assert found.baseline.rates == found.candidate.rates
+    assert (found.baseline.holds_qps, found.baseline.fails_qps) == (200, 2000)
+    assert (found.ratio, found.ratio_low, found.ratio_high) == (1.0, 0.1, 10.0)
+
+
+def test_batching_raises_the_rate_that_holds() -> None:
+    def alone_or_many(batch: int) -> int:
+        return MS
+
+    networks = synthetic(alone_or_many, alone_or_many)
+    rates = scenario(qps=(2000.0,), p99_bound_ms=20.0, max_server_batch=4)
+    found = server(networks, rates, None, lambda *what: None, networks.clock)
+    entry = found.candidate.rates[0]
+    assert (entry.outcome, entry.load) == (HOLDS, pytest.approx(0.5))
+    assert 1 < entry.mean_batch <= 4
+
+
+def test_a_rate_beyond_the_capacity_fails_however_wide_the_bound() -> None:
+    networks = synthetic()
+    found = server(
+        networks, scenario(qps=(600.0,), p99_bound_ms=1e9), None, lambda *what: None, networks.clock
+    )
+    assert (found.baseline.holds_qps, found.candidate.holds_qps) == (None, 600)
+    assert found.ratio is None
