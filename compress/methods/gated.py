@@ -42,7 +42,13 @@ class GatedConfig(MethodConfig):
 
 
 class GatedMethod(Method):
-    """A method that learns gates in a first phase and trains on with fixed ones in a second."""
+    """A method that learns gates in a first phase and trains on with fixed ones in a second.
+
+    Attributes:
+        dense_cost: the dense network's MACs or parameters, whichever is limited.
+    """
+
+    dense_cost: float
 
     chooses: ClassVar[bool] = True
     free_pads: ClassVar[bool] = False
@@ -100,6 +106,7 @@ class GatedMethod(Method):
         """Put gates on a copy of the dense network."""
         place = Placement(graph)
         self._graph = graph
+        self.dense_cost = float(getattr(graph.costs, self.setup.kind))
         self._space = self.space(graph, place)
         self._relaxed = RelaxedCost(self._space.cost)
         gates = self.make_gates(self._space)
@@ -120,11 +127,6 @@ class GatedMethod(Method):
     def cost_share(self, gates: Gates, of_units: Tensor) -> Tensor:
         """The limited cost of relaxed gates `[units]`, as a share of the dense network's."""
         return self._relaxed.of(self.setup.kind, gates.keep(of_units)) / self.dense_cost
-
-    @property
-    def dense_cost(self) -> float:
-        """The dense network's MACs or parameters."""
-        return float(getattr(self._graph.costs, self.setup.kind))
 
     @property
     def target(self) -> float:
@@ -149,6 +151,7 @@ class GatedMethod(Method):
             mask = self._settled(gates)
             gates.freeze(mask)
             self._plan(mask, gates)  # a network that cannot be cut so must say so now, not after the training
+        self._relaxed.place(gates.frozen)
         self._searching = epoch < self.fixed_from(epochs)
         self._epoch, self._step = epoch, 0
 

@@ -207,7 +207,7 @@ class Gates(nn.Module):
                 else factors[False][:end]
             )
             flat = torch.cat(tensors)
-            gated = (flat * chosen.to(flat.dtype)).split([tensor.numel() for tensor in tensors])
+            gated = torch.split(flat * chosen.to(flat.dtype), [tensor.numel() for tensor in tensors])
             for part, tensor in zip(vectors, gated, strict=True):
                 part.done = tensor
         for part in self._parts[len(vectors) :]:
