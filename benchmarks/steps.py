@@ -70,7 +70,7 @@ def side(
     pixels: int = 32,
     share: float = 0.5,
     options: Mapping[str, Any] | None = None,
-    backend: str = "inductor",
+    backend: str | None = None,
 ) -> Side:
     """Prepare `model` for `method` at `share` of its MACs; everything random comes from `config.seed`."""
     size = (3, pixels, pixels)

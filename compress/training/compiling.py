@@ -199,7 +199,15 @@ class Trial:
             f"{best} takes {step_ms[best]:.2f} ms a step and eager {step_ms[EAGER]:.2f} ms; over {left:,} "
             f"steps that saves {saved[best]:.0f} s, and starting took {started[best]:.0f} s"
         )
-        return Decision(chosen, why, step_ms, dict[str, float](started.items()), dict[str, float](saved.items()), failed, left)
+        return Decision(
+            chosen,
+            why,
+            step_ms,
+            dict[str, float](started.items()),
+            dict[str, float](saved.items()),
+            failed,
+            left,
+        )
 
     def _start(self, mode: Mode, typical: float) -> float:
         """Seconds that the first steps of a mode take more than steps do."""

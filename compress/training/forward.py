@@ -20,6 +20,9 @@ Mode = Literal["eager", "compiled", "cuda-graphs"]
 
 EAGER: Mode = "eager"
 
+BACKEND: str | Callable[..., Any] = "inductor"
+"""What `torch.compile` compiles with."""
+
 
 class Forward:
     """Forward pass and loss of one training.
@@ -27,7 +30,7 @@ class Forward:
     Args:
         wrapped: what is called: the model, or its distributed wrapper.
         model: the bare model. method: gives the loss. criterion: loss of scores and labels.
-        num_classes: width of the output. backend: of `torch.compile`.
+        num_classes: width of the output. backend: of `torch.compile`; None: `BACKEND`.
     """
 
     def __init__(
@@ -37,11 +40,12 @@ class Forward:
         method: TrainableMethod,
         criterion: nn.Module,
         num_classes: int,
-        backend: str = "inductor",
+        backend: str | Callable[..., Any] | None = None,
     ) -> None:
         self._wrapped, self._model = wrapped, model
         self._method, self._criterion = method, criterion
-        self._classes, self._backend = num_classes, backend
+        self._classes = num_classes
+        self._backend = backend if backend is not None else BACKEND
         self._compiled: dict[Mode, Callable[[Tensor, Tensor], Found]] = {}
         self.mode: Mode = EAGER
 
