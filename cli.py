@@ -219,6 +219,16 @@ def train(
     seed: Annotated[int | None, HowOption(help="Seed of everything random.")] = None,
     device: Annotated[str | None, HowOption(help="auto, cpu, cuda or mps.")] = None,
     precision: Annotated[str | None, HowOption(help="fp32, bf16 or fp16 (mixed).")] = None,
+    data_on_device: Annotated[
+        str | None, HowOption(help="Images on the device that trains: auto (if they fit), on or off.")
+    ] = None,
+    compile: Annotated[
+        str | None,
+        HowOption(help="auto (measured; off on a CPU), on, cuda-graphs or off: torch.compile of the steps."),
+    ] = None,
+    profile: Annotated[
+        bool, HowOption("--profile", help="Trace some steps; table of where their time goes.")
+    ] = False,
     setting: Annotated[
         list[str] | None,
         HowOption(
@@ -247,6 +257,8 @@ def train(
         "seed": seed,
         "device": device,
         "precision": precision,
+        "data_on_device": data_on_device,
+        "compile": compile,
     }
     more = _pairs(setting or []) | ({"residual": residual} if residual is not None else {})
     known = set(training.TrainConfig.model_fields)
@@ -272,6 +284,7 @@ def train(
         out=out,
         resume=resume,
         workers=workers,
+        profile=profile,
     )
     if dry_run:
         _print_plan(request, as_json)

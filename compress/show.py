@@ -49,7 +49,25 @@ def training(result: TrainResult) -> list[Part]:
             f"compact = trained: largest relative difference {gate['max_rel']:.1e} "
             f"on {gate['samples']} images"
         )
-    return lines
+    return lines + (profile(result.profile, result.run) if result.profile else [])
+
+
+def profile(found: dict[str, Any], run: str) -> list[Part]:
+    """Where the time of a step goes (`profile/table.json`): its parts, and the operators with the most."""
+    parts = Table(
+        title=f"a step on {found['device']}: {found['step_ms']:.2f} ms (mean of {found['steps']})",
+        title_justify="left",
+    )
+    top = Table(title=f"operators, by their own time ({found['traced_steps']} steps)", title_justify="left")
+    for table, first in ((parts, "part"), (top, "operator")):
+        for column in (first, "ms", "share"):
+            table.add_column(column, justify="left" if column == first else "right", overflow="fold")
+    top.add_column("calls", justify="right")
+    for row in found["parts"]:
+        parts.add_row(row["name"], f"{row['ms']:.2f}", f"{row['share']:.1%}")
+    for row in found["operators"]:
+        top.add_row(row["name"], f"{row['ms']:.2f}", f"{row['share']:.1%}", f"{row['calls']:,}")
+    return [parts, top, f"trace: {run}/profile/{found['trace']}"]
 
 
 def slicing(result: dict[str, Any]) -> list[Part]:

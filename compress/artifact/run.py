@@ -18,8 +18,17 @@ from compress.errors import CompressError, Exit
 from compress.files import read_json, write_json
 from compress.spec import SCHEMA_VERSION, Costs, DataInfo, ModelSpec, Record
 
-FREE_ON_RESUME = ("device", "workers", "checkpoint_every", "tensorboard", "out", "resume")
-"""Settings a resumed run may change: they do not change its result."""
+FREE_ON_RESUME = (
+    "device",
+    "workers",
+    "checkpoint_every",
+    "tensorboard",
+    "out",
+    "resume",
+    "data_on_device",
+    "compile",
+)
+"""Settings a resumed run may change: they do not change its result, or as little as another device does."""
 
 
 class RunRecord(Record):
@@ -30,6 +39,7 @@ class RunRecord(Record):
         versions: of Python and the packages that matter.
         command: the command line.
         settings: every setting of the training, JSON types only.
+        decisions: what the training chose by itself, by name, with the reason and what was measured.
         dense: costs of the dense network.
         target: as the user wrote it, such as ``macs=0.5``.
     """
@@ -41,6 +51,7 @@ class RunRecord(Record):
     machine: Machine
     command: tuple[str, ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
+    decisions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     model: ModelSpec
     data: DataInfo
     dense: Costs
@@ -156,6 +167,13 @@ class RunFolder:
     def is_writer(self) -> bool:
         """Whether this process holds the folder's lock."""
         return self._lock is not None and self._lock.held
+
+    def decide(self, name: str, decision: dict[str, Any]) -> None:
+        """Write into `run.json` what the training has chosen by itself; on the process that writes only."""
+        decisions = {**self.record.decisions, name: decision}
+        self.record = self.record.model_copy(update={"decisions": decisions})
+        if self.is_writer:
+            write_json(self.record_path, self.record.model_dump(mode="json"))
 
     def close(self) -> None:
         """Release the lock."""

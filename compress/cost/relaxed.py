@@ -29,7 +29,7 @@ class _Products:
         for row, (_, factors) in enumerate(rows):
             index[row, : len(factors)] = torch.arange(at, at + len(factors))
             at += len(factors)
-        self._tensors: dict[str, Tensor] = {
+        self._exact: dict[str, Tensor] = {
             "index": index,
             "factor": torch.tensor([factor for factor, _ in rows], dtype=torch.float64),
             "fixed": torch.tensor([side.fixed for side in sides] + [1.0], dtype=torch.float64),
@@ -44,6 +44,7 @@ class _Products:
                 [torch.from_numpy(side.counts) for side in sides] or [torch.empty(0, dtype=torch.float64)]
             ),
         }
+        self._placed = self._exact
 
     def __call__(self, keep: Tensor) -> Tensor:
         """The sum for `keep` `[classes]`, in its precision."""
@@ -52,15 +53,20 @@ class _Products:
         total: Tensor = (t["factor"] * widths[t["index"]].prod(1)).sum()
         return total
 
+    def place(self, like: Tensor) -> None:
+        """Have the constants where `like` is and in its precision, so that no sum has to move them."""
+        self._placed = {
+            name: tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+            for name, tensor in self._exact.items()
+        }
+
     def _on(self, keep: Tensor) -> dict[str, Tensor]:
-        """The constants where `keep` is; moved once."""
-        now = self._tensors["factor"]
-        if now.device != keep.device or now.dtype != keep.dtype:
-            self._tensors = {
-                name: tensor.to(keep.device, keep.dtype if tensor.is_floating_point() else None)
-                for name, tensor in self._tensors.items()
-            }
-        return self._tensors
+        """The constants where `keep` is, in its precision; moved once."""
+        for known in (self._placed, self._exact):
+            if known["factor"].device == keep.device and known["factor"].dtype == keep.dtype:
+                return known
+        self.place(keep)
+        return self._placed
 
 
 class RelaxedCost:
@@ -77,6 +83,11 @@ class RelaxedCost:
         ]
         self._macs = _Products(macs)
         self._params = _Products(cost._parameters)
+
+    def place(self, like: Tensor) -> None:
+        """Have the constants where `like` is and in its precision, beside the exact ones on the CPU."""
+        self._macs.place(like)
+        self._params.place(like)
 
     def macs(self, keep: Tensor) -> Tensor:
         """MACs of one image, a scalar that can be differentiated in `keep` `[classes]`."""

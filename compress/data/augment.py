@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compress.data.pixels import send
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -44,14 +46,21 @@ class Draws:
     left: Tensor
     mirrored: Tensor
 
+    def to(self, device: torch.device) -> Draws:
+        """The same draws where the images are, without waiting for the copy."""
+        return Draws(self.pad, *(send(part, device) for part in (self.top, self.left, self.mirrored)))
+
     def apply(self, images: Tensor, where: slice) -> Tensor:
-        """Augment uint8 `images [b, C, H, W]` with the draws of the stretch `where`; same shape."""
+        """Augment uint8 `images [b, C, H, W]` with the draws of the stretch `where`; same shape.
+
+        Crop and flip are one gather, whose result is channels last in memory; nothing depends on a value
+        that the host would have to read.
+        """
         top, left, mirrored = self.top[where], self.left[where], self.mirrored[where]
         height, width = images.shape[-2:]
-        if self.pad:
-            padded = F.pad(images, (self.pad,) * 4)
-            places = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [b, C, 2p+1, 2p+1, H, W]
-            images = places[torch.arange(len(images)), :, top, left]
-        if mirrored.any():
-            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        return images
+        padded = F.pad(images, (self.pad,) * 4) if self.pad else images
+        across = torch.arange(width, device=images.device)
+        rows = top[:, None] + torch.arange(height, device=images.device)
+        columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - across, across)
+        image = torch.arange(len(images), device=images.device)[:, None, None]
+        return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

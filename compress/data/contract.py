@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from compress.data.base import Batch, Batches, ImageData
+from compress.data.memory import InMemory
 from compress.errors import CompressError
 from compress.spec import DataInfo, Preprocess
 
@@ -32,7 +33,9 @@ def as_model_wants(data: ImageData, preprocess: Preprocess) -> ImageData:
             code="input-shape",
         )
     same = (given.mean, given.std) == (preprocess.mean, preprocess.std)
-    return data if same else _Renormalised(data, preprocess)
+    if same:
+        return data
+    return data.under(preprocess) if isinstance(data, InMemory) else _Renormalised(data, preprocess)
 
 
 def normalised(

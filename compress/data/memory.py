@@ -12,7 +12,7 @@ from torch import Tensor
 from compress.data import order
 from compress.data.augment import Augmentation
 from compress.data.base import Batch, Batches, LazyBatches
-from compress.data.pixels import Size, fit_channels, normalise, resize, statistics
+from compress.data.pixels import Size, fit_channels, normalise, resize, send, statistics
 from compress.spec import DataInfo, Preprocess
 
 
@@ -33,9 +33,22 @@ class Arrays:
             sha.update(tensor.contiguous().numpy().data.cast("B"))
         return sha.hexdigest()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all four tensors."""
+        return sum(t.nbytes for t in (self.x_train, self.y_train, self.x_test, self.y_test))
+
+    def to(self, device: torch.device) -> Arrays:
+        """The same tensors on `device`."""
+        return Arrays(*(t.to(device) for t in (self.x_train, self.y_train, self.x_test, self.y_test)))
+
 
 class InMemory:
-    """An `ImageData` over `Arrays`."""
+    """An `ImageData` over `Arrays`, wherever these are: batches are made on their device, without a wait.
+
+    Order, crops and flips are drawn on the host, an epoch at a time, and sent to the device once; they and
+    the images are the same on every device.
+    """
 
     def __init__(self, arrays: Arrays, info: DataInfo, augmentation: Augmentation) -> None:
         self._arrays = arrays
@@ -46,6 +59,20 @@ class InMemory:
     def info(self) -> DataInfo:
         """Names, sizes, preprocessing and fingerprint."""
         return self._info
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes that images and labels take."""
+        return self._arrays.nbytes
+
+    def on_device(self, device: torch.device) -> InMemory:
+        """The same data with images and labels on `device`, where its batches are then made."""
+        return InMemory(self._arrays.to(device), self._info, self._augmentation)
+
+    def under(self, preprocess: Preprocess) -> InMemory:
+        """The same images, normalised as `preprocess` says."""
+        info = self._info.model_copy(update={"preprocess": preprocess})
+        return InMemory(self._arrays, info, self._augmentation)
 
     def train_batches(
         self, *, epoch: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
@@ -58,11 +85,12 @@ class InMemory:
         size = len(chosen[0])
         draws = self._augmentation.draw(
             size * len(chosen), order.generator("augment", seed, epoch, rank, world)
-        )
+        ).to(x.device)
+        places = send(torch.stack(chosen), x.device)
 
         def make(i: int) -> Batch:
-            images = draws.apply(x[chosen[i]], slice(i * size, (i + 1) * size))
-            return normalise(images, self._info.preprocess), y[chosen[i]]
+            images = draws.apply(x[places[i]], slice(i * size, (i + 1) * size))
+            return normalise(images, self._info.preprocess), y[places[i]]
 
         return LazyBatches(len(chosen), make)
 
@@ -70,9 +98,12 @@ class InMemory:
         """See `ImageData.test_batches`."""
         x, y = self._arrays.x_test, self._arrays.y_test
         chosen = order.test_batches(len(x), batch_size=batch_size, rank=rank, world=world)
-        return LazyBatches(
-            len(chosen), lambda i: (normalise(x[chosen[i]], self._info.preprocess), y[chosen[i]])
-        )
+
+        def make(i: int) -> Batch:
+            where = slice(int(chosen[i][0]), int(chosen[i][-1]) + 1)  # contiguous, and known on the host
+            return normalise(x[where], self._info.preprocess), y[where]
+
+        return LazyBatches(len(chosen), make)
 
     def test_arrays(self, limit: int | None = None, *, offset: int = 0) -> Batch:
         """See `ImageData.test_arrays`."""
@@ -82,7 +113,7 @@ class InMemory:
 
     def train_samples(self, n: int, seed: int) -> Tensor:
         """See `ImageData.train_samples`."""
-        chosen = order.draw(len(self._arrays.x_train), n, seed)
+        chosen = send(order.draw(len(self._arrays.x_train), n, seed), self._arrays.x_train.device)
         return normalise(self._arrays.x_train[chosen], self._info.preprocess)
 
 

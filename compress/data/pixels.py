@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,9 +17,21 @@ _CHUNK = 4096
 
 def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
     """Map uint8 `[B, C, H, W]` to float32: divide by 255, subtract the mean, divide by the deviation."""
-    mean = torch.tensor(preprocess.mean)[:, None, None]
-    std = torch.tensor(preprocess.std)[:, None, None]
+    mean, std = (_column(values, images.device) for values in (preprocess.mean, preprocess.std))
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to `device`; the host does not wait for a copy to a GPU."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=64)
+def _column(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A value a channel, to broadcast over `[B, C, H, W]`; made once, as making it would wait for a GPU."""
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -36,8 +36,6 @@ class ABPConfig(GatedConfig):
         pressure: strength of the budget term `w log(max(cost, target) / target)`: how far, of the way from
             open to closed, the term alone would carry an average score in the time of the search. So it means
             the same in a short training and in a long one, where a fixed w does not.
-        ramp: share of the search in which the budget term's target falls from the dense cost to its final
-            value, geometrically, so that the closings do not overshoot it.
         noise: spread of the scores' start below 1.
         faithful: the authors' earlier form: gates before the norms, scores from a normal distribution,
             `1[|v| >= 0.5]` in the forward pass and the identity in the backward one. For the last epochs the
@@ -46,7 +44,6 @@ class ABPConfig(GatedConfig):
 
     score_lr: float | None = Field(None, gt=0)
     pressure: float = Field(2.0, ge=0)
-    ramp: float = Field(0.6, ge=0, le=1)
     noise: float = Field(0.01, ge=0, lt=0.5)
     faithful: bool = False
 
@@ -137,8 +134,6 @@ class ABP(GatedMethod):
     def __init__(self, config: ABPConfig) -> None:
         super().__init__(config)
         self._weight: float | None = None
-        self._searching = True
-        self._epoch = self._step = 0
 
     def make_gates(self, space: Space) -> AttentionGates:
         """The auxiliary layer."""
@@ -172,8 +167,6 @@ class ABP(GatedMethod):
         gates = gates_of(model)
         assert isinstance(gates, AttentionGates)
         gates.sharp.fill_(1.0 if gates.is_frozen else sharpness(epoch, epochs))
-        self._searching = not gates.is_frozen
-        self._epoch, self._step = epoch, 0
         if self._searching and self._weight is None:
             self._weight = self._budget_weight(gates)
 
@@ -187,12 +180,8 @@ class ABP(GatedMethod):
         gates = gates_of(model)
         assert isinstance(gates, AttentionGates)
         assert self._weight is not None
-        share, target = (
-            self.cost_share(gates, gates.straight()),
-            self.target_at(self._epoch, self._step, self.config.ramp),
-        )
-        self._step += 1
-        return loss + self._weight * torch.log(share.clamp(min=target) / target)
+        share = self.cost_share(gates, gates.straight())
+        return loss + self._weight * torch.log(share.clamp(min=gates.wanted) / gates.wanted)
 
     def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The weights, and the scores with a smaller rate and no decay."""

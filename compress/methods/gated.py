@@ -28,18 +28,27 @@ class GatedConfig(MethodConfig):
 
     Attributes:
         fixed_share: share of the epochs, at the end, in which the masks are final.
+        ramp: share of the search in which the budget's target falls from the dense cost to its final value,
+            geometrically, so that the closings do not overshoot it.
         residual: ``keep``: streams are not cut; ``tied``: one mask for all layers of a residual stream;
             ``scatter``: streams are not cut, the last layer of each branch is, and its narrow output is
             scattered into the stream.
     """
 
     fixed_share: float = Field(0.1, gt=0, lt=1)
+    ramp: float = Field(0.6, ge=0, le=1)
     residual: Literal["keep", "tied", "scatter"] = "keep"
     scatters: ClassVar[bool] = True
 
 
 class GatedMethod(Method):
-    """A method that learns gates in a first phase and trains on with fixed ones in a second."""
+    """A method that learns gates in a first phase and trains on with fixed ones in a second.
+
+    Attributes:
+        dense_cost: the dense network's MACs or parameters, whichever is limited.
+    """
+
+    dense_cost: float
 
     chooses: ClassVar[bool] = True
     free_pads: ClassVar[bool] = False
@@ -49,6 +58,8 @@ class GatedMethod(Method):
         super().__init__(config)
         self._last: Tensor | None = None
         self._metrics: dict[str, float] = {}
+        self._searching = True
+        self._epoch = self._step = 0
 
     def make_gates(self, space: Space) -> Gates:
         """The gates this method learns."""
@@ -95,9 +106,11 @@ class GatedMethod(Method):
         """Put gates on a copy of the dense network."""
         place = Placement(graph)
         self._graph = graph
+        self.dense_cost = float(getattr(graph.costs, self.setup.kind))
         self._space = self.space(graph, place)
         self._relaxed = RelaxedCost(self._space.cost)
         gates = self.make_gates(self._space)
+        gates.wanted.fill_(self.target_at(0, 0, self.config.ramp))
         student = copy.deepcopy(model)
         self.place_gates(student, graph, place, gates)
         return Prepared(student, None)
@@ -114,11 +127,6 @@ class GatedMethod(Method):
     def cost_share(self, gates: Gates, of_units: Tensor) -> Tensor:
         """The limited cost of relaxed gates `[units]`, as a share of the dense network's."""
         return self._relaxed.of(self.setup.kind, gates.keep(of_units)) / self.dense_cost
-
-    @property
-    def dense_cost(self) -> float:
-        """The dense network's MACs or parameters."""
-        return float(getattr(self._graph.costs, self.setup.kind))
 
     @property
     def target(self) -> float:
@@ -143,6 +151,17 @@ class GatedMethod(Method):
             mask = self._settled(gates)
             gates.freeze(mask)
             self._plan(mask, gates)  # a network that cannot be cut so must say so now, not after the training
+        self._relaxed.place(gates.frozen)
+        self._searching = epoch < self.fixed_from(epochs)
+        self._epoch, self._step = epoch, 0
+
+    def begin_step(self, model: nn.Module) -> None:
+        """Bring the gates to this step, and the budget's target."""
+        gates = gates_of(model)
+        gates.step()
+        if self._searching:
+            gates.wanted.fill_(self.target_at(self._epoch, self._step, self.config.ramp))
+            self._step += 1
 
     def _settled(self, gates: Gates) -> NDArray[np.bool_]:
         budget = Budget(self.setup.kind, self.setup.goal, lambda mask: self._cost(gates, mask))

@@ -103,12 +103,16 @@ class Gates(nn.Module):
     Attributes:
         unit_of: unit of each class `[classes]`, the number of units for a class that is always kept.
         fixed: the final gates `[units]`, 0 or 1, once `frozen` is 1.
+        wanted: the share of the cost that the budget allows in this step.
         two_places: whether there are masks before the norms too, of which `acts` then tells which ones act.
+        index: unit of each slice of every gated tensor, one tensor after the other.
     """
 
     unit_of: Tensor
     fixed: Tensor
     frozen: Tensor
+    wanted: Tensor
+    index: Tensor
 
     def __init__(self, unit_of: NDArray[np.int64]) -> None:
         super().__init__()
@@ -119,7 +123,10 @@ class Gates(nn.Module):
         )
         self.register_buffer("fixed", torch.ones(self.count))
         self.register_buffer("frozen", torch.zeros(()))
-        self._now: Tensor | None = None
+        self.register_buffer("wanted", torch.ones(()), persistent=False)
+        self.register_buffer("index", torch.empty(0, dtype=torch.int64), persistent=False)
+        self._parts: list[Gated] = []
+        self._relaxed: Tensor | None = None
 
     def relaxed(self) -> Tensor:
         """The gates while they are learned `[units]`, in training."""
@@ -130,21 +137,21 @@ class Gates(nn.Module):
         raise NotImplementedError
 
     def step(self) -> None:
-        """Run before every forward pass in training."""
+        """Run before every step of a training; what is random is drawn here and not in a forward pass."""
+
+    def learned(self) -> Tensor:
+        """`relaxed`, computed once for a forward pass and the loss that follows it."""
+        return self._relaxed if self._relaxed is not None else self.relaxed()
 
     def values(self) -> Tensor:
         """The gates of this forward pass `[units + 1]`; the last one is for channels that are always kept."""
         if self.training:
-            learned = self.relaxed()
+            learned = self.learned()
             learned = torch.where(learned < TRACE, learned + (TRACE - learned).detach(), learned)
         else:
             learned = self.binary()
         now = torch.where(self.frozen > 0, self.fixed, learned)
         return torch.cat([now, now.new_ones(1)])
-
-    def now(self) -> Tensor:
-        """`values`, computed once a forward pass."""
-        return self._now if self._now is not None else self.values()
 
     def acts(self, before: bool) -> Tensor:
         """Whether masks before (or after) the norms act now, 0 or 1."""
@@ -165,16 +172,53 @@ class Gates(nn.Module):
         """Whether the gates are final (waits for the device)."""
         return bool(self.frozen.item() > 0)
 
+    def lay_out(self, parts: Iterable[Gated]) -> None:
+        """Take in the gates of single tensors, those of vectors first."""
+        self._parts = sorted(parts, key=lambda part: not part.is_vector)
+        at = 0
+        for part in self._parts:
+            part.at = slice(at, at + part.index.numel())
+            at = part.at.stop
+        self.index = torch.cat([part.index for part in self._parts]) if self._parts else self.index
+
+    def factors(self, index: Tensor) -> dict[bool, Tensor]:
+        """What slices of the units `index` are multiplied with, behind the norms (False) and before them."""
+        factors = self.values()[index]
+        if not self.two_places:
+            return {False: factors, True: factors}
+        acts = {before: self.acts(before) for before in (False, True)}
+        return {before: some * factors + (1 - some) for before, some in acts.items()}
+
     def _open(self, module: nn.Module, args: Any) -> None:
-        if module.training:
-            self.step()
-        self._now = self.values()
+        """Gate all norms of the network at once.
+
+        One gather, one product and one split for all of them: a network has a hundred, and each would cost
+        several operations on a few numbers, forwards and backwards.
+        """
+        self._relaxed = self.relaxed() if self.training else None
+        factors = self.factors(self.index)
+        vectors = [part for part in self._parts if part.is_vector]
+        if vectors:
+            tensors = [part.original for part in vectors]
+            end = vectors[-1].at.stop
+            chosen = (
+                torch.cat([factors[part.before][part.at] for part in vectors])
+                if self.two_places
+                else factors[False][:end]
+            )
+            flat = torch.cat(tensors)
+            gated = torch.split(flat * chosen.to(flat.dtype), [tensor.numel() for tensor in tensors])
+            for part, tensor in zip(vectors, gated, strict=True):
+                part.done = tensor
+        for part in self._parts[len(vectors) :]:
+            part.factor = factors[part.before][part.at]
 
     def _close(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._now = None
+        for part in self._parts:
+            part.done = part.factor = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_now": None}
+        return {**self.__dict__, "_relaxed": None}
 
 
 class Gated(nn.Module):
@@ -182,25 +226,53 @@ class Gated(nn.Module):
 
     Args:
         gates: the network's gates. index: unit of each slice `[width]`. before: a mask before a norm.
+        owner: the module that holds the tensor, and under which name.
+
+    Attributes:
+        at: its stretch of the gates' `index`. done, factor: during a forward pass of the network, the gated
+            tensor itself, or what its slices are multiplied with.
     """
 
     index: Tensor
 
-    def __init__(self, gates: Gates, index: Tensor, dim: int, rank: int, before: bool) -> None:
+    def __init__(
+        self, gates: Gates, index: Tensor, dim: int, rank: int, before: bool, owner: tuple[nn.Module, str]
+    ) -> None:
         super().__init__()
         self._gates = (gates,)  # not a submodule: the gates live at the root of the network
-        self._before = before
+        self._owner = owner
+        self.before = before
         self._shape = [-1 if d == dim else 1 for d in range(rank)]
         self.register_buffer("index", index, persistent=False)
+        self.at = slice(0, 0)
+        self.done: Tensor | None = None
+        self.factor: Tensor | None = None
+
+    @property
+    def original(self) -> Tensor:
+        """The tensor that is trained."""
+        module, attribute = self._owner
+        chain: Any = module.parametrizations
+        tensor: Tensor = chain[attribute].original
+        return tensor
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is gated together with all others of its kind: one number a channel, one gate."""
+        module, attribute = self._owner
+        chain: Any = module.parametrizations
+        return len(self._shape) == 1 and len(chain[attribute]) == 1
 
     def forward(self, tensor: Tensor) -> Tensor:
         """The gated tensor, of the same shape."""
+        if self.done is not None:
+            return self.done.to(tensor.dtype)
         (gates,) = self._gates
-        factor = gates.now()[self.index]
-        if gates.two_places:
-            acts = gates.acts(self._before)
-            factor = acts * factor + (1 - acts)
+        factor = self.factor if self.factor is not None else gates.factors(self.index)[self.before]
         return tensor * factor.to(tensor.dtype).view(self._shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "done": None, "factor": None}
 
 
 def gate(
@@ -220,15 +292,17 @@ def gate(
     """
     places = [(point, False) for point in after] + [(point, True) for point in before]
     gates.two_places = bool(list(before))
-    owners = _owners(model)
+    owners, parts = _owners(model), list[Gated]()
     root, registry = graph.classes.root if root is None else root, graph.facts.registry
     for point, is_before in places:
         start = registry.start(point.name, point.dim)
         for module, attribute in owners[point.name]:
             tensor = getattr(module, attribute)
             index = gates.unit_of[torch.from_numpy(root[start : start + tensor.shape[point.dim]])]
-            part = Gated(gates, index, point.dim, tensor.dim(), is_before)
+            part = Gated(gates, index, point.dim, tensor.dim(), is_before, (module, attribute))
             parametrize.register_parametrization(module, attribute, part)
+            parts.append(part)
+    gates.lay_out(parts)
     model.add_module(HOME, gates)
     model.register_forward_pre_hook(gates._open)
     model.register_forward_hook(gates._close, always_call=True)

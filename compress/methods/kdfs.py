@@ -44,8 +44,6 @@ class KDFSConfig(GatedConfig):
             given.
         residual: see `GatedConfig`; ``scatter`` is the paper's.
         start: logit of open above that of closed at the start. spread: deviation of the logits' noise.
-        ramp: share of the search in which the budget's target falls from the dense cost to its final value,
-            geometrically.
         sampler_rate: learning rate of the logits, as a multiple of the weights'. None: 1, and more in a
             search that is too short for logits to get from open to closed and back.
         tau_start, tau_end: temperature of the sampler at the first and after the last epoch of the search.
@@ -56,7 +54,6 @@ class KDFSConfig(GatedConfig):
     dense_share: float = Field(0.5, gt=0, lt=1)
     start: float = Field(3.0, ge=0)
     spread: float = Field(0.1, ge=0)
-    ramp: float = Field(0.6, ge=0, le=1)
     sampler_rate: float | None = Field(None, gt=0)
     tau_start: float = Field(1.0, gt=0)
     tau_end: float = Field(0.1, gt=0)
@@ -168,9 +165,9 @@ class KDFS(GatedMethod):
 
     def __init__(self, config: KDFSConfig) -> None:
         super().__init__(config)
-        self._searching = True
-        self._parts: list[Tensor] = []
-        self._epoch = self._step = 0
+        self._part: Tensor | None = None
+        self._sum: Tensor | None = None
+        self._count = 0
 
     def make_gates(self, space: Space) -> SamplerGates:
         """The sampler."""
@@ -221,10 +218,9 @@ class KDFS(GatedMethod):
         gates.seed()
         search = self.fixed_from(epochs)
         gates.tau.fill_(temperature(min(epoch, search), search, self.config))
-        self._searching = not gates.is_frozen
         self._own.on = self._taught.on = self._searching and self.config.mfm > 0
-        self._parts = []
-        self._epoch, self._step = epoch, 0
+        self._part = self._sum = None
+        self._count = 0
 
     def loss(
         self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
@@ -242,22 +238,28 @@ class KDFS(GatedMethod):
             decoded = [decoder(features) for decoder, features in zip(self._decoders, own, strict=True)]
             mfm = modelling_loss(decoded, taught)
         parts = [loss, self.config.kd * kd, self.config.mfm * mfm, self.config.budget * budget]
-        self._parts.append(torch.stack(parts).detach())
-        return torch.stack(parts).sum()
+        together = torch.stack(parts)
+        self._part = together.detach()
+        return together.sum()
+
+    @torch.no_grad()
+    def end_step(self, model: nn.Module) -> None:
+        """Add up the parts of the loss."""
+        if self._part is not None:
+            self._sum = self._part.clone() if self._sum is None else self._sum.add_(self._part)
+            self._count, self._part = self._count + 1, None
 
     def _budget(self, model: nn.Module) -> Tensor:
         """R = (cost(M) / cost_dense - p)^2, of this step's sample; p falls to the target along the ramp."""
         gates = gates_of(model)
         assert isinstance(gates, SamplerGates)
-        wanted = self.target_at(self._epoch, self._step, self.config.ramp)
-        self._step += 1
-        return (self.cost_share(gates, gates.relaxed()) - wanted).square()
+        return (self.cost_share(gates, gates.learned()) - gates.wanted).square()
 
     def metrics(self) -> dict[str, float]:
         """Those of every gated method, and while searching the mean of each part of the loss."""
         out = {**super().metrics(), "kdfs_fixed": float(not self._searching)}
-        if self._parts:
-            means = torch.stack(self._parts).mean(0).tolist()
+        if self._sum is not None:
+            means = (self._sum / self._count).tolist()
             names = ("kdfs_loss_ce", "kdfs_loss_kd", "kdfs_loss_mfm", "kdfs_loss_budget")
             out.update(zip(names, means, strict=True))
         return out

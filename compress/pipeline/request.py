@@ -33,6 +33,7 @@ class TrainRequest:
         dense_settings: `settings` for a dense network that is trained first; None: the same.
         out: the run folder. resume: go on with it.
         workers: processes that decode images.
+        profile: trace some steps of the training.
     """
 
     method: str | None = None
@@ -55,6 +56,7 @@ class TrainRequest:
     out: str | Path | None = None
     resume: bool = False
     workers: int = 2
+    profile: bool = False
 
 
 @dataclass(frozen=True)

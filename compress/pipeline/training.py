@@ -35,6 +35,7 @@ class TrainResult:
         best_top1: the best of all epochs. verify: the record of the exactness gate.
         is_first: whether this process wrote the run (of several).
         dense_epochs: epochs spent on a dense network first, within the budget. dense_run: its run folder.
+        profile: where the time of a step went, if that was asked.
     """
 
     run: str
@@ -49,6 +50,7 @@ class TrainResult:
     is_first: bool = True
     dense_epochs: int = 0
     dense_run: str = ""
+    profile: dict[str, Any] | None = None
 
 
 def shapes(resolved: Resolved, data: ImageData | None) -> tuple[int, Size]:
@@ -130,7 +132,14 @@ def train(
     )
     with RunFolder.create(resolved.out, record, resume=request.resume) as run:
         result = fit(
-            prepared.model, method, data, resolved.config, run, resume=request.resume, progress=progress
+            prepared.model,
+            method,
+            data,
+            resolved.config,
+            run,
+            resume=request.resume,
+            progress=progress,
+            profile=request.profile,
         )
         if method.chooses:
             planned = replace(planned, plan=method.plan(result.model))
@@ -160,6 +169,7 @@ def train(
             is_first=result.is_first,
             dense_epochs=start.dense_epochs,
             dense_run=start.dense_run,
+            profile=result.profile,
         )
 
 

@@ -37,6 +37,11 @@ class TrainConfig(Record):
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: of everything random.
         channels_last: NHWC in memory, which convolutions on CPUs and tensor cores like.
+        data_on_device: ``auto``: hold the images on the device that trains if they are in memory and fit;
+            ``on``: or fail; ``off``: copy each batch.
+        compile: ``auto``: on a GPU, measure some steps as written, compiled and with CUDA graphs, and take
+            what pays over the epochs that are left, and on a CPU do not compile; ``on``: compile;
+            ``cuda-graphs``: and record CUDA graphs; ``off``.
         checkpoint_every: epochs between two checkpoints; the last epoch always has one.
         tensorboard: write TensorBoard's event files too.
     """
@@ -64,6 +69,8 @@ class TrainConfig(Record):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: int = Field(0, ge=0, lt=2**32)
     channels_last: bool = True
+    data_on_device: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "on", "cuda-graphs", "off"] = "auto"
     checkpoint_every: int = Field(1, ge=1)
     tensorboard: bool = True
 

@@ -32,11 +32,13 @@ class Ema:
         self.updates += 1
         mean: list[Tensor] = list(self.module.parameters())
         torch._foreach_lerp_(mean, [parameter.detach() for parameter in model.parameters()], weight)
-        for (name, kept), (_, new) in zip(self.module.named_buffers(), model.named_buffers(), strict=True):
-            if name.endswith(_STATISTICS):
-                kept.lerp_(new.to(kept.dtype), weight)
-            else:
-                kept.copy_(new)
+        ours, theirs = dict(self.module.named_buffers()), dict(model.named_buffers())
+        averaged = [name for name in ours if name.endswith(_STATISTICS)]
+        copied = [name for name in ours if not name.endswith(_STATISTICS)]
+        if averaged:
+            torch._foreach_lerp_([ours[n] for n in averaged], [theirs[n] for n in averaged], weight)
+        if copied:
+            torch._foreach_copy_([ours[n] for n in copied], [theirs[n] for n in copied])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged model's state and the number of updates."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress.data.pixels import send
 from compress.errors import CompressError
 
 
@@ -118,12 +119,9 @@ def evaluate(
 def to_device(
     inputs: Tensor, targets: Tensor, device: torch.device, *, channels_last: bool
 ) -> tuple[Tensor, Tensor]:
-    """Move a batch, without waiting for the copy where the device allows it."""
-    layout = torch.channels_last if channels_last else torch.preserve_format
-    return (
-        inputs.to(device, non_blocking=True, memory_format=layout),
-        targets.to(device, non_blocking=True),
-    )
+    """Move a batch, without waiting for a copy to a GPU, and lay the images out there."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return send(inputs, device).contiguous(memory_format=layout), send(targets, device)
 
 
 def _score(logits: Tensor, targets: Tensor, num_classes: int) -> Tensor:

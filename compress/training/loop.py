@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from compress.artifact import RunFolder
+from compress.data.resident import reside
 from compress.errors import CompressError
 from compress.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from compress.training.compiling import choose
 from compress.training.config import TrainConfig
 from compress.training.device import (
     accelerated,
@@ -21,17 +25,22 @@ from compress.training.device import (
     sum_over_processes,
 )
 from compress.training.ema import Ema
-from compress.training.evaluation import EvalResult, evaluate
+from compress.training.evaluation import EvalResult, evaluate, to_device
+from compress.training.forward import Forward
 from compress.training.interrupt import Saved, interruptible
 from compress.training.method import TrainableMethod
 from compress.training.metrics import MetricsLog, Row
 from compress.training.optim import build_optimizers
+from compress.training.profiling import StepProfiler
 from compress.training.progress import NoProgress, Progress
 from compress.training.state import TrainState
-from compress.training.steps import EpochSums, train_epoch
+from compress.training.steps import EpochSums, Stepper, train_epoch
 
 if TYPE_CHECKING:
     from compress.data import ImageData
+
+_TRIAL_BATCHES = 8
+"""Real batches on which modes of a step are measured."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class FitResult:
         best_epoch: its epoch, from 1.
         history: the lines of `metrics.jsonl`.
         is_first: whether this is the process that writes, of several.
+        profile: where the time of a step went, if that was asked (`profile/table.json`).
     """
 
     model: nn.Module
@@ -56,6 +66,7 @@ class FitResult:
     best_epoch: int
     history: list[Row] = field(default_factory=list)
     is_first: bool = True
+    profile: dict[str, Any] | None = None
 
 
 def fit(
@@ -67,6 +78,7 @@ def fit(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    profile: bool = False,
 ) -> FitResult:
     """Train `model` in place and leave log and checkpoints in the run folder.
 
@@ -82,11 +94,12 @@ def fit(
         run: an open run folder that this process may write to.
         resume: go on from its last checkpoint, from the start if it has none.
         progress: is told how far it is.
+        profile: write a trace of some steps and a table of where their time goes into the run folder.
 
     Raises:
         CompressError: ``non-finite``, ``interrupted`` (exit 130), ``resume-mismatch``, ``damaged-file``,
             ``disk-full``, ``no-device``, ``precision``, ``batch-size``, ``model-output``, ``no-data``,
-            ``not-locked``.
+            ``not-locked``, ``data-on-device``, ``compile``.
     """
     saved = Saved(config.epochs)
     progress = progress if progress is not None else NoProgress()
@@ -99,7 +112,7 @@ def fit(
             )
         loop = _Loop(model, method, data, config, run, accelerator, saved, progress)
         try:
-            return loop.run_epochs(resume)
+            return loop.run_epochs(resume, profile)
         finally:
             loop.close()
 
@@ -118,10 +131,14 @@ class _Loop:
         saved: Saved,
         progress: Progress,
     ) -> None:
-        self.data, self.config, self.run = data, config, run
+        self.config, self.run = config, run
         self.accelerator, self.saved = accelerator, saved
         self.progress: Progress = progress if accelerator.is_main_process else NoProgress()
         self.log: MetricsLog | None = None
+        self.profiler: StepProfiler | None = None
+        residence = reside(data, accelerator.device, config.data_on_device)
+        self.data = residence.data
+        self.run.decide("data_on_device", {"on_device": residence.on_device, "why": residence.why})
         self.share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
         self.batch_size = config.batch_size // accelerator.num_processes
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
@@ -138,8 +155,10 @@ class _Loop:
         self.steps = len(self._train_batches(0))
         if not self.steps:
             raise CompressError("there are no training images", hint="check the data set", code="no-data")
+        forward = Forward(self.wrapped, model, method, self.criterion, self.classes)
+        self.stepper = Stepper(self.state, forward, accelerator, config, self.steps)
 
-    def run_epochs(self, resume: bool) -> FitResult:
+    def run_epochs(self, resume: bool, profile: bool) -> FitResult:
         """Train what is left to train."""
         if resume and checkpoint_path(self.run).is_file():
             self.state.load_state_dict(load_checkpoint(self.run), self.config, self.run)
@@ -149,6 +168,11 @@ class _Loop:
             board = self.run.tensorboard if self.config.tensorboard else None
             self.log = MetricsLog(self.run.metrics_path, self.state.epoch, board)
         self.progress.start(self.config.epochs, self.steps, self.state.epoch)
+        self._choose_mode()
+        if profile and self.accelerator.is_main_process:
+            left = (self.config.epochs - self.state.epoch) * self.steps
+            folder = self.run.path / "profile"
+            self.profiler = StepProfiler(folder, self.accelerator.device, self.steps, left)
         top1 = -1.0
         while self.state.epoch < self.config.epochs:
             top1 = self._epoch()
@@ -164,11 +188,41 @@ class _Loop:
             best_epoch=self.state.best_epoch,
             history=self.log.rows if self.log is not None else [],
             is_first=self.accelerator.is_main_process,
+            profile=self.profiler.found if self.profiler is not None else None,
         )
 
+    def _choose_mode(self) -> None:
+        """Decide whether the steps are compiled, and say so where there was something to decide."""
+        before = self.run.record.decisions.get("compile", {}).get("mode")
+
+        def batches() -> list[tuple[Tensor, Tensor]]:
+            some = islice(self._train_batches(self.state.epoch), _TRIAL_BATCHES)
+            device, last = self.accelerator.device, self.config.channels_last
+            return [to_device(x, y, device, channels_last=last) for x, y in some]
+
+        decision = choose(
+            self.stepper,
+            self.run,
+            self.config.compile,
+            (self.config.epochs - self.state.epoch) * self.steps,
+            self._begin_epoch,
+            batches,
+            before if self.state.epoch else None,
+        )
+        if decision.steps_left or self.config.compile == "off":
+            self.run.decide("compile", decision.to_json())
+        if self.accelerator.device.type != "cpu" or decision.mode != "eager":
+            self.progress.note(f"steps run {decision.mode}: {decision.why}")
+            for mode, error in decision.failed.items():
+                self.progress.note(f"{mode} does not run here: {error}")
+
     def close(self) -> None:
-        """Take the progress away and close the log."""
+        """Take the progress away, close the log, and let go of what was compiled."""
         self.progress.stop()
+        if self.profiler is not None:
+            self.profiler.close()
+        if self.stepper.forward.mode != "eager":
+            torch.compiler.reset()
         if self.log is not None:
             self.log.close()
 
@@ -176,26 +230,22 @@ class _Loop:
         """Run one epoch, save it, and return its accuracy on the test images."""
         state, config = self.state, self.config
         epoch = state.epoch
-        seed_everything(config.seed, epoch)
-        state.method.begin_epoch(state.model, epoch, config.epochs)
-        seed_everything(config.seed, epoch, self.accelerator.process_index)
-        sums = train_epoch(
-            state,
-            self.wrapped,
-            self.accelerator,
-            config,
-            self.criterion,
-            self._train_batches(epoch),
-            self.steps,
-            self.classes,
-            self.progress,
-        )
+        self._begin_epoch()
+        batches = self._train_batches(epoch)
+        sums = train_epoch(self.stepper, self.wrapped, batches, self.progress, self.profiler)
         share_from_first(self.accelerator, state.model.buffers())
         state.method.end_epoch(state.model, epoch, config.epochs)
         result = self._evaluate()
         state.epoch = epoch + 1
         self._save(sums, result)
         return result.top1
+
+    def _begin_epoch(self) -> None:
+        """Seed the generators and let the method begin; a function of the state and the epoch alone."""
+        state, config = self.state, self.config
+        seed_everything(config.seed, state.epoch)
+        state.method.begin_epoch(state.model, state.epoch, config.epochs)
+        seed_everything(config.seed, state.epoch, self.accelerator.process_index)
 
     def _save(self, sums: EpochSums, result: EvalResult) -> None:
         """Log the epoch, then save it: a resume drops a line without a checkpoint, but could not add one."""

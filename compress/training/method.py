@@ -13,6 +13,9 @@ from compress.training.config import TrainConfig
 class TrainableMethod(Protocol):
     """The hooks the loop calls. Every hook gets the bare model, never a distributed wrapper.
 
+    The three hooks of a step must not make the host wait for the device: no ``.item()``, no copy to the CPU,
+    no tensor made of Python numbers, no branch on a tensor's value.
+
     `begin_epoch` and `end_epoch` run on every process and must do the same on each; the generators are
     seeded from (seed, epoch) before `begin_epoch`. `state_dict` holds tensors, numbers, strings, lists and
     dicts only.
@@ -21,11 +24,20 @@ class TrainableMethod(Protocol):
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Run before the steps of `epoch` (from 0) of `epochs`."""
 
+    def begin_step(self, model: nn.Module) -> None:
+        """Run before every step of the epoch: draw what is random in it, set what moves with the steps."""
+
     def loss(
         self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
     ) -> Tensor:
-        """Return the scalar to minimise, for inputs `[B, C, H, W]` and targets `[B]`."""
+        """Return the scalar to minimise, for inputs `[B, C, H, W]` and targets `[B]`.
+
+        It may be compiled: what changes from step to step belongs into tensors, set by `begin_step`.
+        """
         ...
+
+    def end_step(self, model: nn.Module) -> None:
+        """Run after every step: gather its numbers, on the device, without waiting for it."""
 
     def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Return the optimizer's parameter groups."""
@@ -54,6 +66,12 @@ class PlainMethod:
     """Ordinary training: cross-entropy over all parameters."""
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Do nothing."""
+
+    def begin_step(self, model: nn.Module) -> None:
+        """Do nothing."""
+
+    def end_step(self, model: nn.Module) -> None:
         """Do nothing."""
 
     def loss(

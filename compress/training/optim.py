@@ -27,7 +27,12 @@ def build_optimizers(model: nn.Module, method: TrainableMethod, config: TrainCon
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> Optimizer:
-    """Return one optimizer of `config.optimizer` over parameter groups."""
+    """Return one optimizer of `config.optimizer` over parameter groups.
+
+    SGD and AdamW are fused (one kernel for many parameters, which also heeds fp16's loss scale on the device)
+    where torch has that for the parameters; Adamax goes over them in groups, as torch does by itself.
+    """
+    fused = True if config.optimizer != "adamax" and can_fuse(groups) else None
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             groups,
@@ -35,8 +40,21 @@ def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> Optimi
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
+            fused=fused,
         )
     betas = (config.momentum, 0.999)
     eps = config.eps if config.eps is not None else 1e-8
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adamax
-    return kind(groups, lr=config.lr, betas=betas, eps=eps, weight_decay=config.weight_decay)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            groups, lr=config.lr, betas=betas, eps=eps, weight_decay=config.weight_decay, fused=fused
+        )
+    return torch.optim.Adamax(groups, lr=config.lr, betas=betas, eps=eps, weight_decay=config.weight_decay)
+
+
+def can_fuse(groups: list[dict[str, Any]]) -> bool:
+    """Whether torch's fused optimizers take all parameters: dense floating point on a GPU or a CPU."""
+    every = [parameter for group in groups for parameter in group["params"]]
+    return bool(every) and all(
+        p.device.type in ("cuda", "cpu") and p.is_floating_point() and p.layout == torch.strided
+        for p in every
+    )

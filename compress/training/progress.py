@@ -31,6 +31,9 @@ class Progress(Protocol):
     def epoch(self, row: Row) -> None:
         """An epoch is done and evaluated."""
 
+    def note(self, text: str) -> None:
+        """Something the training has decided or written."""
+
     def stop(self) -> None:
         """End, whether or not the training did."""
 
@@ -45,6 +48,9 @@ class NoProgress:
         """Do nothing."""
 
     def epoch(self, row: Row) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
         """Do nothing."""
 
     def stop(self) -> None:
@@ -65,6 +71,10 @@ class LineProgress(NoProgress):
     def epoch(self, row: Row) -> None:
         """Write the epoch's line."""
         print(summary(row, self._epochs), file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Write the note."""
+        print(text, file=self._stream, flush=True)
 
 
 class BarProgress:
@@ -113,6 +123,10 @@ class BarProgress:
         if self._task is not None:
             self._bar.update(self._task, epoch=self._label())
         self._console.print(summary(row, self._epochs), highlight=False)
+
+    def note(self, text: str) -> None:
+        """Print the note above the bar."""
+        self._console.print(text, highlight=False, markup=False)
 
     def stop(self) -> None:
         """Take the bar away."""

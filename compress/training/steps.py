@@ -5,22 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 
-from compress.errors import CompressError, Exit
 from compress.training.config import TrainConfig
 from compress.training.device import average_gradients, sum_over_processes
-from compress.training.evaluation import check_outputs, logits_of, to_device
+from compress.training.evaluation import to_device
+from compress.training.forward import Forward
+from compress.training.probe import REST, NoProbe, Probe
 from compress.training.progress import Progress
 from compress.training.schedule import learning_rate, set_learning_rate
 from compress.training.state import TrainState
-
-_LOOK_EVERY = 50
-"""Steps between two looks at the loss where a look makes the device wait."""
+from compress.training.watch import LossWatch, non_finite
 
 
 @dataclass(frozen=True)
@@ -42,110 +41,101 @@ class EpochSums:
     images: int
 
 
-class LossWatch:
-    """Notes on the device the first step whose loss is not finite, and looks at the note now and then.
+@dataclass(frozen=True)
+class Stepper:
+    """Takes optimizer steps; the same for an epoch, for measuring and for benchmarks.
 
-    Args:
-        device: where the losses are.
-        epoch: the epoch, from 1, for the message.
+    Attributes:
+        state: what is trained. forward: forward pass and loss, eager or compiled.
+        accelerator: device and precision. config: the settings.
+        steps: optimizer steps in an epoch.
     """
 
-    def __init__(self, device: torch.device, epoch: int) -> None:
-        self._every = 1 if device.type == "cpu" else _LOOK_EVERY
-        self._epoch = epoch
-        self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+    state: TrainState
+    forward: Forward
+    accelerator: Accelerator
+    config: TrainConfig
+    steps: int
 
-    def note(self, step: int, loss: Tensor) -> None:
-        """Keep `step` (from 1) if its loss is the first that is not finite."""
-        is_first = ~torch.isfinite(loss) & (self._first_bad < 0)
-        self._first_bad = torch.where(is_first, step, self._first_bad)
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step (from 1) of epoch `state.epoch`."""
+        return learning_rate(self.config, self.state.epoch * self.steps + step - 1, self.steps)
 
-    def due(self, step: int) -> bool:
-        """Whether this is a step to look at."""
-        return step % self._every == 0
-
-    def check(self, lr: float) -> None:
-        """Look.
+    def step(self, x: Tensor, y: Tensor, lr: float, probe: Probe) -> tuple[Tensor, Tensor]:
+        """Take one step on images `[B, C, H, W]` and labels `[B]`; return loss and scores of it.
 
         Raises:
-            CompressError: ``non-finite``, naming epoch, step and learning rate.
+            CompressError: ``model-output``.
         """
-        step = int(self._first_bad.item())
-        if step >= 0:
-            raise non_finite(f"the loss is not finite at epoch {self._epoch}, step {step}", lr)
+        state = self.state
+        set_learning_rate(state.optimizers, lr / self.config.lr)
+        state.method.begin_step(state.model)
+        with self.accelerator.autocast():
+            loss, logits = self.forward(x, y, probe)
+        probe.part("backward")
+        self.accelerator.backward(loss)
+        average_gradients(self.accelerator, self._outside)
+        probe.part("optimizer")
+        _update(state, self._trained, self.config.clip_grad)
+        state.method.end_step(state.model)
+        return loss.detach(), logits.detach()
 
+    @cached_property
+    def _trained(self) -> list[nn.Parameter]:
+        return self.state.parameters()
 
-def non_finite(what: str, lr: float) -> CompressError:
-    """Return the error for a training that has diverged."""
-    return CompressError(
-        f"{what} (learning rate {lr:.4g}); the last good checkpoint is kept",
-        hint="use a lower --lr, a warm-up, or a limit on the gradients (clip_grad)",
-        code="non-finite",
-        exit=Exit.INTERNAL,
-    )
+    @cached_property
+    def _outside(self) -> list[nn.Parameter]:
+        return self.state.outside_parameters()
 
 
 def train_epoch(
-    state: TrainState,
+    stepper: Stepper,
     wrapped: nn.Module,
-    accelerator: Accelerator,
-    config: TrainConfig,
-    criterion: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
-    steps: int,
-    num_classes: int,
     progress: Progress,
+    probe: Probe | None = None,
 ) -> EpochSums:
-    """Run the steps of epoch `state.epoch`.
+    """Run the steps of epoch `state.epoch`. On a GPU no step waits for it, only the end of the epoch does.
 
     Args:
-        state: what is trained.
-        wrapped: what a step calls: the model, or its distributed wrapper.
-        accelerator: device and precision.
-        config: the settings.
-        criterion: loss of scores and labels.
-        batches: this process's share, `steps` batches of images `[B, C, H, W]` and labels `[B]`.
-        steps: optimizer steps in an epoch.
-        num_classes: width of the output.
+        stepper: takes the steps.
+        wrapped: what is trained, or its distributed wrapper.
+        batches: this process's share: images `[B, C, H, W]` and labels `[B]`, as many batches as steps.
         progress: is told of every step.
+        probe: is told of every step's parts.
 
     Raises:
         CompressError: ``non-finite``; ``model-output``.
     """
+    state, config, accelerator = stepper.state, stepper.config, stepper.accelerator
+    probe = probe if probe is not None else NoProbe()
     device = accelerator.device
     watch = LossWatch(device, state.epoch + 1)
-    sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-    trained, outside = state.parameters(), state.outside_parameters()
     state.model.train()
     wrapped.train()
-    lr, own_images = config.lr, 0
+    lr, own_images, step = config.lr, 0, 0
     began = time.perf_counter()
-    for step, (inputs, targets) in enumerate(batches, start=1):
-        lr = learning_rate(config, state.epoch * steps + step - 1, steps)
-        set_learning_rate(state.optimizers, lr / config.lr)
-        x, y = to_device(inputs, targets, device, channels_last=config.channels_last)
-        with accelerator.autocast():
-            outputs = convert_to_fp32(wrapped(x))
-            logits = logits_of(outputs)
-            if step == 1:
-                check_outputs(logits, num_classes)
-            loss = state.method.loss(state.model, x, outputs, y, criterion)
-        accelerator.backward(loss)
-        average_gradients(accelerator, outside)
-        _update(state, trained, config.clip_grad)
-        count = y.shape[0]
-        with torch.no_grad():
-            found = loss.detach()
-            watch.note(step, found)
-            hits = (logits.detach().argmax(1) == y).sum()
-            sums += torch.stack([found.to(sums.dtype) * count, hits.to(sums.dtype)])
-        own_images += count
-        due = watch.due(step)
-        if due:
-            watch.check(lr)
-        progress.step(count * accelerator.num_processes, float(found.item()) if due else None)
+    source = iter(batches)
+    while True:
+        probe.begin(step + 1)
+        probe.part("data")
+        batch = next(source, None)
+        if batch is None:
+            break
+        step += 1
+        x, y = to_device(*batch, device, channels_last=config.channels_last)
+        lr = stepper.learning_rate(step)
+        loss, logits = stepper.step(x, y, lr, probe)
+        probe.part("metrics")
+        watch.note(step, loss, logits, y)
+        shown = watch.look(step, loss, lr)
+        probe.part(REST)
+        own_images += y.shape[0]
+        progress.step(y.shape[0] * accelerator.num_processes, shown)
+        probe.end()
     watch.check(lr)
-    everything = torch.cat([sums, sums.new_tensor([own_images])])
+    everything = torch.cat([watch.sums, watch.sums.new_tensor([own_images])])
     total, right, images = sum_over_processes(accelerator, everything).tolist()
     seconds = time.perf_counter() - began
     _check_finite(state, lr)

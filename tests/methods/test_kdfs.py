@@ -68,7 +68,7 @@ def test_sample_is_binary_and_takes_the_gradient_of_the_soft_one() -> None:
     assert torch.allclose(logits.grad, torch.stack([-slope, slope], 1))
 
 
-def test_all_tensors_of_a_channel_share_one_sample_in_a_pass_and_passes_differ() -> None:
+def test_all_tensors_of_a_channel_share_one_sample_in_a_step_and_steps_differ() -> None:
     method, student = prepared()
     method.begin_epoch(student, 0, 8)
     seen: list[Tensor] = []
@@ -79,6 +79,7 @@ def test_all_tensors_of_a_channel_share_one_sample_in_a_pass_and_passes_differ()
     gates = sampler(student)
     samples = []
     for _ in range(2):
+        method.begin_step(student)
         student.train()(torch.rand(2, 3, 16, 16))
         samples.append(gates.relaxed().detach().round())
     assert not torch.equal(samples[0], samples[1])

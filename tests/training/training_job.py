@@ -75,6 +75,7 @@ def train(
     progress: NoProgress | None = None,
     method: PlainMethod | None = None,
     model: nn.Module | None = None,
+    profile: bool = False,
     **settings: Any,
 ) -> FitResult:
     """Train the small network into `out`."""
@@ -88,6 +89,7 @@ def train(
             run,
             resume=resume,
             progress=progress,
+            profile=profile,
         )
 
 

@@ -1,0 +1,110 @@
+"""Single training steps of any method on any network: no data set, no run folder, the loop's own step."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from compress import methods, models
+from compress.graph import trace
+from compress.methods import Method, Setup
+from compress.training import TrainConfig
+from compress.training.device import accelerated, prepare, seed_everything
+from compress.training.ema import Ema
+from compress.training.evaluation import to_device
+from compress.training.forward import Forward
+from compress.training.optim import build_optimizers
+from compress.training.probe import NoProbe
+from compress.training.state import TrainState
+from compress.training.steps import Stepper
+
+CLASSES = 10
+STEPS = 50
+"""Steps in an epoch, as the methods are told."""
+
+
+@dataclass
+class Side:
+    """A network in training by one method.
+
+    Attributes:
+        method: the method. model: what is trained. stepper: takes the steps.
+        x, y: one random batch on the device.
+    """
+
+    method: Method
+    model: nn.Module
+    stepper: Stepper
+    x: Tensor
+    y: Tensor
+
+    def begin(self, epoch: int) -> None:
+        """Begin an epoch as the loop does."""
+        config = self.stepper.config
+        self.stepper.state.epoch = epoch
+        seed_everything(config.seed, epoch)
+        self.method.begin_epoch(self.model, epoch, config.epochs)
+        seed_everything(config.seed, epoch, 0)
+        self.model.train()
+
+    def step(self) -> Tensor:
+        """Take one step at the first step's rate; return its loss."""
+        loss, _ = self.stepper.step(self.x, self.y, self.stepper.learning_rate(1), NoProbe())
+        return loss
+
+
+def side(
+    accelerator: Accelerator,
+    config: TrainConfig,
+    method: str,
+    model: str,
+    *,
+    batch: int,
+    pixels: int = 32,
+    share: float = 0.5,
+    options: Mapping[str, Any] | None = None,
+    backend: str | None = None,
+) -> Side:
+    """Prepare `model` for `method` at `share` of its MACs; everything random comes from `config.seed`."""
+    size = (3, pixels, pixels)
+    kind = methods.get(method)
+    torch.manual_seed(config.seed)
+    dense = models.build(model, CLASSES, size)
+    graph = trace(dense, torch.rand(2, *size), free_pads=kind.free_pads)
+    made = kind(kind.config_type(**(options or {})))
+    teacher = copy.deepcopy(dense) if kind.teacher else None
+    made.setup = Setup(config, STEPS, "macs", share * graph.costs.macs, "none", teacher)
+    plan = graph.plan(macs=share, criterion=kind.criterion) if kind.narrows and not kind.chooses else None
+    network = made.prepare(dense, graph, plan).model
+    wrapped = prepare(accelerator, network, channels_last=config.channels_last)
+    state = TrainState(
+        model=network,
+        method=made,
+        optimizers=build_optimizers(network, made, config),
+        ema=Ema(network, config.ema) if config.ema is not None else None,
+        scaler=accelerator.scaler if config.precision == "fp16" else None,
+    )
+    forward = Forward(wrapped, network, made, nn.CrossEntropyLoss(), CLASSES, backend)
+    random = torch.Generator().manual_seed(config.seed)
+    x, y = to_device(
+        torch.randn(batch, *size, generator=random),
+        torch.randint(0, CLASSES, (batch,), generator=random),
+        accelerator.device,
+        channels_last=config.channels_last,
+    )
+    return Side(made, network, Stepper(state, forward, accelerator, config, STEPS), x, y)
+
+
+@contextlib.contextmanager
+def training(**settings: Any) -> Iterator[tuple[Accelerator, TrainConfig]]:
+    """Yield device and settings for `side`."""
+    config = TrainConfig(**{"epochs": 8, "lr": 0.01, "device": "auto", **settings})
+    with accelerated(config) as accelerator:
+        yield accelerator, config
