@@ -49,9 +49,9 @@ class Network:
 
 
 NETWORKS = {
-    "vgg16": Network("dcff-vgg16-cifar10", 512, 8),
-    "resnet56": Network("dcff-resnet56-cifar10", 512, 8),
-    "resnet50": Network("dcff-resnet50-imagenet-step-63.8", 256, 2, (3, 64, 64)),
+    "vgg16": Network("dcff-vgg16-cifar10", 512, 2),
+    "resnet56": Network("dcff-resnet56-cifar10", 512, 2),
+    "resnet50": Network("dcff-resnet50-imagenet-step-63.8", 256, 2, (3, 32, 32)),
 }
 
 
@@ -74,7 +74,7 @@ class Form:
             small=is_small,
             device=device,
             precision=precision or ("bf16" if gpu else "fp32"),
-            pairs=pairs or (10 if is_small else 30),
+            pairs=pairs or (6 if is_small else 30),
             measure_ns=GPU_MEASURE_NS if gpu else 20_000_000,
         )
 
