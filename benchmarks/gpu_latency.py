@@ -2,7 +2,7 @@
 
 `python -m benchmarks.gpu_latency`: ResNet-56, VGG-16 and ResNet-50 at the published widths, batches 1 to 256,
 FP32, FP16 and INT8, each pair by `bench.bench`. Latency does not depend on what the weights have learned:
-without `--dense RUN --compact RUN` the networks are trained for one epoch on the built-in digits. What is
+without `--dense RUN --compact RUN` the networks are made by a few steps on noise. What is
 absent is listed with the reason. On a GPU the open questions about its runtimes are answered first. On a CPU
 the small form: ResNet-56, ONNX Runtime and OpenVINO, batches 1 and 8. Results are written after each part,
 and the same command goes on where an earlier one on the same machine ended.
@@ -194,7 +194,7 @@ def measure_network(session: Session, name: str, pair: Pair, found: Sequence[str
         "classes": dense.model.num_classes,
         "dense": dense.compact.model_dump(),
         "compact": compact.compact.model_dump(),
-        "weights": "one epoch on the digits" if pair.is_made else "trained",
+        "weights": "a few steps on noise" if pair.is_made else "trained",
     }
     for precision in form.precisions:
         for backend in found:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.record import BenchResult
 from bench.runners import backends
 from benchmarks import gpu_latency, gpu_probe, latency_files
 from compress.errors import CompressError
@@ -31,14 +32,35 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+Made = tuple[Path, latency_files.Pair]
+
+
+@pytest.fixture(scope="module")
+def made(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A folder of made networks, and the two in it."""
+    work = tmp_path_factory.mktemp("work")
+    return work, latency_files.made(recipe, work / "small", "cpu")
+
+
+def test_made_networks_are_the_recipes_dense_and_narrow_ones(made: Made) -> None:
+    dense, compact = made[1].costs
+    assert dense.dense == dense.compact == compact.dense and compact.compact.macs < dense.compact.macs
+    assert (dense.method, compact.method, made[1].is_made) == ("dense", "scratch", True)
+
+
 def test_small_form_measures_writes_and_goes_on(
-    recipe: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    recipe: str,
+    made: Made,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(gpu_probe, "QUESTIONS", {})
     words = ["--networks", recipe, "--backends", "ort-cpu", "--batches", "2", "--precisions", "fp32",
-             "--threads", "1", "--work", str(tmp_path / "work"), "--out", str(tmp_path)]  # fmt: skip
+             "--threads", "1", "--work", str(made[0]), "--out", str(tmp_path)]  # fmt: skip
     assert gpu_latency.main(words) == 0
     said = capfd.readouterr()
+    assert "making" not in said.err, "made networks are kept"
     record = json.loads((tmp_path / "gpu_latency_cpu.json").read_text())
     (row,) = record["rows"]
     assert (row["backend"], row["precision"], row["batch"]) == ("ort-cpu", "fp32", 2)
@@ -54,16 +76,37 @@ def test_small_form_measures_writes_and_goes_on(
     assert gpu_latency.main(words) == 0
     again = json.loads((tmp_path / "gpu_latency_cpu.json").read_text())
     assert again["rows"] == [row], "measured parts are kept"
-    assert "training" not in capfd.readouterr().err, "made networks are kept"
 
 
-def test_what_cannot_be_exported_is_recorded_with_its_reason(
-    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def broken(*_: object) -> BenchResult:
+    raise CompressError("the file cannot be made")
+
+
+def test_part_that_fails_is_recorded_with_its_reason_and_not_tried_again(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pair = latency_files.Pair(tmp_path / "none", tmp_path / "none", True)
+    monkeypatch.setattr(gpu_latency, "measure", broken)
+    form = gpu_latency.Form("test", "cpu", (1,), ("fp32", "int8"), ("ort-cpu",), 10, 1)
+    session = gpu_latency.Session(form, tmp_path, [], False)
+    assert gpu_latency.measure_network(session, "tiny", made[1], ["ort-cpu", "torch"], float("inf"))
+    kept = json.loads((tmp_path / "gpu_latency_cpu.json").read_text())
+    found = [(one["precision"], one["backend"], one["reason"]) for one in kept["failures"]]
+    reason = "the file cannot be made"
+    assert found == [("fp32", "ort-cpu", reason), ("fp32", "torch", reason), ("int8", "ort-cpu", reason)]
+    again = gpu_latency.Session(form, tmp_path, [], False)
+    assert again.done({"network": "tiny", "precision": "fp32", "backend": "torch"})
+    assert not again.done({"network": "tiny", "precision": "int8", "backend": "torch"})
+    assert not gpu_latency.Session(form, tmp_path, [], True).record["failures"]
+
+
+def test_no_part_is_begun_when_the_time_is_up(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_latency, "measure", broken)
     form = gpu_latency.Form("test", "cpu", (1,), ("fp32",), ("ort-cpu",), 10, 1)
-    with pytest.raises(CompressError, match="none"):
-        gpu_latency.measure(pair, "ort-cpu", "fp32", form)
+    session = gpu_latency.Session(form, tmp_path, [], False)
+    assert not gpu_latency.measure_network(session, "tiny", made[1], ["ort-cpu"], 0.0)
+    assert not session.record["failures"]
 
 
 def test_modules_are_measured_in_fp32_only() -> None:
@@ -88,10 +131,9 @@ def test_probe_does_not_ask_where_something_is_missing() -> None:
     assert found["answer"] == "not asked" and found["message"]
 
 
-@pytest.mark.parametrize("name", gpu_probe.QUESTIONS)
-def test_answer_comes_from_a_process_of_its_own_with_what_it_depends_on(name: str) -> None:
-    found = gpu_probe.answer(name)
-    assert found["backend"] == name and found["question"].endswith(("?", ")"))
+def test_answer_comes_from_a_process_of_its_own_with_what_it_depends_on() -> None:
+    found = gpu_probe.answer("ort-cuda")
+    assert found["backend"] == "ort-cuda" and found["question"].endswith(("?", ")"))
     assert found["answer"] in ("yes", "no", "not asked") and found["packages"]
     if found["gpu"] is None:
         assert found["answer"] == "not asked"
