@@ -796,17 +796,23 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
-def recipes(as_json: Json = False) -> None:
-    """List the recipes: settings of the papers, with their numbers."""
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them: its settings and commands.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the recipes: settings of the papers and ours, published numbers and measured ones."""
     from compress import recipes as book
     from compress import show
 
-    every = [book.load(name) for name in book.names()]
+    every = [book.load(word) for word in ([name] if name else book.names())]
+    ours = book.measured()
     if as_json:
-        rows = [recipe.model_dump(mode="json", exclude_none=True) for recipe in every]
+        rows = [book.listed(recipe, ours.get(recipe.name)) for recipe in every]
         console.emit("recipes", {"recipes": rows})
         return
-    console.show(show.recipes(every))
+    console.show(*(show.recipe(every[0], ours.get(every[0].name)) if name else [show.recipes(every, ours)]))
 
 
 @app.callback(invoke_without_command=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -10,7 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from .pipeline import TrainResult
     from .pipeline.inspect import Inspection
-    from .recipes import Recipe
+    from .recipes import Measured, Published, Recipe
 
 Part = Table | str
 
@@ -89,24 +89,72 @@ def costs(title: str, sides: dict[str, dict[str, int]]) -> Table:
     return table
 
 
-def recipes(every: Sequence[Recipe]) -> Table:
-    """The recipes with the numbers their papers publish."""
+def recipes(every: Sequence[Recipe], ours: Mapping[str, Measured]) -> Table:
+    """The recipes with the numbers their papers publish, and with ours."""
     table = Table(
-        title="published numbers (the papers count with thop, norms included)", title_justify="left"
+        title="published numbers (the papers count with thop, norms included), and ours where measured",
+        title_justify="left",
     )
     for column in ("recipe", "model", "data"):
         table.add_column(column, no_wrap=column == "recipe")
-    for column in ("MACs", "parameters", "top-1"):
+    for column in ("epochs", "MACs", "parameters", "top-1", "ours"):
         table.add_column(column, justify="right")
     for recipe in every:
-        found = recipe.published
-        numbers = ("", "", "")
-        if found is not None:
-            top1 = f"{found.top1:.2f}" if found.top1 else ""
-            params = f"{found.params / 1e6:.2f}M" if found.params else ""
-            numbers = (f"{found.macs / 1e6:,.1f}M", params, top1)
-        table.add_row(recipe.name, recipe.model or "", recipe.data or "", *numbers)
+        table.add_row(
+            recipe.name,
+            recipe.model or "",
+            recipe.data or "",
+            str(recipe.train.get("epochs", "")),
+            *_published(recipe.published),
+            _ours(ours.get(recipe.name)),
+        )
     return table
+
+
+def recipe(found: Recipe, ours: Measured | None) -> list[Part]:
+    """One recipe: what it is, what was published and measured of it, its settings, how it is started."""
+    macs, params, top1 = _published(found.published)
+    lines = [f"{found.name}: {found.description}"]
+    lines.append(f"published: {macs} MACs, {params} parameters, top-1 {top1}" if found.published else "")
+    if found.exact is not None:
+        lines.append(
+            f"exact: {found.exact.macs:,} MACs of convolutions and linear layers, "
+            f"{found.exact.params or 0:,} parameters"
+        )
+    if found.own_widths:
+        lines.append("the paper prints no widths; these are ours: compared with its row, no reproduction")
+    if found.reference is not None:
+        lines.append(f"compared with the published row of {found.reference}")
+    lines.append("ours: not measured yet" if ours is None else f"ours: {_story(ours)}")
+    settings = {"method": found.method, "model": found.model, "data": found.data, "target": found.target}
+    given = {**{key: value for key, value in settings.items() if value}, **found.train, **found.options}
+    lines.append("settings: " + ", ".join(f"{key}={value}" for key, value in given.items()))
+    if found.launch is not None:
+        lines += [f"{what}:\n  {command}" for what, command in found.launch.commands().items()]
+    return [line for line in lines if line]
+
+
+def _published(found: Published | None) -> tuple[str, str, str]:
+    """MACs, parameters and top-1 as text."""
+    if found is None:
+        return "-", "-", "-"
+    params = f"{found.params / 1e6:.2f}M" if found.params else "-"
+    return f"{found.macs / 1e6:,.1f}M", params, f"{found.top1:.2f}" if found.top1 else "-"
+
+
+def _ours(found: Measured | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found.top1:.2f}" + (f" ± {found.spread:.2f}" if found.spread is not None else "")
+
+
+def _story(found: Measured) -> str:
+    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) > 1 else ''}"
+    return (
+        f"top-1 {_ours(found)} (best epochs {found.best_top1:.2f}), {found.epochs} epochs in "
+        f"{found.minutes:.1f} minutes, {seeds}, {found.macs:,} MACs, {found.params:,} parameters; "
+        f"{found.machine}, {found.date[:10]}"
+    )
 
 
 def inspection(found: Inspection) -> list[Part]:

@@ -110,6 +110,15 @@ def test_resume_on_another_device_is_allowed(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", record(settings=settings), resume=True).close()
 
 
+def test_resume_with_the_same_images_at_another_place_is_allowed(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", record()).close()
+    moved = record().data.model_copy(update={"name": "npz:/elsewhere/x.npz"})
+    RunFolder.create(tmp_path / "run", record(data=moved), resume=True).close()
+    other = moved.model_copy(update={"fingerprint": "0" * 64})
+    with pytest.raises(CompressError, match=r"data\.name \(was 'npz:x\.npz', now 'npz:/elsewhere/x\.npz'\)"):
+        RunFolder.create(tmp_path / "run", record(data=other), resume=True)
+
+
 def test_second_writer_is_refused_with_the_firsts_pid(tmp_path: Path) -> None:
     holder = (
         "import sys; from compress.artifact import RunFolder;"

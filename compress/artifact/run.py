@@ -315,6 +315,8 @@ def _resumed(folder: Path, asked: RunRecord, free: set[str]) -> RunRecord:
     """Return the record in the folder if the one asked for agrees with it."""
     found = read_record(folder)
     before, now = _identity(found, free), _identity(asked, free)
+    if before["data.fingerprint"] == now["data.fingerprint"]:
+        now["data.name"] = before["data.name"]  # the same images, perhaps at another place on another machine
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         shown = ", ".join(

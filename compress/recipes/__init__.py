@@ -4,6 +4,18 @@ A recipe names method, model and data, fixes the training, and may list the frac
 layer. Flags given on the command line win over it.
 """
 
-from .load import Published, Recipe, load, names, widths
+from .load import Launch, Published, Recipe, load, names, widths
+from .measured import Measured, listed, measured, write_measured
 
-__all__ = ["Published", "Recipe", "load", "names", "widths"]
+__all__ = [
+    "Launch",
+    "Measured",
+    "Published",
+    "Recipe",
+    "listed",
+    "load",
+    "measured",
+    "names",
+    "widths",
+    "write_measured",
+]

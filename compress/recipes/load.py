@@ -23,6 +23,26 @@ class Published(Record):
     dense_macs: int | None = None
     dense_params: int | None = None
     top1: float | None = None
+    dense_top1: float | None = None
+
+
+class Launch(Record):
+    """The commands that start a recipe, words in capitals to be replaced.
+
+    Attributes:
+        first: what must have been trained before, if anything. gpu: on one GPU.
+        gpus: on several GPUs of one machine. nodes: on several machines, the same command on each.
+    """
+
+    first: str | None = None
+    gpu: str
+    gpus: str
+    nodes: str
+
+    def commands(self) -> dict[str, str]:
+        """Each of them under what it is for."""
+        named = {"before": self.first, "one GPU": self.gpu, "several GPUs": self.gpus, "nodes": self.nodes}
+        return {what: command for what, command in named.items() if command is not None}
 
 
 class Recipe(Record):
@@ -33,6 +53,9 @@ class Recipe(Record):
         target: such as ``macs=0.5``, where no list is given.
         drop: layer name or pattern -> fraction dropped of each matching group, in order.
         published: the paper's numbers. exact: convolution and linear MACs, and parameters with norms.
+        reference: the recipe whose published row a training of our own is compared with.
+        own_widths: the paper prints no widths and these are ours, so that its row is compared with only.
+        launch: how it is started.
     """
 
     name: str
@@ -48,6 +71,9 @@ class Recipe(Record):
     drop: dict[str, list[float]] = Field(default_factory=dict)
     published: Published | None = None
     exact: Published | None = None
+    reference: str | None = None
+    own_widths: bool = False
+    launch: Launch | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

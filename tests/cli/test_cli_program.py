@@ -121,6 +121,14 @@ def test_recipes_are_listed_with_their_numbers(call: Here) -> None:
     assert all(name in human for name in rows)
 
 
+def test_one_recipe_is_shown_with_its_commands(call: Here) -> None:
+    (row,) = call("recipes", "kdfs-resnet50-imagenet-55.4", "--json").json["recipes"]
+    assert "ours" in row and row["launch"]["nodes"].startswith("torchrun --nnodes 2")
+    human = call("recipes", "kdfs-resnet50-imagenet-55.4").out
+    assert row["launch"]["gpu"] in human and "top-1 75.80" in human
+    assert call("recipes", "kdfs-resnet51").code == 2
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_commands(tmp_path: Path, shell: str) -> None:
     asked = {

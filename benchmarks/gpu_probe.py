@@ -1,0 +1,186 @@
+"""Does a back end run a small convolutional network here, and does it compute what the CPU computes?
+
+`python -m benchmarks.gpu_probe BACKEND` prints the answer of this process as JSON; `answer` asks in a process
+of its own, since a runtime that does not fit a GPU or a driver may end the process it is in.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.runners import RunConfig, backend_named, usable
+from bench.runners.registry import RTX_ENGINE
+from compress.errors import CompressError, Exit
+from compress.files import sha256_file, write_bytes
+from export.options import BatchRange, Options
+from export.tensorrt_build import build_engine
+
+QUESTIONS = {
+    "trt-rtx": "Does TensorRT-RTX run on this GPU? (Its builder lists no SM 90.)",
+    "ort-cuda": "Does ONNX Runtime's CUDA provider work with the CUDA and cuDNN that torch brings?",
+}
+"""What was open about a back end on a GPU machine."""
+
+TOLERANCE = 1e-2
+"""Largest difference of a logit, relative to the largest logit; TF32 is allowed."""
+
+TIMEOUT_S = 300
+PACKAGES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-rtx",
+    "nvidia-cudnn-cu13",
+    "nvidia-cudnn-cu12",
+)
+
+
+def convolution() -> bytes:
+    """Return an ONNX model: float32 `[batch, 3, 16, 16]` through two convolutions to logits `[batch, 10]`."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> Any:
+        return numpy_helper.from_array(random.standard_normal(shape).astype(np.float32) / 8, name)
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["input", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", ["c1"], ["r1"]),
+            helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], pads=[1, 1, 1, 1], strides=[2, 2]),
+            helper.make_node("Relu", ["c2"], ["r2"]),
+            helper.make_node("GlobalAveragePool", ["r2"], ["pool"]),
+            helper.make_node("Flatten", ["pool"], ["flat"], axis=1),
+            helper.make_node("Gemm", ["flat", "w3", "b3"], ["logits"]),
+        ],
+        "probe",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
+        [weight("w1", 32, 3, 3, 3), weight("b1", 32), weight("w2", 64, 32, 3, 3), weight("b2", 64),
+         weight("w3", 64, 10), weight("b3", 10)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def run_once(backend: str) -> dict[str, Any]:
+    """Run the network on a back end in this process and hold its logits against ONNX Runtime's on the CPU.
+
+    Returns:
+        ``answer``: ``yes``, ``no`` or ``not asked`` (something is missing here), with a ``message``.
+    """
+    try:
+        runtime = backend_named(backend)
+        config = RunConfig(batch=4, threads=1)
+        usable(backend, config)
+        _check_providers(backend)
+    except CompressError as error:
+        return {"answer": "not asked", "message": str(error)}
+    images = np.random.default_rng(1).standard_normal((4, 3, 16, 16)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.onnx"
+        source.write_bytes(convolution())
+        try:
+            path = source
+            if ".onnx" not in runtime.reads:
+                path = _engine(runtime, source)
+                config = replace(config, sha256=sha256_file(path))
+            runner = runtime.load(path, config)
+            found = runner.logits(images)
+            runner.run(3)
+            said = runner.settings
+            runner.close()
+        except CompressError as error:
+            return {"answer": "no", "message": str(error)}
+        cpu = backend_named("ort-cpu").load(source, RunConfig(batch=4, threads=1))
+        wanted = cpu.logits(images)
+        cpu.close()
+    apart = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    right = bool(apart <= TOLERANCE)
+    message = f"logits within {apart:.1e} of the CPU's" if right else f"logits are {apart:.1e} from the CPU's"
+    return {"answer": "yes" if right else "no", "message": message, "difference": apart, "session": said}
+
+
+def _check_providers(backend: str) -> None:
+    """A build of ONNX Runtime without the provider answers nothing about it."""
+    if backend not in ("ort-cuda", "ort-trt"):
+        return
+    import onnxruntime
+
+    wanted = {"ort-cuda": "CUDAExecutionProvider", "ort-trt": "TensorrtExecutionProvider"}[backend]
+    if wanted not in onnxruntime.get_available_providers():
+        raise CompressError(
+            f"this build of ONNX Runtime has no {wanted}",
+            hint="pip install onnxruntime-gpu",
+            code="missing-package",
+            exit=Exit.MISSING,
+        )
+
+
+def _engine(runtime: Any, source: Path) -> Path:
+    name = next(iter(runtime.requires))
+    module: Any = importlib.import_module(name)
+    path = source.with_name(f"probe{RTX_ENGINE if RTX_ENGINE in runtime.reads else '.engine'}")
+    built = build_engine(module, source, Options(batch=BatchRange(1, 4, 4)), name)
+    write_bytes(path, memoryview(built.data))
+    return path
+
+
+def answer(backend: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    """Ask about a back end in a process of its own; one that dies or hangs has answered no."""
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "benchmarks.gpu_probe", backend]
+    try:
+        done = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        found: dict[str, Any] = {"answer": "no", "message": f"nothing came of it in {timeout_s:g} s"}
+    else:
+        found = _read(done)
+    return {"backend": backend, "question": QUESTIONS.get(backend, "Does it run here?"), **found, **here()}
+
+
+def _read(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    lines = done.stdout.splitlines()
+    if done.returncode == 0 and lines:
+        found: dict[str, Any] = json.loads(lines[-1])
+        return found
+    last = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    why = f"the process ended with {done.returncode}: {last[-1] if last else 'it said nothing'}"
+    return {"answer": "no", "message": why}
+
+
+def here() -> dict[str, Any]:
+    """The GPU, its compute capability, and the versions that the answer depends on."""
+    import torch
+
+    found: dict[str, Any] = {"gpu": None, "compute_capability": None, "cuda": torch.version.cuda}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+        found["compute_capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
+        found["cudnn"] = torch.backends.cudnn.version()
+    found["packages"] = {}
+    for name in PACKAGES:
+        try:
+            found["packages"][name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(run_once(sys.argv[1])))

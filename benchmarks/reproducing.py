@@ -1,0 +1,195 @@
+"""One recipe and seed, trained in pieces: each goes on where the last one ended, on whatever machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.budget import Budget, BudgetUsed
+from benchmarks.reproduced import Form, against, is_data_of
+from compress import console
+from compress.artifact import RunFolder, this_machine, versions
+from compress.artifact.run import FREE_ON_RESUME
+from compress.files import read_json, write_json
+from compress.pipeline import TrainRequest, TrainResult, resolve, train
+from compress.recipes import Recipe, load
+from compress.spec import DataInfo
+
+SIDE = (*FREE_ON_RESUME, "precision", "channels_last", "seed", "compile", "data_on_device")
+"""Settings that leave a recipe what it is: they say where and how fast it is trained."""
+
+
+@dataclass(frozen=True)
+class How:
+    """What a training may be given beside its recipe; see `compress.pipeline.TrainRequest`."""
+
+    data: str | None = None
+    weights: str | None = None
+    teacher: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A training whose time was up."""
+
+    recipe: str
+    seed: int
+    finished: int
+    epochs: int
+    out: Path
+
+
+def form_of(recipe: Recipe, how: How, info: DataInfo) -> Form:
+    """What a training is to a recipe: the recipe itself, or something like it.
+
+    A recipe that starts from a trained network, as its launch commands say, must be given one, and another
+    must not.
+    """
+    if not is_data_of(recipe, info, how.mean is None):
+        return "other data"
+    changed = {k for k, value in how.settings.items() if k not in SIDE and recipe.train.get(k) != value}
+    if "epochs" in changed:
+        return "short"
+    launch = recipe.launch.gpu if recipe.launch is not None else ""
+    starts = "--weights" in launch or "--teacher" in launch
+    given = how.weights is not None or how.teacher is not None
+    return "changed" if changed or starts != given else "whole"
+
+
+class Reproduction:
+    """A recipe with a seed in a folder: ``run/``, ``dense/`` where a dense network comes first, and notes.
+
+    The folder is all that has to be carried to another machine. Give the same words there: a relative path
+    of data or weights stays the same.
+
+    Args:
+        name: of the recipe, or of its file. out: the folder. command: the command line, for the record.
+    """
+
+    def __init__(self, name: str, seed: int, out: Path, how: How, command: Sequence[str]) -> None:
+        self.recipe: Recipe = load(name)
+        self.seed, self.out, self.how, self.command = seed, out, how, tuple(command)
+        self.request = TrainRequest(
+            recipe=name,
+            data=how.data,
+            weights=how.weights,
+            teacher=how.teacher,
+            mean=how.mean,
+            std=how.std,
+            settings={**how.settings, "seed": seed},
+            out=out / "run",
+            dense_out=out / "dense",
+            resume=(out / "run" / "run.json").is_file(),
+            workers=how.workers,
+        )
+        self._resolved = resolve(self.request)
+
+    def go(self, budget: Budget) -> dict[str, Any] | Unfinished | None:
+        """Train on, until the end or until the budget is used.
+
+        Returns:
+            The entry of a finished training; how far an unfinished one is; None on a process of `torchrun`
+            other than the first.
+
+        Raises:
+            CompressError: see `compress.pipeline.train`.
+        """
+        done = self._done()
+        if done is not None:
+            return done
+        piece = _Piece(self.out, self.command)
+        budget.saved = piece.note
+        try:
+            result = train(self.request, progress=budget, command=self.command, say=console.note)
+        except BudgetUsed as used:
+            return Unfinished(self.recipe.name, self.seed, used.finished, used.epochs, self.out)
+        if not result.is_first:
+            return None
+        piece.note(result.epochs)
+        entry = self._entry(result, piece)
+        write_json(self.out / "outcome.json", {"identity": self._identity(), "entry": entry})
+        return entry
+
+    def _done(self) -> dict[str, Any] | None:
+        """The entry of an earlier command that finished exactly this training."""
+        path = self.out / "outcome.json"
+        if not path.is_file():
+            return None
+        found = read_json(path, what="outcome of a recipe")
+        entry: dict[str, Any] = found["entry"]
+        return entry if found["identity"] == self._identity() else None
+
+    def _identity(self) -> dict[str, Any]:
+        settings = {key: v for key, v in self._resolved.settings().items() if key not in FREE_ON_RESUME}
+        words = {"data": self._resolved.data, "model": self._resolved.model, "target": self._resolved.target}
+        text: dict[str, Any] = _as_json({**words, **settings, "method": self._resolved.method.name})
+        return text
+
+    def _entry(self, result: TrainResult, piece: _Piece) -> dict[str, Any]:
+        data = RunFolder.open(self.out / "run").record.data
+        form = form_of(self.recipe, self.how, data)
+        top1, best = 100 * result.top1, 100 * result.best_top1
+        costs = result.compact
+        return {
+            "recipe": self.recipe.name,
+            "seed": self.seed,
+            "form": form,
+            "method": result.method,
+            "epochs": result.epochs + result.dense_epochs,
+            "dense_epochs": result.dense_epochs,
+            "minutes": sum(one["minutes"] for one in piece.all),
+            "pieces": len(piece.all),
+            "macs": costs.macs,
+            "params": costs.params,
+            "dense_macs": result.dense.macs,
+            "dense_params": result.dense.params,
+            "top1": top1,
+            "best_top1": best,
+            "best_epoch": result.best_epoch,
+            "against": against(self.recipe, form, costs.macs, costs.params, top1, best),
+            "data": {"name": Path(data.name).name, "fingerprint": data.fingerprint},
+            "settings": _as_json(self.how.settings),
+            "weights": None if self.how.weights is None else Path(self.how.weights).name,
+            "teacher": None if self.how.teacher is None else Path(self.how.teacher).name,
+            "command": " ".join(self.command),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": this_machine().model_dump(mode="json"),
+            "versions": versions(),
+        }
+
+
+class _Piece:
+    """The notes on the pieces of a training, `pieces.json`: this one's is written after every epoch."""
+
+    def __init__(self, out: Path, command: Sequence[str]) -> None:
+        self._path, self._began = out / "pieces.json", time.monotonic()
+        before = read_json(self._path, what="notes on a training")["pieces"] if self._path.is_file() else []
+        machine = this_machine()
+        self._own = {
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": ", ".join(machine.gpus) or machine.cpu,
+            "command": " ".join(command),
+        }
+        self._before: list[dict[str, Any]] = before
+        self.all: list[dict[str, Any]] = before
+
+    def note(self, finished: int) -> None:
+        """Write how far this piece is."""
+        minutes = (time.monotonic() - self._began) / 60
+        self.all = [*self._before, {**self._own, "minutes": minutes, "finished": finished}]
+        write_json(self._path, {"pieces": self.all})
+
+
+def _as_json(value: Any) -> Any:
+    """The same with the types that come back from a JSON file."""
+    import json
+
+    return json.loads(json.dumps(value))

@@ -1,0 +1,221 @@
+"""How fast networks are trained: images a second, and the share of what the device can multiply.
+
+`python -m benchmarks.train_speed`: VGG-16 and ResNet-56 for CIFAR-10 and ResNet-50 at 224 x 224, on noise;
+dense, narrow from scratch, and under DCFF, KDFS and ABP. Each is measured against the dense network in ABBA
+blocks, beside an A/A pair. On a GPU in bf16; on a CPU in fp32 and in the small form: few and small images.
+MACs are those of one image forward, of `compress.cost`; a step counts as three forward passes, and one more
+of the teacher for KDFS. The peak is that of a large matrix product in the same precision, measured at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bench.machine import OthersLoad, default_threads
+from bench.paired import Comparison, compare, warm_up
+from benchmarks.common import RESULTS, provenance, write_result
+from benchmarks.matmul_peak import Peak, matmul_peak
+from benchmarks.train_variants import FORWARDS, VARIANTS, Variant, variant
+
+SCHEMA_VERSION = 1
+GPU_MEASURE_NS = 300_000_000
+"""One measurement on a GPU lasts about 0.3 s, so that its queue is full nearly all of the time."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is measured.
+
+    Attributes:
+        recipe: which names it and its widths. batch: images a step.
+        small_batch, small_size: of the small form; None: the recipe's size.
+    """
+
+    recipe: str
+    batch: int
+    small_batch: int
+    small_size: tuple[int, int, int] | None = None
+
+
+NETWORKS = {
+    "vgg16": Network("dcff-vgg16-cifar10", 512, 2),
+    "resnet56": Network("dcff-resnet56-cifar10", 512, 2),
+    "resnet50": Network("dcff-resnet50-imagenet-step-63.8", 256, 2, (3, 32, 32)),
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How everything is measured: small or whole, where, in what precision, in how many pairs."""
+
+    small: bool
+    device: str
+    precision: str
+    pairs: int
+    measure_ns: int
+
+    @classmethod
+    def of(cls, small: bool | None, device: str, precision: str | None, pairs: int | None) -> Form:
+        """Fill in what follows from the device and the size."""
+        gpu = device == "cuda"
+        is_small = not gpu if small is None else small
+        return cls(
+            small=is_small,
+            device=device,
+            precision=precision or ("bf16" if gpu else "fp32"),
+            pairs=pairs or (6 if is_small else 30),
+            measure_ns=GPU_MEASURE_NS if gpu else 20_000_000,
+        )
+
+
+def measure(
+    name: str,
+    network: Network,
+    variants: Sequence[str],
+    form: Form,
+    peak: Peak,
+    batch: int | None = None,
+) -> dict[str, Any]:
+    """Measure a network's variants, each against the dense one in pairs, and the dense one against itself."""
+    images = batch or (network.small_batch if form.small else network.batch)
+    size = network.small_size if form.small else None
+
+    def made(which: str) -> Variant:
+        where = {"device": form.device, "precision": form.precision, "size": size}
+        return variant(which, network.recipe, images, **where)  # type: ignore[arg-type]
+
+    load = OthersLoad()
+    dense = made("dense")
+    typical = warm_up(dense.steps).typical_ns
+    rows = []
+    for which in ("dense", *(v for v in variants if v != "dense")):
+        if form.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        other = made(which)
+        own = warm_up(other.steps).typical_ns
+        memory = torch.cuda.max_memory_allocated() if form.device == "cuda" else None
+        found = compare(
+            dense.steps,
+            other.steps,
+            typical_ns=(typical, own),
+            pairs=form.pairs,
+            measure_ns=form.measure_ns,
+        )
+        rows.append({**_row(other, dense, found, images, peak), "peak_device_bytes": memory})
+        del other
+        gc.collect()
+    return {
+        "network": name,
+        "recipe": network.recipe,
+        "input": [images, *_shape(dense)],
+        "dense_macs": dense.macs,
+        "others_load": load.share(),
+        "variants": rows,
+    }
+
+
+def _shape(found: Variant) -> list[int]:
+    return list(found.steps.x.shape[1:])
+
+
+def _row(found: Variant, dense: Variant, compared: Comparison, images: int, peak: Peak) -> dict[str, Any]:
+    """One variant; the row of the dense network is the A/A pair."""
+    seconds = float(np.median(compared.b_ns)) / 1e9
+    ratio = compared.ratio
+    speedup = math.exp(ratio.median)
+    reduction = dense.step_macs / found.step_macs
+    return {
+        "variant": found.name,
+        "what": VARIANTS[found.name],
+        "forward_macs": found.macs,
+        "teacher_macs": found.teacher_macs,
+        "step_macs": found.step_macs,
+        "deployed_macs": found.deployed_macs,
+        "trained_params": found.params,
+        "ms_per_step": 1e3 * seconds,
+        "images_per_s": images / seconds,
+        "dense_ms_per_step": float(np.median(compared.a_ns)) / 1e6,
+        "share_of_peak": images * found.step_macs / seconds / peak.macs_per_s,
+        "speedup": {"ratio": speedup, "low": math.exp(ratio.low), "high": math.exp(ratio.high)},
+        "pairs": ratio.pairs,
+        "mac_reduction": reduction,
+        "efficiency": speedup / reduction,
+    }
+
+
+def tables(record: dict[str, Any]) -> list[Table]:
+    """The record as one table a network."""
+    return [_table(found, record) for found in record["networks"]]
+
+
+def _table(found: dict[str, Any], record: dict[str, Any]) -> Table:
+    size = " x ".join(map(str, found["input"]))
+    table = Table(
+        "trained", "images/s", "ms a step", "speed-up over dense", "95% interval", "MACs a step, fewer",
+        "efficiency", "share of peak",
+        title=f"{found['network']}, {size}, {record['precision']}, {record['form']}", title_justify="left",
+    )  # fmt: skip
+    for row in found["variants"]:
+        ratio = row["speedup"]
+        table.add_row(
+            row["variant"] + (" (against itself)" if row["variant"] == "dense" else ""),
+            f"{row['images_per_s']:,.0f}", f"{row['ms_per_step']:,.1f}", f"{ratio['ratio']:.2f}x",
+            f"{ratio['low']:.2f} to {ratio['high']:.2f}", f"{row['mac_reduction']:.2f}x",
+            f"{row['efficiency']:.2f}", f"{row['share_of_peak']:.1%}",
+        )  # fmt: skip
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--small", action=argparse.BooleanOptionalAction, help="default: where no GPU is")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where it is")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--batch", type=int, help="images a step, for every network")
+    parser.add_argument("--pairs", type=int)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    asked = parser.parse_args(arguments)
+    device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    form = Form.of(asked.small, device, asked.precision, asked.pairs)
+    torch.set_num_threads(asked.threads)
+    torch.backends.cudnn.benchmark = True
+    peak = matmul_peak(form.device, form.precision)
+    record: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        **provenance("benchmarks.train_speed", None if arguments is None else list(arguments)),
+        "form": ("small form, " if form.small else "")
+        + form.device.replace("cuda", "GPU").replace("cpu", "CPU"),
+        "device": form.device,
+        "precision": form.precision,
+        "threads": asked.threads,
+        "convention": f"a step is {FORWARDS} forward passes of what is trained, and one of a teacher",
+        "peak": asdict(peak),
+        "networks": [],
+    }
+    name = "train_speed" if form.device == "cuda" else "train_speed_cpu"
+    for which in asked.networks.split(","):
+        found = measure(which, NETWORKS[which], asked.variants.split(","), form, peak, asked.batch)
+        record["networks"].append(found)
+        write_result(name, record, asked.out)
+        Console(width=140).print(_table(found, record))
+
+
+if __name__ == "__main__":
+    main()
