@@ -22,7 +22,7 @@ SAMPLE_NS = 3_000_000
 """Inferences of about this long together make a sample: short, so that some are not interrupted."""
 
 LONG_NS = 20_000_000
-"""From here on an inference is a sample by itself: a few microseconds more or less are nothing to its layers."""
+"""From here on an inference is a sample by itself: its layers take far more than a few microseconds."""
 
 FEW = 4
 """Fewest shorter inferences in a sample."""
