@@ -1,8 +1,8 @@
 """A time that other processes cannot spoil: what an operator takes when nothing interrupts it.
 
 An interruption only ever adds. On a busy machine most inferences are interrupted somewhere and so is their
-median; an operator of a millisecond is often not. The mean of its times between two low percentiles is steady
-there, finer than the whole microseconds in which some runtimes count, and not the mere luck of a minimum.
+median; an operator of a millisecond is sometimes not. The mean of its lowest times is right there too, is
+finer than the whole microseconds in which some runtimes count, and is not the mere luck of one.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-FROM, TO = 0.05, 0.25
-"""Shares of the sorted times between which the mean is taken."""
+SHARE, FEWEST = 0.05, 3
+"""Of the sorted times the mean is taken of this share, and of at least so many."""
 
 RESAMPLES = 200
 
 
 def low(times: NDArray[np.float64]) -> float:
-    """Return the mean of the times `[samples]` between the low percentiles."""
+    """Return the mean of the lowest times `[samples]`."""
     return float(_low(times[None])[0])
 
 
@@ -28,8 +28,6 @@ def spread(times: NDArray[np.float64], seed: int = 0) -> float:
 
 
 def _low(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    count = rows.shape[1]
-    first = int(FROM * count)
-    last = max(first + 1, int(np.ceil(TO * count)))
-    found: NDArray[np.float64] = np.sort(rows, axis=1)[:, first:last].mean(axis=1)
+    count = max(FEWEST, round(SHARE * rows.shape[1]))
+    found: NDArray[np.float64] = np.sort(rows, axis=1)[:, :count].mean(axis=1)
     return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.explain.figure import layer_bars
 from bench.explain.record import Explanation
 from bench.record import RatioRecord
 from bench.report import figures, scenarios, stairs, words
+from bench.report.explained import layer_bars
 from bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
 from bench.report.scenarios import ScenarioView
 from bench.report.stairs import StairsView

@@ -11,9 +11,9 @@ import torch
 
 import cli
 from bench.explain import Cause, Explanation, explain, read, table
-from bench.explain.figure import layer_bars
 from bench.explain.record import MEANING
 from bench.report import report
+from bench.report.explained import layer_bars
 from compress import artifact, console, data, models
 from compress.artifact import RunFolder
 from compress.errors import CompressError, Exit

@@ -21,8 +21,14 @@ from bench.runners.openvino import properties
 SAMPLE_NS = 3_000_000
 """Inferences of about this long together make a sample: short, so that some are not interrupted."""
 
-SAMPLES = 5
-"""Samples taken before the network is compiled anew."""
+LONG_NS = 20_000_000
+"""From here on an inference is a sample by itself: its layers take far more than a few microseconds."""
+
+FEW = 4
+"""Fewest shorter inferences in a sample."""
+
+SAMPLES = {True: 5, False: 2}
+"""Samples taken of long and of shorter inferences before the network is compiled anew."""
 
 WARM = 2
 """Inferences after a compilation that are not counted."""
@@ -65,9 +71,11 @@ class OpenVinoSession:
 
     def run(self, count: int) -> None:
         """Run inferences, in samples."""
-        size = max(1, min(count, round(SAMPLE_NS / min(self._walls))))
+        wall = min(self._walls)
+        is_long = wall >= LONG_NS
+        size = 1 if is_long else max(FEW, round(SAMPLE_NS / wall))
         for _ in range(max(1, round(count / size))):
-            if self._samples == SAMPLES:
+            if self._samples == SAMPLES[is_long]:
                 self._compile()
             before = self._totals()
             self._infer(size)
