@@ -443,6 +443,9 @@ def bench_(
     threads: Annotated[int | None, Option(min=1, help="Threads; default: physical cores.")] = None,
     pairs: Annotated[int, Option(min=10, help="Pairs of measurements.")] = 30,
     budget: Annotated[float | None, Option(help="Seconds for all comparisons, instead of --pairs.")] = None,
+    sessions: Annotated[
+        int | None, Option(min=1, help="Processes that share the pairs or seconds; default: 6.")
+    ] = None,
     backend: Annotated[str, Option(help=f"Back ends, with commas between: {BACKENDS}.")] = "ort-cpu",
     device: Annotated[str, Option(help="Where torch and torch-compile run: cpu or cuda.")] = "cpu",
     channels_last: Annotated[
@@ -485,6 +488,7 @@ def bench_(
                 threads=threads,
                 pairs=pairs,
                 budget_s=budget,
+                sessions=sessions,
                 backend=backend,
                 choices=Choices(device, channels_last, cuda_graph, transfers, trust),
                 out=out,
