@@ -444,7 +444,7 @@ def bench_(
     pairs: Annotated[int, Option(min=10, help="Pairs of measurements.")] = 30,
     budget: Annotated[float | None, Option(help="Seconds for all comparisons, instead of --pairs.")] = None,
     sessions: Annotated[
-        int | None, Option(min=1, help="Processes that share the pairs or seconds; default: 6.")
+        int | None, Option(min=1, help="Processes that share the pairs or seconds; default: 9.")
     ] = None,
     backend: Annotated[str, Option(help=f"Back ends, with commas between: {BACKENDS}.")] = "ort-cpu",
     device: Annotated[str, Option(help="Where torch and torch-compile run: cpu or cuda.")] = "cpu",

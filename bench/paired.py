@@ -67,7 +67,8 @@ class WarmUp:
         count: inferences, the first one included.
         total_ns: how long they took together.
         settled: whether the median came to rest before the limit.
-        typical_ns: median of the last window.
+        typical_ns: smallest median of a window; under load the others are too long, and a measurement of too
+            few repeats would hang on single interruptions.
     """
 
     first_ns: int
@@ -148,8 +149,8 @@ def warm_up(runner: Timed, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = W
                 and len(last) == WINDOWS
                 and max(last) <= min(last) * (1 + SETTLED_WITHIN)
             ):
-                return WarmUp(first, count, total, True, medians[-1])
-    return WarmUp(first, count, total, False, medians[-1])
+                return WarmUp(first, count, total, True, min(medians))
+    return WarmUp(first, count, total, False, min(medians))
 
 
 def repeats_for(typical_ns: float, measure_ns: int = MEASURE_NS) -> int:
@@ -172,9 +173,9 @@ def compare(
 ) -> Comparison:
     """Measure two warm runners in ABBA blocks of two pairs each.
 
-    A measurement repeats the inference for about `measure_ns`; its value is the median of the repeats. Where
-    the other runner ran before, its threads are waited for and a lead-in of `LEAD_IN_NS` brings the data back
-    into the caches.
+    A measurement repeats the inference for about `measure_ns` or longer; its value is the median of the
+    repeats. Where the other runner ran before, its threads are waited for and a lead-in of `LEAD_IN_NS`
+    brings the data back into the caches.
 
     Args:
         a, b: the baseline and the candidate.

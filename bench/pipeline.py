@@ -19,6 +19,7 @@ from bench.record import FILENAME, BenchResult, ComparisonRecord
 from bench.runners import Backend, RunConfig, backends, fitted, usable
 from bench.runners.registry import CHOICES
 from bench.sessions import SESSIONS, together
+from bench.stats import RANKED_FROM
 from compress import artifact, nvml
 from compress.artifact import RunFolder
 from compress.errors import CompressError
@@ -51,7 +52,7 @@ INTERVALS = {
     "few": "median of the sessions' median log-ratios with a 95% t-interval over the sessions",
     "many": "median of the sessions' median log-ratios with a 95% interval of their ranks",
 }
-"""What the interval is for one session, for fewer than `bench.sessions.SESSIONS`, and from there on."""
+"""What the interval is for one session, for fewer than `bench.stats.RANKED_FROM`, and from there on."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def _named(say: Progress, session: int, plan: _Plan) -> Progress:
 
 
 def _protocol(sessions: int) -> str:
-    kind = "one" if sessions == 1 else "few" if sessions < SESSIONS else "many"
+    kind = "one" if sessions == 1 else "few" if sessions < RANKED_FROM else "many"
     said = "one session" if sessions == 1 else f"{sessions} sessions"
     return PROTOCOL.format(sessions=said, interval=INTERVALS[kind])
 

@@ -14,10 +14,11 @@ from bench.paired import WarmUp
 from bench.record import BatchRecord, SessionRecord, SideRecord
 from bench.stats import Interval, Latency
 
-SESSIONS = 6
-"""Sessions of a comparison: the fewest whose interval is right whatever their distribution.
+SESSIONS = 9
+"""Sessions of a comparison when no number is given.
 
-See `bench.stats.over_sessions`.
+The interval over nine (`bench.stats.over_sessions`) has the second smallest and the second largest as its
+ends, so one session that was disturbed on either side does not move it.
 """
 
 Times = list[NDArray[np.int64]]

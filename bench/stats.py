@@ -26,6 +26,9 @@ RESAMPLES = 4999
 SAME_WITHIN = math.log(1.02)
 """Two sides whose interval lies within this log-ratio (2%) are the same; a smaller effect is no verdict."""
 
+RANKED_FROM = 6
+"""Fewest sessions whose smallest and largest median hold the median of all 95% of the time."""
+
 PERCENTILE_NEEDS = {50: 1, 90: 30, 99: 1000}
 """Fewest samples from which a percentile is given."""
 
@@ -136,11 +139,12 @@ def over_sessions(
     """Return the median of the sessions' median log-ratios, with an interval that knows how sessions differ.
 
     Where a process's threads and memory come to lie shifts all of its pairs alike, so it is the sessions that
-    count as drawn. From six on the interval has the session medians of two ranks as its ends, the smallest
-    and the largest of six to eight: it covers the median of all sessions as often as it says whatever their
-    distribution (the binomial of the sign test; W. R. Thompson, "On confidence ranges for the median", Annals
-    of Mathematical Statistics 7, 1936). Two to five are too few for that and get Student's t-interval, which
-    takes session medians to be normal. One alone has only its pairs: see `interval`.
+    count as drawn. From `RANKED_FROM` on the interval has the session medians of two ranks as its ends, the
+    smallest and the largest of six to eight, the second of nine to eleven: it covers the median of all
+    sessions as often as it says whatever their distribution (the binomial of the sign test; W. R. Thompson,
+    "On confidence ranges for the median", Annals of Mathematical Statistics 7, 1936). Two to five are too few
+    for that and get Student's t-interval, which takes session medians to be normal. One alone has only its
+    pairs: see `interval`.
 
     Args:
         sessions: log-ratios `[pairs]` of each session.
@@ -152,7 +156,7 @@ def over_sessions(
     parts = [np.asarray(part, np.float64) for part in sessions]
     medians = np.sort([float(np.median(part)) for part in parts])
     count = len(medians)
-    rank = int(binom.ppf((1 - confidence) / 2, count, 0.5))  # P(fewer than `rank` below the median) < 2.5%
+    rank = int(binom.ppf((1 - confidence) / 2, count, 0.5))  # fewer than that below the median: in < 2.5%
     if rank >= 1:
         low, high = float(medians[rank - 1]), float(medians[count - rank])
     else:

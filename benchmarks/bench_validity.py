@@ -48,12 +48,15 @@ ASKED = ("repeats", "halves", "backend", "threads", "load", "sessions", "pairs",
 
 
 def networks(folder: Path, model: str = MODEL, size: tuple[int, int, int] = SIZE) -> tuple[Path, Path, Path]:
-    """Write ONNX files of a network with fresh weights, a copy of it, and its half; return them."""
+    """Return ONNX files of a network with fresh weights, a copy of it, and its half, made if not there."""
+    found = folder / "full.onnx", folder / "copy.onnx", folder / "half.onnx"
+    if all(path.exists() for path in found):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     full = _settled(build(model, 10, size), size)
     plan = trace(full, torch.zeros(2, *size)).plan(keep=0.5)
     half = slice_model(full, plan).eval()
-    found = folder / "full.onnx", folder / "copy.onnx", folder / "half.onnx"
     to_onnx(full, torch.zeros(1, *size), found[0])
     shutil.copyfile(found[0], found[1])
     to_onnx(half, torch.zeros(1, *size), found[2])
@@ -184,7 +187,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if given.resume and given.out.exists():
         record = _stopped(record, given.out)
     with tempfile.TemporaryDirectory() as folder:
-        files = networks(Path(folder), given.model)
+        files = networks(given.networks or Path(folder), given.model)
         for repeat in range(given.repeats):
             for threads in map(int, given.threads.split(",")):
                 if any((row["repeat"], row["threads"]) == (repeat, threads) for row in record["rows"]):
@@ -229,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sessions", type=int, help="as for compress bench")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="as for compress bench")
     parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--networks", type=Path, help="folder of the networks, made where it has none")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--out", type=Path, default=RESULTS / "bench_validity.json")
     given = parser.parse_args(arguments)
