@@ -464,6 +464,9 @@ def bench_(
     threads: Annotated[int | None, Option(min=1, help="Threads; default: physical cores.")] = None,
     pairs: Annotated[int, Option(min=10, help="Pairs of measurements.")] = 30,
     budget: Annotated[float | None, Option(help="Seconds for all comparisons, instead of --pairs.")] = None,
+    sessions: Annotated[
+        int | None, Option(min=1, help="Processes that share the pairs or seconds; default: 9.")
+    ] = None,
     backend: Annotated[str, Option(help=f"Back ends, with commas between: {BACKENDS}.")] = "ort-cpu",
     device: Annotated[str, Option(help="Where torch and torch-compile run: cpu or cuda.")] = "cpu",
     channels_last: Annotated[
@@ -553,7 +556,7 @@ def bench_(
     )
     if rules is not None and replay is None:
         gates.foresee(rules, what or (), backend, sizes)
-    measure: Any = partial(bench, batches=sizes, pairs=pairs, budget_s=budget)
+    measure: Any = partial(bench, batches=sizes, pairs=pairs, budget_s=budget, sessions=sessions)
     if options is not None or scenarios.is_stored(replay):
         read, table = scenarios.read, scenarios.table  # type: ignore[assignment]
         measure = partial(scenarios.run_scenarios, options=options)

@@ -1,20 +1,27 @@
-"""Measuring comparisons on one back end: load, warm up, A/A, A/B, memory. It runs in a process of its own."""
+"""Measuring comparisons on one back end in one session: load, warm up, A/A, A/B. It runs in its own process.
+
+What it finds is raw; `bench.sessions` makes one result of what several sessions found.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from bench import gpu, paired, record, stats
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
+
+from bench import gpu, paired
 from bench.energy import EnergyRecord, energy
 from bench.gpu import GpuBlock
 from bench.machine import OthersLoad
-from bench.memory import peak_memory
+from bench.memory import Memory, peak_memory
 from bench.paired import Comparison, WarmUp
-from bench.record import BatchRecord, SideRecord
 from bench.runners import Backend, Network, RunConfig, Runner, usable
 from compress.spec import Record
 
@@ -25,6 +32,19 @@ FLOOR_SHARE = 0.4
 
 Progress = Callable[[str, float], None]
 """Called with what is being done, and the share of the whole that is done, 0 to 1."""
+
+
+def _array(value: Any) -> NDArray[np.int64]:
+    raw = base64.b64decode(value) if isinstance(value, str) else np.asarray(value, np.int64).tobytes()
+    return np.frombuffer(raw, np.int64)
+
+
+Nanoseconds = Annotated[
+    NDArray[np.int64],
+    PlainValidator(_array),
+    PlainSerializer(lambda a: base64.b64encode(a.tobytes()).decode()),
+]
+"""Times; as text their bytes, for there may be millions."""
 
 
 class Side(Record):
@@ -52,7 +72,10 @@ class Job(Record):
         backend: name of the back end.
         configs: one for each batch size.
         comparisons: baseline and candidate of each.
-        pairs: of each comparison. budget_s: seconds of each comparison at each batch size, instead.
+        pairs: of each comparison in this session. budget_s: seconds of each comparison at each batch size in
+            this session, instead. at_least: pairs, however small the budget.
+        session, sessions: which one this is, from 0, and of how many. The first one also looks at the files
+            that the user named, and measures energy and memory.
     """
 
     backend: str
@@ -60,15 +83,65 @@ class Job(Record):
     comparisons: tuple[tuple[Side, Side], ...]
     pairs: int
     budget_s: float | None = None
+    at_least: int = paired.MIN_PAIRS
+    session: int = 0
+    sessions: int = 1
+
+
+class Pairs(Record):
+    """Two runners in pairs by one clock: the log-ratio of each pair, and every time of both.
+
+    Attributes:
+        repeats: inferences of one measurement, of each side.
+    """
+
+    ratios: tuple[float, ...]
+    a_ns: Nanoseconds
+    b_ns: Nanoseconds
+    repeats: tuple[int, int]
+
+
+class SideTaken(Record):
+    """What a session found of one side beside its pairs.
+
+    Attributes:
+        memory: None but in the first session. energy: empty but in the first session.
+    """
+
+    warm: WarmUp
+    load_ns: int
+    memory: Memory | None = None
+    energy: tuple[EnergyRecord, ...] = ()
+
+
+class BatchTaken(Record):
+    """What a session found at one batch size.
+
+    Attributes:
+        same: the baseline against a second one of itself (A/A). other: against the candidate. device: the
+            latter by the device's clock; None without one.
+        baseline, candidate: of each side.
+        others_load: see `bench.record.BatchRecord`.
+        gpu: its state after each block of `other`; None without one, or where it does not tell.
+    """
+
+    batch: int
+    same: Pairs
+    other: Pairs
+    device: Pairs | None
+    baseline: SideTaken
+    candidate: SideTaken
+    others_load: float
+    gpu: tuple[GpuBlock, ...] | None
 
 
 class Measured(Record):
-    """What a comparison gave: see `bench.record.ComparisonRecord`."""
+    """What a session found of a comparison: see `bench.record.ComparisonRecord`."""
 
     timed: str
     session: dict[str, str]
     energy: dict[str, str]
-    batches: tuple[BatchRecord, ...]
+    batches: tuple[BatchTaken, ...]
 
 
 def measure(job: Job, say: Progress) -> tuple[Measured, ...]:
@@ -77,7 +150,8 @@ def measure(job: Job, say: Progress) -> tuple[Measured, ...]:
     Raises:
         CompressError: the back end cannot run here, or not these networks as configured.
     """
-    _check_given(job, say)
+    if job.session == 0:
+        _check_given(job, say)
     parts = len(job.comparisons) * len(job.configs)
     found = []
     for i, (baseline, candidate) in enumerate(job.comparisons):
@@ -86,8 +160,8 @@ def measure(job: Job, say: Progress) -> tuple[Measured, ...]:
             start = (i * len(job.configs) + j) / parts
             name = f"{job.backend}, batch {config.batch}"
             runtime = usable(job.backend, config)
-            part = _Batch(runtime, baseline, candidate, config, _part(say, name, start, 1 / parts))
-            batches.append(part.measured(job.pairs, job.budget_s))
+            part = _Batch(runtime, baseline, candidate, config, job, _part(say, name, start, 1 / parts))
+            batches.append(part.measured())
             session, counted = session or part.session, part.counted
         timed = runtime.timed(job.configs[0])
         found.append(Measured(timed=timed, session=session, energy=counted, batches=tuple(batches)))
@@ -106,54 +180,81 @@ class _Batch:
     """A comparison at one batch size."""
 
     def __init__(
-        self, runtime: Backend, baseline: Side, candidate: Side, config: RunConfig, say: Progress
+        self, runtime: Backend, baseline: Side, candidate: Side, config: RunConfig, job: Job, say: Progress
     ) -> None:
-        self.runtime, self.config, self.say = runtime, config, say
+        self.runtime, self.config, self.job, self.say = runtime, config, job, say
         self.baseline, self.candidate = baseline, candidate
         self.session: dict[str, str] = {}
         self.counted: dict[str, str] = {}
         self.states = list[GpuBlock]()
 
-    def measured(self, pairs: int, budget_s: float | None) -> BatchRecord:
+    def measured(self) -> BatchTaken:
         """Load both (the baseline twice), and compare."""
-        first, second = _split(budget_s)
+        first, second = _split(self.job.budget_s)
         with contextlib.ExitStack() as stack:
             self.say("loading", 0.0)
-            runners = [self._loaded(stack, side) for side in (self.baseline, self.baseline, self.candidate)]
+            runners = self._loaded(stack)
             self.session = runners[0].settings
             self.say("warming up", 0.05)
-            warm = [paired.warm_up(runner) for runner in runners]
+            warm = [self._warm(runner) for runner in runners]
             nvml = NO_GPU if runners[0].device_ns is None else gpu.handle()
             others = OthersLoad()
-            same = self._compared(runners, warm, 1, pairs, first, (0.1, 0.35))
-            other = self._compared(runners, warm, 2, pairs, second, (0.45, 0.45), nvml)
+            same = self._compared(runners, warm, 1, first, (0.1, 0.35))
+            other = self._compared(runners, warm, 2, second, (0.45, 0.45), nvml)
             load = others.share()
-            loads = runners[0].load_ns, runners[2].load_ns
-            self.say("measuring energy", 0.9)
-            counters = energy(nvml)
-            self.counted = counters.said
-            used = [counters.of(runners[i], warm[i].typical_ns) for i in (0, 2)]
-        self.say("measuring memory", 0.9)
-        sides = (
-            self._side(0, other, warm[0], loads[0], used[0]),
-            self._side(1, other, warm[2], loads[1], used[1]),
+            sides = [SideTaken(warm=warm[i], load_ns=runners[i].load_ns) for i in (0, 2)]
+            if self.job.session == 0:
+                self.say("measuring energy", 0.9)
+                counters = energy(nvml)
+                self.counted = counters.said
+                used = [counters.of(runners[i], warm[i].typical_ns) for i in (0, 2)]
+                sides = [side.model_copy(update={"energy": e}) for side, e in zip(sides, used, strict=True)]
+        if self.job.session == 0:
+            self.say("measuring memory", 0.9)
+            sides = [
+                taken.model_copy(update={"memory": self._memory(side)})
+                for taken, side in zip(sides, (self.baseline, self.candidate), strict=True)
+            ]
+        return BatchTaken(
+            batch=self.config.batch,
+            same=_pairs(same),
+            other=_pairs(other),
+            device=_device_pairs(other),
+            baseline=sides[0],
+            candidate=sides[1],
+            others_load=load,
+            gpu=tuple(self.states) if 2 * len(self.states) == len(other.ratios) else None,
         )
-        return self._record(sides, same, other, load)
 
-    def _loaded(self, stack: contextlib.ExitStack, side: Side) -> Runner:
-        runner = self.runtime.load(side.path, self._config_of(side))
-        stack.callback(runner.close)
-        return runner
+    def _loaded(self, stack: contextlib.ExitStack) -> list[Runner]:
+        """Load the baseline twice and the candidate, in another order each session.
+
+        Who is loaded first gets other memory and other cores; in any three sessions each is first once.
+        """
+        sides = (self.baseline, self.baseline, self.candidate)
+        turns, first = divmod(self.job.session, 3)
+        order = (0, 1, 2) if turns % 2 == 0 else (2, 1, 0)
+        found = dict[int, Runner]()
+        for i in order[first:] + order[:first]:
+            found[i] = self.runtime.load(sides[i].path, self._config_of(sides[i]))
+            stack.callback(found[i].close)
+        return [found[i] for i in range(3)]
 
     def _config_of(self, side: Side) -> RunConfig:
         return replace(self.config, network=side.network, sha256=side.sha256)
+
+    def _warm(self, runner: Runner) -> WarmUp:
+        if self.job.sessions == 1:
+            return paired.warm_up(runner)
+        return paired.warm_up(
+            runner, at_least_ns=paired.SHORT_WARM_UP_NS, at_most_ns=paired.SHORT_WARM_UP_LIMIT_NS
+        )
 
     def _compared(
         self,
         runners: list[Runner],
         warm: list[WarmUp],
         second: int,
-        pairs: int,
         budget_s: float | None,
         share: tuple[float, float],
         nvml: tuple[Any, Any] | str = NO_GPU,
@@ -170,50 +271,27 @@ class _Batch:
             runners[0],
             runners[second],
             typical_ns=(warm[0].typical_ns, warm[second].typical_ns),
-            pairs=pairs,
+            pairs=self.job.pairs,
             budget_s=budget_s,
+            at_least=self.job.at_least,
             seed=self.config.seed,
             report=after_block,
         )
 
-    def _side(
-        self, i: int, found: Comparison, warm: WarmUp, load_ns: int, used: tuple[EnergyRecord, ...]
-    ) -> SideRecord:
-        side = (self.baseline, self.candidate)[i]
-        device = found.device
-        return record.side_record(
-            side.label,
-            warm,
-            stats.latency((found.a_ns, found.b_ns)[i], repeats=found.repeats[i]),
-            load_ns=load_ns,
-            batch=self.config.batch,
-            repeats=found.repeats[i],
-            memory=peak_memory(side.path, self._config_of(side), self.runtime.name),
-            device=None if device is None else stats.latency((device.a_ns, device.b_ns)[i]),
-            energy=used,
-        )
+    def _memory(self, side: Side) -> Memory:
+        return peak_memory(side.path, self._config_of(side), self.runtime.name)
 
-    def _record(
-        self, sides: tuple[SideRecord, SideRecord], same: Comparison, other: Comparison, load: float
-    ) -> BatchRecord:
-        floor = record.noise_floor(same)
-        speedup = record.ratio_record(other.ratio)
-        macs = self.baseline.macs, self.candidate.macs
-        reduction = None if macs[0] is None or macs[1] is None else macs[0] / max(macs[1], 1)
-        return BatchRecord(
-            batch=self.config.batch,
-            baseline=sides[0],
-            candidate=sides[1],
-            noise=record.ratio_record(same.ratio),
-            floor=floor,
-            speedup=speedup,
-            device_speedup=None if other.device is None else record.ratio_record(other.device.ratio),
-            verdict=stats.verdict(other.ratio, floor),
-            mac_reduction=reduction,
-            efficiency=None if reduction is None else speedup.ratio / reduction,
-            others_load=load,
-            gpu=gpu.gpu_record(self.states) if 2 * len(self.states) == len(other.ratios) else None,
-        )
+
+def _pairs(found: Comparison) -> Pairs:
+    ratios: tuple[float, ...] = tuple(found.ratios.tolist())
+    return Pairs(ratios=ratios, a_ns=found.a_ns, b_ns=found.b_ns, repeats=found.repeats)
+
+
+def _device_pairs(found: Comparison) -> Pairs | None:
+    if found.device is None:
+        return None
+    ratios: tuple[float, ...] = tuple(found.device.ratios.tolist())
+    return Pairs(ratios=ratios, a_ns=found.device.a_ns, b_ns=found.device.b_ns, repeats=found.repeats)
 
 
 def _split(budget_s: float | None) -> tuple[float | None, float | None]:

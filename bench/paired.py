@@ -26,7 +26,10 @@ PAIRS = 30
 """Pairs measured when no budget is given."""
 
 MIN_PAIRS = 10
-"""Fewest pairs, however small the budget."""
+"""Fewest pairs of a comparison, however small the budget."""
+
+BLOCK_PAIRS = 2
+"""Pairs of an ABBA block."""
 
 MEASURE_NS = 20_000_000
 """One measurement repeats the inference until it lasts about this long (20 ms)."""
@@ -39,6 +42,15 @@ WARM_UP_NS = 300_000_000
 
 WARM_UP_LIMIT_NS = 5_000_000_000
 """Longest warm-up (5 s)."""
+
+SHORT_WARM_UP_NS = 100_000_000
+"""Shortest warm-up of a session among several (0.1 s)."""
+
+SHORT_WARM_UP_LIMIT_NS = 300_000_000
+"""Longest warm-up of a session among several (0.3 s)."""
+
+WINDOWS = 3
+"""Windows that a warm-up looks back on, and its fewest."""
 
 SETTLED_WITHIN = 0.03
 """The warm-up ends when the medians of its last three windows lie this near to each other."""
@@ -55,7 +67,8 @@ class WarmUp:
         count: inferences, the first one included.
         total_ns: how long they took together.
         settled: whether the median came to rest before the limit.
-        typical_ns: median of the last window.
+        typical_ns: smallest median of a window; under load the others are too long, and a measurement of too
+            few repeats would hang on single interruptions.
     """
 
     first_ns: int
@@ -90,6 +103,7 @@ class DeviceTimes:
     """What the device's clock says of a comparison: see the attributes of `Comparison`."""
 
     ratio: Interval
+    ratios: NDArray[np.float64]
     a_ns: NDArray[np.int64]
     b_ns: NDArray[np.int64]
 
@@ -116,7 +130,7 @@ class _Side:
 
 
 def warm_up(runner: Timed, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = WARM_UP_LIMIT_NS) -> WarmUp:
-    """Run a new runner until its median settles; the first inference is reported apart.
+    """Run a new runner until its median settles, or for `at_most_ns`; the first inference is reported apart.
 
     Time is what the runner reports, in windows of about a sixth of `at_least_ns`.
     """
@@ -124,15 +138,19 @@ def warm_up(runner: Timed, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = W
     with collector_off():
         first = int(runner.run(1)[0])
         total, count, medians = first, 1, list[float]()
-        while total < at_most_ns:
+        while total < at_most_ns or len(medians) < WINDOWS:
             size = max(1, round(at_least_ns / 6 / max(medians[-1] if medians else first, 1)))
             window = runner.run(min(size, 10_000))
             total, count = total + int(window.sum()), count + len(window)
             medians.append(float(np.median(window)))
-            last = medians[-3:]
-            if total >= at_least_ns and len(last) == 3 and max(last) <= min(last) * (1 + SETTLED_WITHIN):
-                return WarmUp(first, count, total, True, medians[-1])
-    return WarmUp(first, count, total, False, medians[-1] if medians else float(first))
+            last = medians[-WINDOWS:]
+            if (
+                total >= at_least_ns
+                and len(last) == WINDOWS
+                and max(last) <= min(last) * (1 + SETTLED_WITHIN)
+            ):
+                return WarmUp(first, count, total, True, min(medians))
+    return WarmUp(first, count, total, False, min(medians))
 
 
 def repeats_for(typical_ns: float, measure_ns: int = MEASURE_NS) -> int:
@@ -147,6 +165,7 @@ def compare(
     typical_ns: tuple[float, float],
     pairs: int = PAIRS,
     budget_s: float | None = None,
+    at_least: int = MIN_PAIRS,
     measure_ns: int = MEASURE_NS,
     seed: int = 0,
     report: Report | None = None,
@@ -154,15 +173,15 @@ def compare(
 ) -> Comparison:
     """Measure two warm runners in ABBA blocks of two pairs each.
 
-    A measurement repeats the inference for about `measure_ns`; its value is the median of the repeats. Where
-    the other runner ran before, its threads are waited for and a lead-in of `LEAD_IN_NS` brings the data back
-    into the caches.
+    A measurement repeats the inference for about `measure_ns` or longer; its value is the median of the
+    repeats. Where the other runner ran before, its threads are waited for and a lead-in of `LEAD_IN_NS`
+    brings the data back into the caches.
 
     Args:
         a, b: the baseline and the candidate.
         typical_ns: time of one inference of each, from the warm-up.
         pairs: how many pairs, rounded up to whole blocks.
-        budget_s: measure for this many seconds instead; never fewer than `MIN_PAIRS` pairs.
+        budget_s: measure for this many seconds instead. at_least: pairs, however small the budget.
         measure_ns: see `MEASURE_NS`.
         seed: of the bootstrap.
         report: called after each block with the share done, 0 to 1.
@@ -181,7 +200,7 @@ def compare(
             other.measure()
             one.take_over()
             one.measure()
-            done = _share_done(len(one.host), pairs, clock() - start, budget_s)
+            done = _share_done(len(one.host), pairs, at_least, clock() - start, budget_s)
             if report is not None:
                 report(min(done, 1.0))
             if done >= 1:
@@ -189,8 +208,9 @@ def compare(
     ratios = _log_ratios(one.host, other.host)
     device = None
     if one.device and other.device:
-        apart = stats.interval(_log_ratios(one.device, other.device), seed=seed)
-        device = DeviceTimes(apart, np.concatenate(one.device), np.concatenate(other.device))
+        device_ratios = _log_ratios(one.device, other.device)
+        apart = stats.interval(device_ratios, seed=seed)
+        device = DeviceTimes(apart, device_ratios, np.concatenate(one.device), np.concatenate(other.device))
     return Comparison(
         stats.interval(ratios, seed=seed),
         ratios,
@@ -206,10 +226,10 @@ def _log_ratios(a: list[NDArray[np.int64]], b: list[NDArray[np.int64]]) -> NDArr
     return stats.log_ratios([np.median(part) for part in a], [np.median(part) for part in b])
 
 
-def _share_done(measured: int, pairs: int, elapsed_s: float, budget_s: float | None) -> float:
+def _share_done(measured: int, pairs: int, at_least: int, elapsed_s: float, budget_s: float | None) -> float:
     if budget_s is None:
         return measured / pairs
-    return min(measured / MIN_PAIRS, elapsed_s / budget_s if budget_s > 0 else 1.0)
+    return min(measured / at_least, elapsed_s / budget_s if budget_s > 0 else 1.0)
 
 
 @contextmanager

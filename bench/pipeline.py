@@ -1,8 +1,9 @@
-"""From artefacts to a result: prepare their networks, measure each back end in its own process, gather."""
+"""From artefacts to a result: prepare their networks, measure in several sessions, each a process, gather."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +14,12 @@ from bench import artefacts, paired, process, record
 from bench.artefacts import Subject
 from bench.files import Pair, Prepared
 from bench.machine import cpu_state, default_threads
-from bench.measure import Job, Progress, Side
+from bench.measure import Job, Measured, Progress, Side
 from bench.record import FILENAME, BenchResult, ComparisonRecord
 from bench.runners import Backend, RunConfig, backends, fitted, usable
 from bench.runners.registry import CHOICES
+from bench.sessions import SESSIONS, together
+from bench.stats import RANKED_FROM
 from compress import artifact, nvml
 from compress.artifact import RunFolder
 from compress.errors import CompressError
@@ -37,11 +40,19 @@ PACKAGES = (
 )
 
 PROTOCOL = (
-    "each back end in a process of its own; baseline and candidate alternate in ABBA blocks after a warm-up, "
-    "each begun when the other's threads are at rest and after an untimed lead-in; each pair is the ratio of "
-    "two medians of repeated inferences of about 20 ms; median of the log-ratios with a 95% bootstrap "
-    "interval; the floor is the reach of the same interval of the baseline against a second session of itself"
+    "each back end in processes of its own, one for each of {sessions}, which load everything anew in "
+    "another order; baseline and candidate alternate in ABBA blocks after a warm-up, each begun when the "
+    "other's threads are at rest and after an untimed lead-in; each pair is the ratio of two medians of "
+    "repeated inferences of about 20 ms; {interval}; the floor is the reach of the same interval of the "
+    "baseline against a second one of itself in the same process"
 )
+
+INTERVALS = {
+    "one": "median of the log-ratios with a 95% bootstrap interval over the pairs",
+    "few": "median of the sessions' median log-ratios with a 95% t-interval over the sessions",
+    "many": "median of the sessions' median log-ratios with a 95% interval of their ranks",
+}
+"""What the interval is for one session, for fewer than `bench.stats.RANKED_FROM`, and from there on."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ def bench(
     threads: int | None = None,
     pairs: int = paired.PAIRS,
     budget_s: float | None = None,
+    sessions: int | None = None,
     backend: str | Sequence[str] = "ort-cpu",
     seed: int = 0,
     choices: Choices | None = None,
@@ -75,9 +87,12 @@ def bench(
             alone is its compact network against its dense one.
         batches: batch sizes, each compared by itself.
         threads: intra-op threads; None takes the physical cores this process may use.
-        pairs: how many pairs of each comparison, from 10.
-        budget_s: seconds for all comparisons together instead of a number of pairs (warm-up and loading
-            beside it); at least 10 pairs of each are measured in any case.
+        pairs: how many pairs of each comparison, from 10, in all sessions together; each session takes the
+            same whole number of blocks of two.
+        budget_s: seconds for all comparisons in all sessions together instead of a number of pairs (warm-up
+            and loading beside it); at least 10 pairs of each are measured in any case.
+        sessions: processes that measure each comparison one after the other, each with memory and threads of
+            its own; None takes `bench.sessions.SESSIONS`, or fewer where there are not two pairs for each.
         backend: names of back ends, one string with commas between or several.
         seed: of the input and of the bootstrap.
         choices: device, layout, CUDA graph and the like.
@@ -91,7 +106,7 @@ def bench(
             cannot run here or a silent fallback of the runtime (MISSING), a network that cannot be exported
             or a process that died (BUILD).
     """
-    sizes, count = _checked(batches, threads, pairs, budget_s)
+    sizes, count, times = _checked(batches, threads, pairs, budget_s, sessions)
     configs = tuple(_config(size, count, seed, choices or Choices()) for size in sizes)
     runtimes = _usable(backend, configs[0])
     subjects = artefacts.comparisons(named)
@@ -100,17 +115,19 @@ def bench(
     with contextlib.ExitStack() as stack:
         runs = _opened(stack, subjects)
         _check_kinds(subjects, runtimes)
-        share = None if budget_s is None else budget_s / (len(sizes) * len(runtimes) * len(subjects))
-        found: list[ComparisonRecord] = []
-        for i, runtime in enumerate(runtimes):
-            part = _part(say, i / len(runtimes), 1 / len(runtimes))
-            found += _on(runtime, subjects, runs, configs, pairs, share, part)
+        parts = [_Part(runtime, subjects, runs) for runtime in runtimes]
+        for i, part in enumerate(parts):
+            part.prepare(configs, _part(say, PREPARING * i / len(parts), PREPARING / len(parts)))
+        plan = _Plan(pairs, budget_s, times, len(sizes) * len(parts) * len(subjects))
+        _measure(parts, plan, _part(say, PREPARING, 1 - PREPARING))
+        found = [record for part in parts for record in part.records(seed)]
         result = BenchResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv if command is None else command),
             artefacts=tuple(Path(name).resolve().name for name in named),
-            protocol=PROTOCOL,
+            protocol=_protocol(times),
             threads=count,
+            sessions=times,
             seed=seed,
             machine=artifact.this_machine(),
             before=before,
@@ -126,40 +143,99 @@ def bench(
     return result
 
 
-def _on(
-    runtime: Backend,
-    subjects: Sequence[tuple[Subject, Subject]],
-    runs: dict[Path, Prepared],
-    configs: tuple[RunConfig, ...],
-    pairs: int,
-    budget_s: float | None,
-    say: Progress,
-) -> list[ComparisonRecord]:
-    """Prepare the networks for one back end and measure them in its process."""
-    say(f"{runtime.name}: preparing the networks", 0.0)
-    sizes = [config.batch for config in configs]
-    files = {path: run.pair(runtime, sizes) for path, run in runs.items()}
-    sides = [_sides(two, runtime, files) for two in subjects]
-    job = Job(
-        backend=runtime.name,
-        configs=tuple(fitted(runtime, config) for config in configs),
-        comparisons=tuple(sides),
-        pairs=pairs,
-        budget_s=budget_s,
-    )
-    measured = process.measured(job, _part(say, PREPARING, 1 - PREPARING))
-    return [
-        ComparisonRecord(
-            backend=runtime.name,
-            timed=entry.timed,
-            session=entry.session,
-            energy=entry.energy,
-            baseline=artefacts.described(two[0], own[0], files.get(two[0].path)),
-            candidate=artefacts.described(two[1], own[1], files.get(two[1].path)),
-            batches=entry.batches,
+@dataclass(frozen=True)
+class _Plan:
+    """How much is measured: see the arguments of `bench`; `comparisons` share the budget."""
+
+    pairs: int
+    budget_s: float | None
+    sessions: int
+    comparisons: int
+
+    def of(self, job: Job, session: int) -> Job:
+        """Return the job with one session's share of pairs or budget."""
+        share = None if self.budget_s is None else self.budget_s / (self.comparisons * self.sessions)
+        return job.model_copy(
+            update={
+                "pairs": self._blocks(self.pairs),
+                "budget_s": share,
+                "at_least": self._blocks(paired.MIN_PAIRS),
+                "session": session,
+                "sessions": self.sessions,
+            }
         )
-        for two, own, entry in zip(subjects, sides, measured, strict=True)
-    ]
+
+    def _blocks(self, pairs: int) -> int:
+        blocks = math.ceil(pairs / self.sessions / paired.BLOCK_PAIRS)
+        return blocks * paired.BLOCK_PAIRS
+
+
+class _Part:
+    """What is measured on one back end, and what its sessions found."""
+
+    def __init__(
+        self,
+        runtime: Backend,
+        subjects: Sequence[tuple[Subject, Subject]],
+        runs: dict[Path, Prepared],
+    ) -> None:
+        self.runtime, self.subjects, self._runs = runtime, subjects, runs
+        self.taken = list[tuple[Measured, ...]]()
+
+    def prepare(self, configs: tuple[RunConfig, ...], say: Progress) -> None:
+        """Make the networks in the form that the back end loads."""
+        say(f"{self.runtime.name}: preparing the networks", 0.0)
+        sizes = [config.batch for config in configs]
+        self._files = {path: run.pair(self.runtime, sizes) for path, run in self._runs.items()}
+        self._sides = [_sides(two, self.runtime, self._files) for two in self.subjects]
+        self.job = Job(
+            backend=self.runtime.name,
+            configs=tuple(fitted(self.runtime, config) for config in configs),
+            comparisons=tuple(self._sides),
+            pairs=paired.PAIRS,
+        )
+
+    def records(self, seed: int) -> list[ComparisonRecord]:
+        """Return what was found, a record for each comparison."""
+        return [self._record(i, two, seed) for i, two in enumerate(self.subjects)]
+
+    def _record(self, i: int, two: tuple[Subject, Subject], seed: int) -> ComparisonRecord:
+        own, found = self._sides[i], [session[i] for session in self.taken]
+        return ComparisonRecord(
+            backend=self.runtime.name,
+            timed=found[0].timed,
+            session=found[0].session,
+            energy=found[0].energy,
+            baseline=artefacts.described(two[0], own[0], self._files.get(two[0].path)),
+            candidate=artefacts.described(two[1], own[1], self._files.get(two[1].path)),
+            batches=tuple(
+                together(batches, own[0], own[1], seed)
+                for batches in zip(*(entry.batches for entry in found), strict=True)
+            ),
+        )
+
+
+def _measure(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
+    """Run the sessions, back ends in turn: those of one lie apart in time, as what disturbs them does."""
+    count = plan.sessions * len(parts)
+    with process.Processes() as processes:
+        for session in range(plan.sessions):
+            for i, part in enumerate(parts):
+                own = _part(say, (session * len(parts) + i) / count, 1 / count)
+                done = processes.done(plan.of(part.job, session), Measured, _named(own, session, plan))
+                part.taken.append(done)
+
+
+def _named(say: Progress, session: int, plan: _Plan) -> Progress:
+    if plan.sessions == 1:
+        return say
+    return lambda what, done: say(f"session {session + 1} of {plan.sessions}: {what}", done)
+
+
+def _protocol(sessions: int) -> str:
+    kind = "one" if sessions == 1 else "few" if sessions < RANKED_FROM else "many"
+    said = "one session" if sessions == 1 else f"{sessions} sessions"
+    return PROTOCOL.format(sessions=said, interval=INTERVALS[kind])
 
 
 def _sides(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pair]) -> tuple[Side, Side]:
@@ -215,9 +291,10 @@ def _config(size: int, threads: int, seed: int, choices: Choices) -> RunConfig:
 
 
 def _checked(
-    batches: Sequence[int], threads: int | None, pairs: int, budget_s: float | None
-) -> tuple[list[int], int]:
-    """Refuse impossible options; return the batch sizes without repetition, and the threads."""
+    batches: Sequence[int], threads: int | None, pairs: int, budget_s: float | None, sessions: int | None
+) -> tuple[list[int], int, int]:
+    """Refuse impossible options; return the batch sizes without repetition, the threads and the sessions."""
+    most = pairs // paired.BLOCK_PAIRS
     problem = None
     if not batches or min(batches) < 1:
         problem = f"batch sizes {list(batches)} are not possible", "give --batch one or more numbers from 1"
@@ -227,9 +304,16 @@ def _checked(
         problem = f"{pairs} pairs are too few to judge on", f"give --pairs from {paired.MIN_PAIRS}"
     elif budget_s is not None and budget_s <= 0:
         problem = f"a budget of {budget_s:g} seconds is not possible", "give --budget more than 0"
+    elif sessions is not None and sessions < 1:
+        problem = f"{sessions} sessions are not possible", "give --sessions from 1"
+    elif sessions is not None and budget_s is None and sessions > most:
+        problem = (
+            f"{sessions} sessions are too many for {pairs} pairs: each takes {paired.BLOCK_PAIRS} at least",
+            f"give --sessions up to {most}, or --pairs from {sessions * paired.BLOCK_PAIRS}",
+        )
     if problem is not None:
         raise CompressError(problem[0], hint=problem[1], code="bad-option")
-    return list(dict.fromkeys(batches)), threads or default_threads()
+    return list(dict.fromkeys(batches)), threads or default_threads(), sessions or min(SESSIONS, most)
 
 
 def _versions() -> dict[str, str]:

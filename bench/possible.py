@@ -40,11 +40,12 @@ def ratio(found: RatioRecord | None, floor: float, scale: float = 1.0) -> Possib
     """Return the range of a speed ratio, times `scale`."""
     if found is None:
         return Possible(reason="the back end has no clock of a device")
+    sessions = f" in {found.sessions} sessions" if found.sessions > 1 else ""
     return Possible(
         found.ratio * scale,
         min(found.low, found.ratio * math.exp(-floor)) * scale,
         max(found.high, found.ratio * math.exp(floor)) * scale,
-        f"{found.pairs} pairs, noise floor {floor:.1%}",
+        f"{found.pairs} pairs{sessions}, noise floor {floor:.1%}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Starting the process that measures one back end, and ending it whatever happens (see `bench.child`)."""
+"""The processes that measure: one for each job, all ended whatever happens (see `bench.child`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
+from bench.child import FORKS
 from bench.measure import Job, Measured, Progress
 from bench.memory import importable
 from compress.errors import CompressError, Exit
@@ -39,43 +40,81 @@ class AnyJob(Protocol):
 
 
 def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
-    """Measure a job in a process of its own; see `done`."""
+    """Measure comparisons in a process of their own; see `Processes.done`."""
     return done(job, Measured, say)
 
 
 def done(job: AnyJob, result: type[Result], say: Progress) -> tuple[Result, ...]:
-    """Do a job in a process of its own.
+    """Do one job in a process of its own; see `Processes.done`."""
+    with Processes() as processes:
+        return processes.done(job, result, say)
 
-    Args:
-        job: what to do.
-        result: the records that the `measure` of its module gives.
-        say: told the progress; the process waits until it returns.
 
-    Raises:
-        CompressError: what the process raised, with its code and exit; or it died (exit BUILD).
+class Processes:
+    """Does each job in a fresh process.
+
+    Importing takes longer than many a session. So on Linux one process imports, measures nothing itself, and
+    forks for each job; elsewhere each job starts one.
     """
-    script = Path(__file__).with_name("child.py")
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(script)],
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._said: IO[bytes] | None = None
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def done(self, job: AnyJob, result: type[Result], say: Progress) -> tuple[Result, ...]:
+        """Do a job in a process of its own.
+
+        Args:
+            job: what to do.
+            result: the records that the `measure` of its module gives.
+            say: told the progress; the process waits until it returns.
+
+        Raises:
+            CompressError: what the process raised, with its code and exit; or it died (exit BUILD).
+        """
+        process = self._process or self._start()
+        assert self._said is not None
+        going_on = False
+        try:
+            found = _conversation(process, job, result, say)
+            going_on = found is not None and FORKS
+            if found is None:  # it is dying by itself; how, is worth knowing
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE_S)
+                _end(process)
+                raise _died(job.backend, process.returncode, self._said)
+            return found
+        finally:
+            if not going_on:
+                self._close()
+
+    def _start(self) -> subprocess.Popen[str]:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).with_name("child.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=self._said,
             text=True,
             encoding="utf-8",
             env=importable(),
             start_new_session=True,  # an interrupt reaches this process, which ends that one with its own
         )
-        try:
-            found = _conversation(process, job, result, say)
-            if found is None:  # it is dying by itself; how, is worth knowing
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(GRACE_S)
-        finally:
-            _end(process)
-        if found is None:
-            raise _died(job.backend, process.returncode, said)
-        return found
+        return self._process
+
+    def _close(self) -> None:
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+        if self._said is not None:
+            self._said.close()
+            self._said = None
 
 
 def _conversation(

@@ -12,7 +12,7 @@ from bench.energy import EnergyRecord
 from bench.gpu import GpuRecord
 from bench.machine import CpuState
 from bench.memory import Memory
-from bench.paired import Comparison, WarmUp
+from bench.paired import WarmUp
 from bench.stats import Interval, Latency, Verdict
 from compress.artifact.machine import Machine
 from compress.artifact.run import first_fault
@@ -20,11 +20,12 @@ from compress.errors import CompressError, Exit
 from compress.files import read_json, write_json
 from compress.spec import Record
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of results.json."""
 
-READABLE = (2, SCHEMA_VERSION)
-"""Versions that are read; 2 had no intervals of percentiles, no energy and no state of the GPU."""
+READABLE = (2, 3, SCHEMA_VERSION)
+"""Versions that are read; 2 had no intervals of percentiles, no energy and no state of the GPU; 2 and 3 had
+one session, whose intervals do not say how sessions differ."""
 
 FILENAME = "results.json"
 
@@ -63,13 +64,26 @@ class ArtefactRecord(Record):
 
 
 class RatioRecord(Record):
-    """A speed ratio: the median of the pairs with its 95% interval; 2 means twice as fast."""
+    """A speed ratio with its 95% interval; 2 means twice as fast. See `bench.stats.over_sessions`."""
 
     ratio: float
     low: float
     high: float
     pairs: int
     log_half_width: float
+    sessions: int = 1
+
+
+class SessionRecord(Record):
+    """What one session found by itself; its intervals are over its pairs and know nothing of other sessions.
+
+    Attributes:
+        noise, speedup, others_load: see `BatchRecord`.
+    """
+
+    noise: RatioRecord
+    speedup: RatioRecord
+    others_load: float
 
 
 class DeviceRecord(Record):
@@ -86,14 +100,15 @@ class SideRecord(Record):
 
     Attributes:
         label: which artefact.
-        load_ms: from the file to a session.
-        first_ms: the first inference, in none of the other numbers.
-        warm_up_inferences, warm_up_ms, settled: how it was warmed up, and whether its median came to rest.
+        load_ms: from the file to a session of the runtime; the middle one of all sessions.
+        first_ms: the first inference, in none of the other numbers; the middle one of all sessions.
+        warm_up_inferences, warm_up_ms, settled: how it was warmed up in all sessions together, and whether
+            its median came to rest in each.
         count: inferences the numbers below rest on.
         p90_ms, p99_ms: None below 30 and 1000 inferences.
         mad_ms: median absolute deviation.
         images_per_s: images over the time of all inferences.
-        repeats: inferences of one measurement of a pair.
+        repeats: inferences of one measurement of a pair, in the middle one of all sessions.
         peak_bytes, added_bytes: of the host's memory, see `bench.memory.Memory`.
         device: the same inferences by the device's clock; None without a device of its own.
         p50_ends_ms, p99_ends_ms: 95% intervals, see `bench.stats.percentile_interval`; None where the
@@ -126,7 +141,7 @@ class BatchRecord(Record):
     """The comparison at one batch size.
 
     Attributes:
-        noise: the baseline against a second session of itself (A/A).
+        noise: the baseline against a second one of itself in the same process (A/A).
         floor: log-ratio up to which the machine differs from itself, see `bench.stats.Interval.reach`.
         speedup: baseline over candidate, by the host's clock.
         device_speedup: the same by the device's clock.
@@ -136,6 +151,7 @@ class BatchRecord(Record):
         others_load: share of the processors that other processes took meanwhile, 0 to 1.
         gpu: its state after each block of baseline against candidate; None without one, or where it does
             not tell.
+        sessions: what each found, in the order measured; empty in results of versions 2 and 3.
     """
 
     batch: int
@@ -150,6 +166,7 @@ class BatchRecord(Record):
     efficiency: float | None
     others_load: float
     gpu: GpuRecord | None = None
+    sessions: tuple[SessionRecord, ...] = ()
 
 
 class ComparisonRecord(Record):
@@ -176,6 +193,7 @@ class BenchResult(Record):
 
     Attributes:
         artefacts: what was measured, as the user named it, without the folders.
+        sessions: how many processes measured each comparison, one after the other.
         comparisons: a back end's stand together, in the order they were asked for.
     """
 
@@ -186,6 +204,7 @@ class BenchResult(Record):
     artefacts: tuple[str, ...]
     protocol: str
     threads: int
+    sessions: int = 1
     seed: int
     machine: Machine
     before: CpuState
@@ -202,6 +221,7 @@ def ratio_record(interval: Interval) -> RatioRecord:
         high=math.exp(interval.high),
         pairs=interval.pairs,
         log_half_width=interval.half_width,
+        sessions=interval.sessions,
     )
 
 
@@ -248,11 +268,6 @@ def _device(times: Latency) -> DeviceRecord:
         p99_ms=_ms(times.p99),
         mad_ms=times.mad / 1e6,
     )
-
-
-def noise_floor(same: Comparison) -> float:
-    """Return the log-ratio up to which the machine differs from itself, from an A/A comparison."""
-    return same.ratio.reach
 
 
 def save(result: BenchResult, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Statistics of paired times: log-ratios, bootstrap intervals, the verdict, percentiles with their counts.
+"""Statistics of paired times: log-ratios, intervals over pairs and sessions, the verdict, percentiles.
 
 Times enter in nanoseconds; ratios are natural logarithms of ``baseline / candidate``, so that a positive
 one means the candidate is faster and the two directions are symmetric.
@@ -7,12 +7,14 @@ one means the candidate is faster and the two directions are symmetric.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap
+from scipy.stats import binom, bootstrap
 from scipy.stats import t as student
 
 CONFIDENCE = 0.95
@@ -23,6 +25,9 @@ RESAMPLES = 4999
 
 SAME_WITHIN = math.log(1.02)
 """Two sides whose interval lies within this log-ratio (2%) are the same; a smaller effect is no verdict."""
+
+RANKED_FROM = 6
+"""Fewest sessions whose smallest and largest median hold the median of all 95% of the time."""
 
 PERCENTILE_NEEDS = {50: 1, 90: 30, 99: 1000}
 """Fewest samples from which a percentile is given."""
@@ -39,18 +44,19 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Interval:
-    """A median log-ratio with its bootstrap interval.
+    """A median log-ratio with its interval.
 
     Attributes:
-        median: of the log-ratios of the pairs.
+        median: of the log-ratios of the pairs; with several sessions, of their medians.
         low, high: ends of the interval.
-        pairs: how many pairs it rests on.
+        pairs, sessions: how many pairs, of how many sessions, it rests on.
     """
 
     median: float
     low: float
     high: float
     pairs: int
+    sessions: int = 1
 
     @property
     def half_width(self) -> float:
@@ -127,6 +133,39 @@ def interval(ratios: ArrayLike, *, seed: int = 0, confidence: float = CONFIDENCE
     return Interval(float(np.median(values)), float(found.low), float(found.high), int(values.size))
 
 
+def over_sessions(
+    sessions: Sequence[ArrayLike], *, seed: int = 0, confidence: float = CONFIDENCE
+) -> Interval:
+    """Return the median of the sessions' median log-ratios, with an interval that knows how sessions differ.
+
+    Where a process's threads and memory come to lie shifts all of its pairs alike, so it is the sessions that
+    count as drawn. From `RANKED_FROM` on the interval has the session medians of two ranks as its ends, the
+    smallest and the largest of six to eight, the second of nine to eleven: it covers the median of all
+    sessions as often as it says whatever their distribution (the binomial of the sign test; W. R. Thompson,
+    "On confidence ranges for the median", Annals of Mathematical Statistics 7, 1936). Two to five are too few
+    for that and get Student's t-interval, which takes session medians to be normal. One alone has only its
+    pairs: see `interval`.
+
+    Args:
+        sessions: log-ratios `[pairs]` of each session.
+        seed: of the resampling that one session alone needs.
+        confidence: of the interval, between 0 and 1.
+    """
+    if len(sessions) < 2:
+        return interval(sessions[0], seed=seed, confidence=confidence)
+    parts = [np.asarray(part, np.float64) for part in sessions]
+    medians = np.sort([float(np.median(part)) for part in parts])
+    count = len(medians)
+    rank = int(binom.ppf((1 - confidence) / 2, count, 0.5))  # fewer than that below the median: in < 2.5%
+    if rank >= 1:
+        low, high = float(medians[rank - 1]), float(medians[count - rank])
+    else:
+        error = float(np.std(medians, ddof=1)) / math.sqrt(count)
+        reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
+        low, high = float(medians.mean()) - reach, float(medians.mean()) + reach
+    return Interval(float(np.median(medians)), low, high, sum(part.size for part in parts), count)
+
+
 def verdict(ratio: Interval, floor: float, *, same_within: float = SAME_WITHIN) -> Verdict:
     """Judge a comparison against the noise floor of its A/A pair.
 
@@ -149,10 +188,11 @@ def verdict(ratio: Interval, floor: float, *, same_within: float = SAME_WITHIN) 
     return Verdict.UNCLEAR
 
 
-def latency(samples_ns: ArrayLike, *, repeats: int | None = None) -> Latency:
+def latency(samples_ns: ArrayLike, *, clusters: Sequence[Sequence[NDArray[Any]]] = ()) -> Latency:
     """Summarise times of single inferences `[count]`, in nanoseconds; no sample is thrown away.
 
-    With `repeats`, how many consecutive ones make a measurement, the percentiles get intervals.
+    With `clusters`, the same samples by measurement and perhaps by session too, the percentiles get
+    intervals: of each clustering one, and the wider counts.
     """
     samples = np.asarray(samples_ns, np.float64)
     if samples.ndim != 1 or samples.size == 0:
@@ -164,9 +204,14 @@ def latency(samples_ns: ArrayLike, *, repeats: int | None = None) -> Latency:
         p99=percentile(samples, 99),
         mad=float(np.median(np.abs(samples - np.median(samples)))),
         mean=float(samples.mean()),
-        p50_ends=None if repeats is None else percentile_interval(samples.reshape(-1, repeats), 50),
-        p99_ends=None if repeats is None else percentile_interval(samples.reshape(-1, repeats), 99),
+        p50_ends=_widest([percentile_interval(parts, 50) for parts in clusters]),
+        p99_ends=_widest([percentile_interval(parts, 99) for parts in clusters]),
     )
+
+
+def _widest(ends: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    known = [pair for pair in ends if pair is not None]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
 def percentile(samples: NDArray[np.float64], q: int) -> float | None:
@@ -175,30 +220,30 @@ def percentile(samples: NDArray[np.float64], q: int) -> float | None:
 
 
 def percentile_interval(
-    measurements: NDArray[np.float64], q: int, *, confidence: float = CONFIDENCE
+    clusters: Sequence[NDArray[Any]] | NDArray[Any], q: int, *, confidence: float = CONFIDENCE
 ) -> tuple[float, float] | None:
-    """Return the ends of an interval of a percentile of times `[measurements, repeats]`.
+    """Return the ends of an interval of a percentile of times that lie in clusters, `[times]` each.
 
-    Times of one measurement resemble each other, so it is the measurements that count as drawn, not the
-    times: the share of times up to the percentile gets the standard error of a sample of clusters, and the
-    percentiles at the ends of that share's interval are the ends here (Woodruff, "Confidence intervals for
-    medians and other position measures", JASA 47, 1952). An end that would need a time beyond the largest
+    Times of one measurement, or of one session, resemble each other, so it is these that count as drawn, not
+    the times: the share of times up to the percentile gets the standard error of a sample of clusters, and
+    the percentiles at the ends of that share's interval are the ends here (Woodruff, "Confidence intervals
+    for medians and other position measures", JASA 47, 1952). An end that would need a time beyond the largest
     (or smallest) one seen is infinite (or 0).
 
     Returns:
-        None with too few times for the percentile (`PERCENTILE_NEEDS`) or fewer than two measurements.
+        None with too few times for the percentile (`PERCENTILE_NEEDS`) or fewer than two clusters.
     """
-    count, size = len(measurements), measurements.size
-    if count < 2 or size < PERCENTILE_NEEDS[q]:
+    count, times = len(clusters), np.concatenate([np.asarray(part, np.float64) for part in clusters])
+    if count < 2 or times.size < PERCENTILE_NEEDS[q]:
         return None
-    share = q / 100
-    up_to = (measurements <= np.percentile(measurements, q)).sum(axis=1) - share * measurements.shape[1]
-    error = math.sqrt(count / (count - 1) * float(np.square(up_to - up_to.mean()).sum())) / size
+    share, value = q / 100, np.percentile(times, q)
+    up_to = np.array([(np.asarray(part) <= value).sum() - share * len(part) for part in clusters])
+    error = math.sqrt(count / (count - 1) * float(np.square(up_to - up_to.mean()).sum())) / times.size
     # never narrower than independent times would give, or equal clusters would claim certainty
-    error = max(error, math.sqrt(share * (1 - share) / size))
+    error = max(error, math.sqrt(share * (1 - share) / times.size))
     reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
     low, high = share - reach, share + reach
     return (
-        float(np.quantile(measurements, low)) if low > 0 else 0.0,
-        float(np.quantile(measurements, high)) if high < 1 else math.inf,
+        float(np.quantile(times, low)) if low > 0 else 0.0,
+        float(np.quantile(times, high)) if high < 1 else math.inf,
     )

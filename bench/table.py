@@ -178,7 +178,7 @@ def _speedups(backend: str, own: Sequence[ComparisonRecord]) -> Table:
         made.add_column("baseline")
     made.add_column("batch", justify="right")
     device = any(entry.device_speedup for found in own for entry in found.batches)
-    names = ("speed-up", "95% interval", "noise floor", "pairs", "MAC reduction", "efficiency")
+    names = ("speed-up", "95% interval", "noise floor", "pairs", "sessions", "MAC reduction", "efficiency")
     for name in (*names, *(("on the device",) if device else ())):
         made.add_column(name, justify="right")
     made.add_column("verdict")
@@ -197,6 +197,7 @@ def _speedup_row(entry: BatchRecord) -> list[str | Text]:
         f"{entry.speedup.low:.2f} to {entry.speedup.high:.2f}",
         f"{entry.floor:.1%}",
         str(entry.speedup.pairs),
+        str(entry.speedup.sessions),
         "-" if entry.mac_reduction is None else f"{entry.mac_reduction:.2f}x",
         "-" if entry.efficiency is None else f"{entry.efficiency:.2f}",
         *([] if device is None else [f"{device.ratio:.2f}x ({device.low:.2f} to {device.high:.2f})"]),
@@ -215,7 +216,7 @@ def _warnings(result: BenchResult) -> list[Text]:
         *warnings,
         Text(
             f"Other processes took up to {busiest:.0%} of the processors meanwhile: times are too long, and "
-            "with more than one thread the speed-up may be off. Measure again on a quiet machine.",
+            "the intervals wider than on a quiet machine.",
             style="yellow",
         ),
     ]

@@ -1,7 +1,6 @@
 """Judging a result: a limit inside an interval, or nearer than the noise floor or 2%, is never passed.
 
-The 2% are those of the verdicts (`bench.stats.SAME_WITHIN`): an interval knows the noise within one run of
-the benchmark, and the next run loads the same network to another place.
+The 2% are those of the verdicts (`bench.stats.SAME_WITHIN`): a smaller effect is no verdict either.
 """
 
 from __future__ import annotations
@@ -253,7 +252,7 @@ def _margin(constraint: str, value: float, limit: float) -> float:
 
 
 def _at_least_same_within(found: Possible) -> Possible:
-    """Widen a range to the 2% below which no effect is one: two runs of a benchmark may differ by that."""
+    """Widen a range to the 2% below which no effect is one."""
     if found.value is None or found.low is None or found.high is None:
         return found
     reach = math.exp(SAME_WITHIN)

@@ -15,6 +15,7 @@ import pytest
 
 import cli
 from bench import BenchResult, bench, process, read, summary_rows
+from bench.child import FORKS
 from bench.measure import Job, Measured, Side
 from bench.runners import RunConfig
 from compress.errors import CompressError, Exit
@@ -45,7 +46,12 @@ def two(
     path = Path(shutil.copytree(untouched_run, tmp_path_factory.mktemp("two") / "tiny-run"))
     shares: list[float] = []
     result = bench(
-        path, threads=1, pairs=10, backend="openvino,torch", progress=lambda what, done: shares.append(done)
+        path,
+        threads=1,
+        pairs=10,
+        sessions=2,
+        backend="openvino,torch",
+        progress=lambda what, done: shares.append(done),
     )
     return path, result, shares
 
@@ -115,6 +121,42 @@ def test_a_process_that_dies_is_an_error_that_says_how(narrow: Path) -> None:
     assert (caught.value.code, caught.value.exit) == ("backend-died", Exit.BUILD)
 
 
+@pytest.mark.skipif(not FORKS, reason="there one process does one job")
+def test_a_fork_that_dies_is_an_error_too(narrow: Path) -> None:
+    def kill(what: str, done: float) -> None:
+        parent = children_of(os.getpid())[0]
+        for fork in children_of(parent.pid):
+            fork.kill()
+
+    with pytest.raises(CompressError, match="SIGKILL") as caught:
+        process.measured(job(narrow), kill)
+    assert caught.value.code == "backend-died"
+
+
+def test_each_job_is_measured_in_another_process(narrow: Path) -> None:
+    seen: list[set[int]] = []
+
+    def look(what: str, done: float) -> None:
+        seen[-1].update(child.pid for child in children_of(os.getpid()))
+
+    with process.Processes() as processes:
+        for _ in range(2):
+            seen.append(set())
+            found = processes.done(job(narrow), Measured, look)
+            assert len(found[0].batches[0].other.ratios) == 10
+    assert seen[0] != seen[1]
+    assert len(seen[0] & seen[1]) == (1 if FORKS else 0)  # who only imports, and forks
+    assert not children_of(os.getpid())
+
+
+def test_after_an_error_the_next_job_is_measured(narrow: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with process.Processes() as processes:
+        with pytest.raises(CompressError, match=r"bad\.onnx"):
+            processes.done(job(tmp_path / "bad.onnx"), Measured, lambda what, done: None)
+        assert processes.done(job(narrow), Measured, lambda what, done: None)
+
+
 def test_an_interrupt_of_this_process_ends_that_one(narrow: Path) -> None:
     found: list[psutil.Process] = []
 
@@ -140,7 +182,7 @@ def test_no_process_is_left_when_the_command_is_ended(run: Path, number: signal.
         text=True,
     )
     until = time.monotonic() + 120
-    while not (children := children_of(command.pid)):
+    while len(children := children_of(command.pid)) < (2 if FORKS else 1):
         assert command.poll() is None, command.communicate()
         assert time.monotonic() < until
         time.sleep(0.05)

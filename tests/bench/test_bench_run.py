@@ -4,6 +4,7 @@ import io
 import json
 import math
 import shutil
+import statistics
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,22 @@ def test_ratios_lie_in_their_intervals(measured: tuple[Path, BenchResult]) -> No
         assert entry.speedup.pairs == entry.noise.pairs == 10
 
 
+def test_every_session_is_recorded_and_counts_in_the_interval(measured: tuple[Path, BenchResult]) -> None:
+    result = measured[1]
+    assert result.sessions == 5  # ten pairs are five blocks of two
+    assert "5 sessions" in result.protocol
+    for entry in result.comparisons[0].batches:
+        assert entry.speedup.sessions == entry.noise.sessions == len(entry.sessions) == 5
+        assert [one.speedup.pairs for one in entry.sessions] == [2] * 5
+        for of_all, own in (
+            (entry.speedup, [one.speedup.ratio for one in entry.sessions]),
+            (entry.noise, [one.noise.ratio for one in entry.sessions]),
+        ):
+            assert of_all.ratio == pytest.approx(statistics.median(own))
+            assert of_all.low <= statistics.geometric_mean(own) <= of_all.high
+        assert entry.others_load == pytest.approx(statistics.fmean(one.others_load for one in entry.sessions))
+
+
 def test_efficiency_is_the_speed_up_over_the_mac_reduction(measured: tuple[Path, BenchResult]) -> None:
     for entry in measured[1].comparisons[0].batches:
         assert entry.mac_reduction == 2.0
@@ -55,7 +72,8 @@ def test_percentiles_are_given_by_their_counts(measured: tuple[Path, BenchResult
     for entry in measured[1].comparisons[0].batches:
         for side in (entry.baseline, entry.candidate):
             assert (side.p99_ms is not None) == (side.count >= 1000)
-            assert side.count == 10 * side.repeats
+            assert side.count >= 10
+            assert side.p50_ends_ms is not None
 
 
 def test_the_record_says_how_and_where_it_was_measured(measured: tuple[Path, BenchResult]) -> None:
@@ -145,7 +163,16 @@ def test_an_export_that_is_not_plain_or_not_trusted_is_not_measured(run: Path, h
 
 
 @pytest.mark.parametrize(
-    "options", [{"batches": (0,)}, {"batches": ()}, {"threads": 0}, {"pairs": 3}, {"budget_s": -1.0}]
+    "options",
+    [
+        {"batches": (0,)},
+        {"batches": ()},
+        {"threads": 0},
+        {"pairs": 3},
+        {"budget_s": -1.0},
+        {"sessions": 0},
+        {"pairs": 10, "sessions": 6},
+    ],
 )
 def test_impossible_options_are_refused_before_anything_is_written(
     run: Path, options: dict[str, object]
@@ -162,6 +189,19 @@ def test_a_run_without_a_compact_model_is_refused(run: Path) -> None:
         bench(run)
     assert caught.value.exit is Exit.MISSING
     assert not (run / "bench" / "results.json").exists()
+
+
+def test_a_result_of_one_session_is_still_read(measured: tuple[Path, BenchResult], tmp_path: Path) -> None:
+    value = json.loads((measured[0] / "bench" / "results.json").read_text())
+    del value["sessions"]
+    for entry in value["comparisons"][0]["batches"]:
+        del entry["sessions"], entry["speedup"]["sessions"], entry["noise"]["sessions"]
+    (tmp_path / "results.json").write_text(json.dumps(value | {"schema_version": 3}))
+    found = read(tmp_path / "results.json")
+    assert found.sessions == 1
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(table(found))
+    assert found.comparisons[0].batches[0].verdict.value in console.export_text()
 
 
 def test_a_result_of_another_version_is_refused(measured: tuple[Path, BenchResult], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from bench.stats import (
     interval,
     latency,
     log_ratios,
+    over_sessions,
     percentile,
     percentile_interval,
     verdict,
@@ -139,6 +141,110 @@ def test_a_difference_well_over_the_noise_is_always_found() -> None:
     for i in range(100):
         floor = interval(noise.normal(0, 0.15, 30), seed=i).reach
         assert verdict(interval(noise.normal(0.69, 0.15, 30), seed=i), floor) is Verdict.FASTER
+
+
+# --- sessions that differ ---------------------------------------------------------------------------------
+
+TRUE = 0.3
+
+EFFECTS = {
+    "normal": lambda noise, count: noise.normal(0, 0.1, count),
+    "heavy": lambda noise, count: 0.1 * noise.standard_t(2, count),
+    "skewed": lambda noise, count: noise.exponential(0.3, count) - 0.3 * math.log(2),
+    "two places": lambda noise, count: noise.choice([-0.15, 0.15], count) + noise.normal(0, 0.05, count),
+}
+"""What a session adds to all of its pairs, with a median of zero: where threads and memory came to lie."""
+
+
+def sessions(noise: np.random.Generator, effect: str, count: int, pairs: int) -> list[np.ndarray]:
+    """Log-ratios around `TRUE`: a part common to a session, and one of each pair."""
+    own = EFFECTS[effect](noise, count)
+    return [TRUE + one + noise.normal(0, 0.03, pairs) for one in own]
+
+
+def coverage(find: Callable[[int], Interval], trials: int = 400) -> float:
+    found = [find(i) for i in range(trials)]
+    return sum(one.low <= TRUE <= one.high for one in found) / trials
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+@pytest.mark.parametrize("count", [6, 9, 12])
+def test_the_interval_over_six_sessions_or_more_holds_however_sessions_differ(
+    effect: str, count: int
+) -> None:
+    noise = np.random.default_rng(count)
+    assert coverage(lambda i: over_sessions(sessions(noise, effect, count, 6))) >= 0.93
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_interval_over_few_sessions_holds_where_they_are_normal(count: int) -> None:
+    noise = np.random.default_rng(count)
+    assert 0.92 <= coverage(lambda i: over_sessions(sessions(noise, "normal", count, 10))) <= 0.98
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_the_interval_within_one_session_does_not_hold_where_sessions_differ(effect: str) -> None:
+    noise = np.random.default_rng(0)
+    assert coverage(lambda i: interval(sessions(noise, effect, 1, 36)[0], seed=i), 60) < 0.4
+
+
+def test_resampling_three_sessions_would_not_hold() -> None:
+    noise = np.random.default_rng(0)
+
+    def resampled(i: int) -> Interval:
+        return interval([np.median(one) for one in sessions(noise, "normal", 3, 10)], seed=i)
+
+    assert coverage(resampled, 100) < 0.85
+
+
+def test_one_session_alone_has_the_interval_of_its_pairs() -> None:
+    values = np.random.default_rng(0).normal(0, 0.1, 40)
+    assert over_sessions([values], seed=3) == interval(values, seed=3)
+
+
+def test_the_interval_over_sessions_says_what_it_rests_on() -> None:
+    found = over_sessions([[0.1, 0.2, 0.3], [0.3, 0.5], *[[0.3, 0.3]] * 3, [-0.1, -0.3]])
+    assert (found.pairs, found.sessions) == (13, 6)
+    assert (found.low, found.median, found.high) == pytest.approx((-0.2, 0.3, 0.4))
+
+
+@given(st.lists(st.lists(st.floats(-1, 1), min_size=2, max_size=4), min_size=2, max_size=14))
+def test_the_median_of_the_sessions_lies_in_their_interval(parts: list[list[float]]) -> None:
+    found = over_sessions(parts)
+    assert found.low - 1e-12 <= found.median <= found.high + 1e-12
+
+
+@given(st.lists(st.lists(st.floats(-1, 1), min_size=2, max_size=4), min_size=2, max_size=14))
+def test_the_interval_over_sessions_turns_round_with_the_sides(parts: list[list[float]]) -> None:
+    there, back = over_sessions(parts), over_sessions([[-value for value in part] for part in parts])
+    assert (-back.high, -back.low) == pytest.approx((there.low, there.high))
+
+
+def said(noise: np.random.Generator, effect: str, count: int, pairs: int, true: float) -> Verdict:
+    """The verdict on a simulated comparison, its A/A pairs shifted by sessions of the same kind."""
+    same, other = (
+        over_sessions([one - TRUE + shift for one in sessions(noise, effect, count, pairs)])
+        for shift in (0.0, true)
+    )
+    return verdict(other, same.reach)
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_six_sessions_call_equal_files_equal_or_unclear_where_one_session_does_not(effect: str) -> None:
+    noise = np.random.default_rng(1)
+    false = (Verdict.FASTER, Verdict.SLOWER)
+    six = sum(said(noise, effect, 6, 6, 0.0) in false for _ in range(400))
+    one = sum(said(noise, effect, 1, 36, 0.0) in false for _ in range(30))
+    assert six <= 4
+    assert one >= 8
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_six_sessions_still_find_a_network_of_half_the_width(effect: str) -> None:
+    noise = np.random.default_rng(2)
+    found = [said(noise, effect, 6, 6, 1.5) for _ in range(100)]
+    assert found.count(Verdict.FASTER) >= (85 if effect in ("heavy", "skewed") else 100)
+    assert Verdict.SLOWER not in found
 
 
 def test_p99_needs_a_thousand_samples() -> None:

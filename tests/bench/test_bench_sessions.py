@@ -1,0 +1,163 @@
+"""Several sessions become one record: their differences count, and nothing of them is lost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.energy import EnergyRecord
+from bench.gpu import GpuBlock
+from bench.measure import BatchTaken, Job, Pairs, Side, SideTaken
+from bench.memory import Memory
+from bench.paired import WarmUp
+from bench.pipeline import _Plan, _protocol
+from bench.sessions import together
+from bench.stats import Verdict
+
+WIDE = Side(label="wide", path=Path("wide.onnx"), macs=400)
+NARROW = Side(label="narrow", path=Path("narrow.onnx"), macs=100)
+
+
+def pairs(ratio: float, *, ns: int = 1_000_000, repeats: int = 20, blocks: int = 3) -> Pairs:
+    """Pairs of which each has the ratio, the baseline taking `ns`."""
+    a = np.full(2 * blocks * repeats, ns, np.int64)
+    return Pairs(
+        ratios=(math.log(ratio),) * 2 * blocks,
+        a_ns=a,
+        b_ns=(a / ratio).astype(np.int64),
+        repeats=(repeats,) * 2,
+    )
+
+
+def side(first: bool = False, **warm: object) -> SideTaken:
+    values = {"first_ns": 5, "count": 10, "total_ns": 100, "settled": True, "typical_ns": 1e6}
+    return SideTaken(
+        warm=WarmUp(**{**values, **warm}),  # type: ignore[arg-type]
+        load_ns=7,
+        memory=Memory(peak=50, added=5) if first else None,
+        energy=(EnergyRecord(source="rapl", joules=1.0, watts=2.0, inferences=3),) if first else (),
+    )
+
+
+def taken(noise: float, speedup: float, *, first: bool = False, **changes: object) -> BatchTaken:
+    values: dict[str, object] = {
+        "batch": 1,
+        "same": pairs(noise),
+        "other": pairs(speedup),
+        "device": None,
+        "baseline": side(first),
+        "candidate": side(first),
+        "others_load": 0.0,
+        "gpu": None,
+    }
+    return BatchTaken(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def block(celsius: int = 50, throttled: tuple[str, ...] = ()) -> GpuBlock:
+    return GpuBlock(
+        sm_mhz=1000, memory_mhz=900, celsius=celsius, watts=100.0, used_bytes=1, throttled=throttled
+    )
+
+
+def test_sessions_that_agree_within_themselves_and_not_with_each_other_are_unclear() -> None:
+    apart = [taken(1.0, ratio, first=i == 0) for i, ratio in enumerate((1.16, 0.91, 1.16, 0.92, 1.15, 0.91))]
+    found = together(apart, WIDE, NARROW, seed=0)
+    assert found.verdict is Verdict.UNCLEAR
+    assert (found.speedup.low, found.speedup.high) == pytest.approx((0.91, 1.16))
+    assert together(apart[:1], WIDE, NARROW, seed=0).verdict is Verdict.FASTER
+
+
+def test_sessions_whose_own_floor_differs_widen_the_floor() -> None:
+    noisy = [taken(same, 1.1, first=i == 0) for i, same in enumerate((1.0, 1.2, 0.9, 1.0, 1.0, 1.0))]
+    found = together(noisy, WIDE, NARROW, seed=0)
+    assert found.floor == pytest.approx(math.log(1.2))
+    assert found.verdict is Verdict.UNCLEAR
+
+
+def test_sessions_that_agree_give_their_verdict_and_efficiency() -> None:
+    found = together([taken(1.0, 2.0, first=i == 0) for i in range(6)], WIDE, NARROW, seed=0)
+    assert found.verdict is Verdict.FASTER
+    assert (found.mac_reduction, found.efficiency) == (4.0, pytest.approx(0.5))
+    assert (found.speedup.pairs, found.speedup.sessions, len(found.sessions)) == (36, 6, 6)
+
+
+def test_all_times_count_although_sessions_repeat_differently() -> None:
+    parts = [taken(1.0, 2.0, first=i == 0, other=pairs(2.0, repeats=20 + i)) for i in range(6)]
+    found = together(parts, WIDE, NARROW, seed=0)
+    assert found.baseline.count == found.candidate.count == 6 * sum(range(20, 26))
+    assert found.baseline.repeats == 22
+    assert (found.baseline.p50_ms, found.candidate.p50_ms) == (1.0, 0.5)
+
+
+def test_the_interval_of_a_percentile_knows_that_sessions_differ() -> None:
+    fast, slow = pairs(1.0, ns=1_000_000), pairs(1.0, ns=1_500_000)
+    parts = [taken(1.0, 1.0, first=i == 0, other=slow if i % 2 else fast) for i in range(6)]
+    ends = together(parts, WIDE, NARROW, seed=0).baseline.p50_ends_ms
+    assert ends == (1.0, 1.5)
+
+
+def test_warm_ups_are_summed_and_one_that_did_not_settle_is_told() -> None:
+    parts = [taken(1.0, 1.0, first=True, baseline=side(True, first_ns=9)), taken(1.0, 1.0)]
+    parts.append(taken(1.0, 1.0, baseline=side(first_ns=1, settled=False)))
+    found = together(parts, WIDE, NARROW, seed=0)
+    assert (found.baseline.warm_up_inferences, found.baseline.first_ms) == (30, 5e-6)
+    assert (found.baseline.settled, found.candidate.settled) == (False, True)
+
+
+def test_energy_and_memory_are_those_of_the_first_session() -> None:
+    found = together([taken(1.0, 1.0, first=i == 0) for i in range(3)], WIDE, NARROW, seed=0)
+    assert (found.candidate.peak_bytes, found.candidate.energy[0].joules) == (50, 1.0)
+
+
+def test_states_of_the_gpu_stand_one_after_the_other() -> None:
+    parts = [
+        taken(1.0, 1.0, first=True, gpu=(block(), block(), block())),
+        taken(1.0, 1.0, gpu=(block(), block(60, ("heat",)), block())),
+    ]
+    found = together(parts, WIDE, NARROW, seed=0).gpu
+    assert found is not None
+    assert (len(found.blocks), found.affected) == (6, (4,))
+    assert together([*parts, taken(1.0, 1.0)], WIDE, NARROW, seed=0).gpu is None
+
+
+def test_the_device_is_compared_over_sessions_too() -> None:
+    parts = [taken(1.0, 2.0, first=i == 0, device=pairs(3.0 + 0.1 * i)) for i in range(6)]
+    found = together(parts, WIDE, NARROW, seed=0)
+    assert found.device_speedup is not None
+    assert (found.device_speedup.low, found.device_speedup.high) == pytest.approx((3.0, 3.5))
+    assert found.baseline.device is not None
+    assert found.baseline.device.p50_ms == 1.0
+
+
+def test_times_survive_the_way_between_processes() -> None:
+    one = taken(1.0, 2.0, first=True)
+    again = BatchTaken.model_validate_json(one.model_dump_json())
+    np.testing.assert_array_equal(again.other.b_ns, one.other.b_ns)
+    assert again.other.ratios == one.other.ratios
+    assert together([again], WIDE, NARROW, seed=0) == together([one], WIDE, NARROW, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sessions", "each"),
+    [(30, 6, 6), (36, 6, 6), (30, 1, 30), (10, 5, 2), (31, 3, 12), (100, 6, 18)],
+)
+def test_sessions_share_the_pairs_in_whole_blocks(asked: int, sessions: int, each: int) -> None:
+    job = _Plan(asked, None, sessions, 4).of(_job(), 1)
+    assert (job.pairs, job.session, job.sessions, job.budget_s) == (each, 1, sessions, None)
+
+
+def test_comparisons_and_sessions_share_the_budget() -> None:
+    job = _Plan(30, 120.0, 6, 4).of(_job(), 0)
+    assert (job.budget_s, job.at_least) == (5.0, 2)
+
+
+def _job() -> Job:
+    return Job(backend="ort-cpu", configs=(), comparisons=(), pairs=30)
+
+
+@pytest.mark.parametrize(("sessions", "words"), [(1, "over the pairs"), (3, "t-interval"), (6, "ranks")])
+def test_the_protocol_says_what_the_interval_is(sessions: int, words: str) -> None:
+    assert words in _protocol(sessions)

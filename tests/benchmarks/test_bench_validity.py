@@ -1,0 +1,149 @@
+"""The benchmark of the benchmark at its smallest size: it counts right, and records what it measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from bench.record import RatioRecord, SessionRecord
+from bench.stats import Verdict
+from benchmarks import bench_validity
+from benchmarks.busy import FORMS, loaded
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path, dict[str, Any]]:
+    """One repeat with one thread on one back end, with its exit code and record."""
+    path = tmp_path_factory.mktemp("validity") / "found.json"
+    code = bench_validity.main(arguments(path))
+    return code, path, json.loads(path.read_text())
+
+
+def arguments(path: Path, *more: str) -> list[str]:
+    words = "--repeats 1 --halves 1 --backend ort-cpu --threads 1 --pairs 10 --sessions 2 --model vgg_small"
+    return [*words.split(), "--out", str(path), "--networks", str(path.parent), *more]
+
+
+def test_every_comparison_has_a_row_with_its_sessions(recorded: tuple[int, Path, dict[str, Any]]) -> None:
+    rows = recorded[2]["rows"]
+    assert [row["candidate"] for row in rows] == ["copy", "half"]
+    for row in rows:
+        assert (row["backend"], row["threads"], row["load"]) == ("ort-cpu", 1, FORMS[0])
+        assert len(row["sessions"]) == row["speedup"]["sessions"] == 2
+        assert row["speedup"]["low"] <= row["speedup"]["ratio"] <= row["speedup"]["high"]
+        assert row["verdict"] in list(Verdict)
+
+
+def test_the_code_and_the_record_say_whether_the_claim_holds(
+    recorded: tuple[int, Path, dict[str, Any]],
+) -> None:
+    code, _, record = recorded
+    false = [bench_validity.is_false(row["candidate"], row["verdict"]) for row in record["rows"]]
+    assert [row["false"] for row in record["summary"]] == [int(wrong) for wrong in false]
+    assert record["holds"] is not any(false)
+    assert code == int(any(false))
+
+
+def test_the_record_says_how_where_and_when(recorded: tuple[int, Path, dict[str, Any]]) -> None:
+    record = recorded[2]
+    assert record["command"].startswith("python -m benchmarks.bench_validity --repeats 1")
+    assert record["machine"]["cores"] >= 1
+    assert "torch" in record["versions"]
+    assert record["asked"]["pairs"] == 10
+    assert record["minutes"] > 0
+
+
+def test_a_run_that_was_stopped_goes_on(recorded: tuple[int, Path, dict[str, Any]]) -> None:
+    code, path, record = recorded
+    assert bench_validity.main(arguments(path, "--resume")) == code
+    assert json.loads(path.read_text()) == record  # nothing was left to measure
+    with pytest.raises(SystemExit, match="measured otherwise"):
+        bench_validity.main([*arguments(path, "--resume"), "--pairs", "12"])
+
+
+def test_half_the_network_has_half_the_width_and_the_copy_the_same_bytes(
+    recorded: tuple[int, Path, dict[str, Any]],
+) -> None:
+    full, copy, half = (recorded[1].parent / f"{name}.onnx" for name in ("full", "copy", "half"))
+    assert full.read_bytes() == copy.read_bytes()
+    wide, narrow = (widths(path) for path in (full, half))
+    assert narrow == [width // 2 for width in wide]
+
+
+def widths(path: Path) -> list[int]:
+    weights = [tensor.dims for tensor in onnx.load(str(path)).graph.initializer]
+    return sorted(dims[0] for dims in weights if len(dims) == 4)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "verdict", "false"),
+    [
+        ("copy", "FASTER", True),
+        ("copy", "SLOWER", True),
+        ("copy", "SAME", False),
+        ("copy", "UNCLEAR", False),
+        ("half", "FASTER", False),
+        ("half", "SAME", True),
+        ("half", "SLOWER", True),
+        ("half", "UNCLEAR", True),
+    ],
+)
+def test_which_verdicts_are_false(candidate: str, verdict: str, false: bool) -> None:
+    assert bench_validity.is_false(candidate, verdict) is false
+
+
+@pytest.mark.parametrize(("wrong", "holds"), [(2, True), (3, False)])
+def test_two_false_verdicts_of_twenty_are_allowed(wrong: int, holds: bool) -> None:
+    rows = [row("copy", "FASTER" if i < wrong else "UNCLEAR") for i in range(20)]
+    (found,) = bench_validity.summarise(rows)
+    assert (found["comparisons"], found["false"], found["allowed"], found["holds"]) == (20, wrong, 2, holds)
+    assert found["verdicts"] == {"FASTER": wrong, "UNCLEAR": 20 - wrong}
+    assert (found["sessions"], found["false_alone"]) == (40, 20)
+
+
+def test_half_a_network_must_always_be_faster() -> None:
+    found = bench_validity.summarise([row("half", "FASTER")] * 9 + [row("half", "UNCLEAR")])[0]
+    assert (found["false"], found["allowed"], found["holds"]) == (1, 0, False)
+    assert bench_validity.table([found]).row_count == 1
+
+
+def row(candidate: str, verdict: str) -> dict[str, Any]:
+    return {
+        "backend": "ort-cpu", "threads": 1, "candidate": candidate, "verdict": verdict,
+        "speedup": {"ratio": 1.0}, "floor": 0.01, "others_load": 0.5, "seconds": 10.0,
+        "sessions": [[1.0, 1.1, "FASTER"], [1.0, 1.0, "SAME"]],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(1.1, 1.3, "FASTER"), (0.7, 0.9, "SLOWER"), (1.0, 1.01, "SAME"), (0.9, 1.2, "UNCLEAR")],
+)
+def test_what_a_session_would_have_said_alone(low: float, high: float, verdict: str) -> None:
+    def ratio(low: float, high: float) -> RatioRecord:
+        return RatioRecord(ratio=math.sqrt(low * high), low=low, high=high, pairs=6, log_half_width=0.0)
+
+    one = SessionRecord(noise=ratio(0.99, 1.01), speedup=ratio(low, high), others_load=0.0)
+    assert bench_validity.alone(one) == verdict
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_load_computes_and_ends_with_its_block(form: str) -> None:
+    import time
+
+    import psutil
+
+    before = {child.pid for child in psutil.Process().children()}
+    with loaded(2, form, seed=1):
+        own = [child for child in psutil.Process().children() if child.pid not in before]
+        assert len(own) == 2
+        until = time.monotonic() + 60
+        while any(child.cpu_times().user < 0.2 for child in own):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    assert not any(child.is_running() for child in own)
