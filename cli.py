@@ -531,12 +531,14 @@ def bench_(
 
     choices, sizes = Choices(device, channels_last, cuda_graph, transfers, trust), _numbers(batch)
     if staircase is not None or staircase_widths is not None:
-        _alone(context, "--staircase", ("pairs", "explain", "scenario", "replay", "gate", "junit"))
+        _alone(
+            context, "--staircase", ("pairs", "sessions", "explain", "scenario", "replay", "gate", "junit")
+        )
         _staircase(what, staircase, staircase_widths, backend, threads, sizes, budget, choices, out, as_json)
         return
     _check_replay(context, what, replay)
     if explain:
-        _alone(context, "--explain", ("budget", "out", "scenario", "replay", "gate", "junit"))
+        _alone(context, "--explain", ("budget", "sessions", "out", "scenario", "replay", "gate", "junit"))
         _explain(what or [], (sizes, threads, pairs, backend, choices), as_json)
         return
     if junit is not None and gate is None:
@@ -557,6 +559,8 @@ def bench_(
     if rules is not None and replay is None:
         gates.foresee(rules, what or (), backend, sizes)
     measure: Any = partial(bench, batches=sizes, pairs=pairs, budget_s=budget, sessions=sessions)
+    if options is not None:
+        _alone(context, "--scenario", ("sessions",))
     if options is not None or scenarios.is_stored(replay):
         read, table = scenarios.read, scenarios.table  # type: ignore[assignment]
         measure = partial(scenarios.run_scenarios, options=options)
