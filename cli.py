@@ -220,6 +220,7 @@ def train(
         ),
     ] = None,
     workers: Workers = 2,
+    dali: Annotated[bool, HowOption("--dali", help="folder: decode on the GPU (needs NVIDIA DALI).")] = False,
 ) -> None:
     """Train a network narrow and leave it in a run folder."""
     from compress import pipeline, show, training
@@ -264,6 +265,7 @@ def train(
         out=out,
         resume=resume,
         workers=workers,
+        dali=dali,
     )
     if dry_run:
         _print_plan(request, as_json)

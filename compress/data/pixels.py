@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,9 +17,14 @@ _CHUNK = 4096
 
 def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
     """Map uint8 `[B, C, H, W]` to float32: divide by 255, subtract the mean, divide by the deviation."""
-    mean = torch.tensor(preprocess.mean)[:, None, None]
-    std = torch.tensor(preprocess.std)[:, None, None]
-    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    return normaliser(preprocess, images.device)(images)
+
+
+def normaliser(preprocess: Preprocess, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return `normalise` for many batches on `device`: its constants are brought there once."""
+    mean = torch.tensor(preprocess.mean, device=device)[:, None, None]
+    std = torch.tensor(preprocess.std, device=device)[:, None, None]
+    return lambda images: images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -32,7 +32,7 @@ class TrainRequest:
         settings: fields of `TrainConfig`. options: fields of the method's config.
         dense_settings: `settings` for a dense network that is trained first; None: the same.
         out: the run folder. resume: go on with it.
-        workers: processes that decode images.
+        workers: processes that decode images. dali: decode on the GPU (``folder:`` only).
     """
 
     method: str | None = None
@@ -55,6 +55,7 @@ class TrainRequest:
     out: str | Path | None = None
     resume: bool = False
     workers: int = 2
+    dali: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Resolved:
             "weights": self.request.weights,
             "teacher": self.request.teacher,
             "workers": self.request.workers,
+            **({"dali": True} if self.request.dali else {}),  # absent in runs from before it existed
         }
 
 

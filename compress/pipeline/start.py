@@ -84,6 +84,7 @@ def train_dense(
         out=out,
         resume=(out / "run.json").is_file(),
         workers=request.workers,
+        dali=request.dali,
     )
     train(dense, progress=progress, command=command)
     if torch.distributed.is_available() and torch.distributed.is_initialized():

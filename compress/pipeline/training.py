@@ -76,7 +76,7 @@ def load_data(resolved: Resolved, needed: bool = True) -> ImageData | None:
     if not needed and resolved.num_classes is not None and resolved.input_size is not None:
         return None
     request = resolved.request
-    images = image_data.load(resolved.data, resolved.input_size, workers=request.workers)
+    images = image_data.load(resolved.data, resolved.input_size, workers=request.workers, dali=request.dali)
     return image_data.normalised(images, request.mean, request.std)
 
 

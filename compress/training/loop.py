@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from compress.artifact import RunFolder
+from compress.data.base import delivering_to
 from compress.errors import CompressError
 from compress.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from compress.training.config import TrainConfig
@@ -118,7 +119,8 @@ class _Loop:
         saved: Saved,
         progress: Progress,
     ) -> None:
-        self.data, self.config, self.run = data, config, run
+        self.data = delivering_to(data, accelerator.device)
+        self.config, self.run = config, run
         self.accelerator, self.saved = accelerator, saved
         self.progress: Progress = progress if accelerator.is_main_process else NoProgress()
         self.log: MetricsLog | None = None
