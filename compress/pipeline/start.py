@@ -57,6 +57,12 @@ def dense_epochs(resolved: Resolved) -> int:
     return max(1, min(total - left, round(share * total)))
 
 
+def dense_folder(resolved: Resolved) -> Path:
+    """Where the dense network is trained: as asked, or beside the run folder."""
+    asked = resolved.request.dense_out
+    return Path(asked) if asked is not None else Path(f"{resolved.out}-dense")
+
+
 def train_dense(
     resolved: Resolved, progress: Progress | None, command: Sequence[str] | None, say: Callable[[str], None]
 ) -> Start:
@@ -67,7 +73,7 @@ def train_dense(
 
     epochs, request = dense_epochs(resolved), resolved.request
     left = resolved.config.epochs - epochs
-    out = Path(request.dense_out) if request.dense_out is not None else Path(f"{resolved.out}-dense")
+    out = dense_folder(resolved)
     say(
         f"no weights are given: {resolved.method.name} trains the dense network first, {epochs} of "
         f"{resolved.config.epochs} epochs, in {out}; {left} are left for itself"
@@ -165,4 +171,4 @@ def _from_file(text: str, spec: ModelSpec) -> nn.Module:
         ) from error
 
 
-__all__ = ["Start", "dense_epochs", "find_teacher", "needs_dense", "train_dense"]
+__all__ = ["Start", "dense_epochs", "dense_folder", "find_teacher", "needs_dense", "train_dense"]

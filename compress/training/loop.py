@@ -23,6 +23,7 @@ from compress.training.device import (
 )
 from compress.training.ema import Ema
 from compress.training.evaluation import EvalResult, evaluate
+from compress.training.faults import named_faults
 from compress.training.interrupt import Saved, interruptible
 from compress.training.method import TrainableMethod
 from compress.training.metrics import MetricsLog, Row
@@ -87,11 +88,15 @@ def fit(
     Raises:
         CompressError: ``non-finite``, ``interrupted`` (exit 130), ``resume-mismatch``, ``damaged-file``,
             ``disk-full``, ``no-device``, ``precision``, ``batch-size``, ``model-output``, ``no-data``,
-            ``not-locked``.
+            ``not-locked``, ``out-of-memory``, ``device-lost``, ``worker-died``.
     """
     saved = Saved(config.epochs)
     progress = progress if progress is not None else NoProgress()
-    with interruptible(run, saved), accelerated(config) as accelerator:
+    with (
+        interruptible(run, saved),
+        named_faults(run, saved, config),
+        accelerated(config) as accelerator,
+    ):
         if accelerator.is_main_process and not run.is_writer:
             raise CompressError(
                 f"the run folder {str(run.path)!r} was not opened for writing",
