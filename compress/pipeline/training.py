@@ -103,7 +103,7 @@ def train(
     assert data is not None
     planned = plan_training(resolved, *shapes(resolved, data))
     method = resolved.method(resolved.options)
-    method.setup = _setup(resolved, planned, data)
+    method.setup = setup_for(resolved, planned, data)
     method.check(planned.graph)
     resume = request.resume
     if needs_dense(resolved):
@@ -113,7 +113,7 @@ def train(
     if start.dense_epochs:
         resolved = start.resolved
         planned = plan_training(resolved, *shapes(resolved, data))
-        method.setup = _setup(resolved, planned, data)
+        method.setup = setup_for(resolved, planned, data)
     images, _ = data.test_arrays(VERIFY_IMAGES)
     first = planned.plan if not method.chooses else None
     sliced = cut(planned.model, first, images)[1] if first is not None else None
@@ -162,7 +162,7 @@ def train(
         )
 
 
-def _setup(resolved: Resolved, planned: Planned, data: ImageData) -> Setup:
+def setup_for(resolved: Resolved, planned: Planned, data: ImageData) -> Setup:
     """What the method must know before it prepares the network."""
     kind, goal = parse_target(resolved.target) if resolved.target else ("", 0.0)
     if kind and goal <= 1:

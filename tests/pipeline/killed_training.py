@@ -1,10 +1,10 @@
 """Trainings that are killed at random moments and resumed, as a program: `... FOLDER SEED METHOD=KILLS ...`.
 
-For each method it trains once undisturbed into FOLDER/METHOD/whole and then into FOLDER/METHOD/cut0, cut1 ...,
-killing (SIGKILL) and resuming until the wanted number of kills is reached and the last run is complete. Half
-of the kills come from outside after a random time, the others strike at a random one of the run's own writes:
-the opening, renaming or removing of a file in its folder. Every attempt is a forked child of this process,
-which has imported torch; FOLDER/kills.json says what was hit.
+For each method it trains once undisturbed into FOLDER/METHOD/whole and then into FOLDER/METHOD/cut0 and on.
+It kills (SIGKILL) and resumes until the wanted number of kills is reached and the last run is complete. Half
+of the kills come from outside after a random time; the others strike at one of the run's own writes, when it
+opens, renames or removes a file in its folder. Every attempt is a forked child of this process, which has
+imported torch; FOLDER/kills.json says what was hit.
 """
 
 from __future__ import annotations
