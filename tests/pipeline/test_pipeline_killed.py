@@ -31,7 +31,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=840,
     )
     assert done.returncode == 0, done.stderr
     return folder, json.loads((folder / "kills.json").read_text())
