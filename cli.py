@@ -44,6 +44,7 @@ Examples:
   compress train --model net.py:make --data folder:photos --target params=0.4
   compress train --model vgg16 --data cifar10 --drop 'features.*=0.5'
   compress train --model vgg16 --data npz:x.npz --method dense --set nesterov=true
+  compress train ... --estimate
   compress train ... --out runs/a --resume
 
 {PRECEDENCE}"""
@@ -188,6 +189,11 @@ def train(
     out: Annotated[Path | None, Option(help="The run folder; default: runs/METHOD-MODEL-DATA.")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan; train and write nothing.")] = False,
+    estimate: Annotated[
+        bool,
+        Option("--estimate", help="Run the steps for a minute, print time and memory of it all, and end."),
+    ] = False,
+    estimate_seconds: Annotated[float, Option(help="How long --estimate runs the steps.")] = 60.0,
     as_json: Json = False,
     model: Model = None,
     data: Data = None,
@@ -238,6 +244,7 @@ def train(
         ),
     ] = None,
     workers: Workers = 2,
+    dali: Annotated[bool, HowOption("--dali", help="folder: decode on the GPU (needs NVIDIA DALI).")] = False,
 ) -> None:
     """Train a network narrow and leave it in a run folder."""
     from compress import pipeline, show, training
@@ -285,9 +292,13 @@ def train(
         resume=resume,
         workers=workers,
         profile=profile,
+        dali=dali,
     )
     if dry_run:
         _print_plan(request, as_json)
+        return
+    if estimate:
+        _print_estimate(pipeline.estimate(request, estimate_seconds, say=console.note), as_json)
         return
     result = pipeline.train(request, progress=training.progress_for(), command=_command(), say=console.note)
     if not result.is_first:
@@ -866,6 +877,17 @@ def _print_plan(request: Any, as_json: bool) -> None:
         console.emit("train", values)
         return
     console.show(*show.plan(summary))
+
+
+def _print_estimate(found: Any, as_json: bool) -> None:
+    from compress import show
+
+    if not found.is_first:
+        return
+    if as_json:
+        console.emit("train", found.to_json())
+        return
+    console.show(*show.estimate(found))
 
 
 def _check_replay(context: typer.Context, what: list[Path] | None, replay: Path | None) -> None:

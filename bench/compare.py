@@ -20,7 +20,7 @@ from bench.table import summary_row
 from compress import methods as book
 from compress.artifact import CompactInfo, compact_info
 from compress.errors import CompressError
-from compress.files import read_json, write_json
+from compress.files import beside, read_json, write_json
 from compress.pipeline import TrainRequest, resolve, train
 from compress.pipeline.start import dense_epochs, needs_dense
 from compress.spec import SCHEMA_VERSION, Record
@@ -365,7 +365,8 @@ def _plot(result: Comparison, path: Path) -> None:
             color=["grey", *(f"C{result.rows.index(r)}" for r in timed)],
         )
         axes[1].set(ylabel="median latency at batch 1 (ms)", title="measured, first seed")
-    figure.savefig(path, dpi=120)
+    with beside(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 __all__ = ["Cell", "Comparison", "Latency", "Row", "compare"]

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from typing import Any
 
 from compress.errors import CompressError, Exit
 
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_LIMITED = {errno.EFBIG, getattr(errno, "EDQUOT", errno.EFBIG)}
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""Name of what `beside` and `staged_directory` write to before they rename it."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -150,19 +153,46 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise CompressError(
-                f"no space left to write {str(path)!r}; what was there before is intact",
-                hint="free some space and run the command again",
-                code="disk-full",
-                exit=Exit.MISSING,
-            ) from error
+        if error.errno == errno.ENOSPC or error.errno in _LIMITED:
+            raise _full(path, limited=error.errno in _LIMITED) from error
         raise CompressError(
             f"cannot write {str(path)!r}: {error.strerror or error}",
             hint="choose a folder you may write to",
             code="not-writable",
             exit=Exit.MISSING,
         ) from error
+
+
+def _full(path: Path, *, limited: bool) -> CompressError:
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    why = (
+        "a limit on the sizes of files (a quota, or `ulimit -f`) forbids"
+        if limited
+        else f"no space is left ({free / 1e6:,.1f} MB are free)"
+    )
+    return CompressError(
+        f"{why} to write {str(path)!r}; what was there before is intact",
+        hint="raise the limit and run the command again"
+        if limited
+        else "free some space on that file system and run the command again",
+        code="disk-full",
+        exit=Exit.MISSING,
+        details={"path": str(path), "free_bytes": free},
+    )
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Remove what killed processes were writing in `folders`; only for their one writer."""
+    for folder in folders:
+        if folder.is_dir():
+            for entry in list(folder.iterdir()):
+                if not _LEFTOVER.fullmatch(entry.name):
+                    continue
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

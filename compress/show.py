@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from .pipeline import TrainResult
+    from .pipeline import Estimate, TrainResult
     from .pipeline.inspect import Inspection
     from .recipes import Measured, Published, Recipe
 
@@ -68,6 +68,67 @@ def profile(found: dict[str, Any], run: str) -> list[Part]:
     for row in found["operators"]:
         top.add_row(row["name"], f"{row['ms']:.2f}", f"{row['share']:.1%}", f"{row['calls']:,}")
     return [parts, top, f"trace: {run}/profile/{found['trace']}"]
+
+
+def estimate(found: Estimate) -> list[Part]:
+    """The time and memory of a training, where the time goes, and what that rests on."""
+    middle, low, high = found.seconds
+    first = found.stages[0].measured
+    values = found.to_json()
+    memory = f"memory: {_gigabytes(values['host_bytes'])} in this process"
+    if values["workers_bytes"]:
+        memory += f", {_gigabytes(values['workers_bytes'])} more in its workers"
+    if values["device_bytes"] is not None and first.device_total is not None:
+        memory += f"; {_gigabytes(values['device_bytes'])} of {_gigabytes(first.device_total)} on the device"
+    table = Table(title="where the time goes", title_justify="left")
+    for column in ("training", "epochs", "steps", "a step", "spread", "waiting", "before", "evaluation"):
+        table.add_column(column, justify="left" if column in ("training", "epochs") else "right")
+    notes: list[Part] = []
+    for stage in found.stages:
+        measured = stage.measured
+        for phase in measured.phases:
+            last = phase.first + phase.epochs
+            table.add_row(
+                stage.method,
+                f"{phase.first + 1} to {last}",
+                f"{phase.epochs * measured.steps_per_epoch:,}",
+                duration(phase.step_s),
+                f"{duration(phase.low_s)} to {duration(phase.high_s)}",
+                f"{phase.waiting:.0%}",
+                duration(phase.begin_s + phase.first_s + phase.end_s),
+                duration(measured.evaluation_s),
+            )
+        steps = sum(phase.steps for phase in measured.phases)
+        blocks = sum(phase.blocks for phase in measured.phases)
+        warm_up = sum(phase.warm_up_steps for phase in measured.phases)
+        notes.append(
+            f"{stage.method}: from {steps} steps in {blocks} blocks after {warm_up} of warm-up, "
+            f"{measured.evaluated:.0%} of the test images, and a checkpoint of "
+            f"{measured.checkpoint_bytes / 1e6:,.1f} MB written twice in {duration(measured.checkpoint_s)} "
+            f"({stage.checkpoints} in all)"
+        )
+    where = f"{first.device}, {first.processes} process{'es' * (first.processes > 1)}"
+    return [
+        f"about {duration(middle)} ({duration(low)} to {duration(high)}) for {found.data} on {where}",
+        memory,
+        table,
+        *notes,
+        "spread: 10th to 90th percentile of the blocks; waiting: share of a step's time without its images; "
+        "before: what an epoch needs beside its steps. Not counted: the proof and saving of the compact "
+        "network at the end, and whatever else the machine will do.",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would use."""
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0), ("s", 1.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
 
 
 def slicing(result: dict[str, Any]) -> list[Part]:

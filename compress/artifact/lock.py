@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from compress.errors import CompressError, Exit
+from compress.files import explained
 
 LOCK_FILES = (".lock", ".lock.json")
 """Files of the lock inside a run folder; they are no content."""
@@ -36,25 +37,21 @@ class FolderLock:
         """Take the lock or fail at once.
 
         Raises:
-            CompressError: ``locked``, naming the folder and the process that holds it.
+            CompressError: ``locked``, naming the folder and the process that holds it; ``disk-full``,
+                ``not-writable``.
         """
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise CompressError(
-                f"another process is writing to {str(self._folder)!r}{self._holder()}",
-                hint="wait for it to end, or choose another folder with --out",
-                code="locked",
-                exit=Exit.USAGE,
-            ) from None
-        except OSError as error:
-            raise CompressError(
-                f"cannot lock {str(self._folder)!r}: {error.strerror or error}",
-                hint="choose a folder you may write to with --out",
-                code="not-writable",
-                exit=Exit.MISSING,
-            ) from error
-        self._note.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        with explained(self._folder / LOCK_FILES[0]):
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise CompressError(
+                    f"another process is writing to {str(self._folder)!r}{self._holder()}",
+                    hint="wait for it to end, or choose another folder with --out",
+                    code="locked",
+                    exit=Exit.USAGE,
+                ) from None
+        with contextlib.suppress(OSError):  # the lock holds without its note, on a full disk too
+            self._note.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
 
     def release(self) -> None:
         """Give the lock back; does nothing if it is not held."""

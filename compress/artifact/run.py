@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from compress.artifact.lock import LOCK_FILES, FolderLock
 from compress.artifact.machine import Machine, this_machine, versions
 from compress.errors import CompressError, Exit
-from compress.files import read_json, write_json
+from compress.files import explained, read_json, remove_leftovers, write_json
 from compress.spec import SCHEMA_VERSION, Costs, DataInfo, ModelSpec, Record
 
 FREE_ON_RESUME = (
@@ -141,6 +141,7 @@ class RunFolder:
             )
         lock = _locked(folder)
         try:
+            remove_leftovers(folder, folder / "checkpoints")
             if resume:
                 return cls(folder, _resumed(folder, record, set(free)), lock)
             _require_empty(folder)
@@ -284,15 +285,8 @@ def _is_first_process() -> bool:
 
 
 def _locked(folder: Path) -> FolderLock:
-    try:
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompressError(
-            f"cannot make the folder {str(folder)!r}: {error.strerror or error}",
-            hint="choose a folder you may write to with --out",
-            code="not-writable",
-            exit=Exit.MISSING,
-        ) from error
     lock = FolderLock(folder)
     lock.acquire()
     return lock

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from compress.errors import CompressError, Exit
@@ -39,7 +39,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
         first[place] = name
         tensors[name] = tensor.detach().cpu().contiguous().clone()
     # one key only: the order of several is random, and the hash of the file with it
-    save_file(tensors, path, metadata={"aliases": json.dumps(aliases)})
+    # through memory: a full disk is then Python's OSError, not an error of safetensors' own
+    path.write_bytes(save(tensors, metadata={"aliases": json.dumps(aliases)}))
 
 
 def read_weights(path: Path, *, hint: str = "") -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ one small file that registers itself; nothing here knows of models or methods.
 from __future__ import annotations
 
 from compress.data import cifar, digits, folder, hub, npz  # noqa: F401  (registers the sources)
-from compress.data.base import Batch, Batches, ImageData
+from compress.data.base import Batch, Batches, ImageData, delivering_to
 from compress.data.contract import as_model_wants, normalised
 from compress.data.registry import load, names
 
-__all__ = ["Batch", "Batches", "ImageData", "as_model_wants", "load", "names", "normalised"]
+__all__ = ["Batch", "Batches", "ImageData", "as_model_wants", "delivering_to", "load", "names", "normalised"]

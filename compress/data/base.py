@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
+import torch
 from torch import Tensor
 
 from compress.spec import DataInfo
@@ -61,6 +62,15 @@ class ImageData(Protocol):
         They are drawn without repetition by `seed`.
         """
         ...
+
+
+def delivering_to(data: ImageData, device: torch.device) -> ImageData:
+    """Return `data` with its batches already on `device`, where the source can bring them there itself.
+
+    A source that decodes sends bytes and makes floats of them on the device; others are returned as they are.
+    """
+    move = getattr(data, "delivering_to", None)
+    return data if move is None else cast(ImageData, move(device))
 
 
 class LazyBatches:

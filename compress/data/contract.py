@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compress.data.base import Batch, Batches, ImageData
+from compress.data.base import Batch, Batches, ImageData, delivering_to
 from compress.data.memory import InMemory
 from compress.errors import CompressError
 from compress.spec import DataInfo, Preprocess
@@ -91,9 +91,13 @@ class _Renormalised:
         """The data set's own record with the model's preprocessing."""
         return self.data.info.model_copy(update={"preprocess": self.preprocess})
 
+    def delivering_to(self, device: torch.device) -> _Renormalised:
+        """See `compress.data.base.delivering_to`."""
+        return _Renormalised(delivering_to(self.data, device), self.preprocess)
+
     def _convert(self, images: Tensor) -> Tensor:
         def column(values: tuple[float, ...]) -> Tensor:
-            return torch.tensor(values, dtype=images.dtype).view(-1, 1, 1)
+            return torch.tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1)
 
         had, wanted = self.data.info.preprocess, self.preprocess
         pixels = images * column(had.std) + column(had.mean)

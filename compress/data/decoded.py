@@ -1,7 +1,7 @@
 """Data sets too large for memory: images decoded and augmented one at a time by worker processes.
 
 Each image is augmented from a seed of its own, so neither the number of workers nor that of processes
-changes what is seen.
+changes what is seen. Pixels travel as uint8, a quarter of what floats are, and become floats on the device.
 """
 
 from __future__ import annotations
@@ -12,45 +12,76 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from compress.data import order
 from compress.data.base import Batch, Batches
-from compress.data.pixels import Size, normalise
+from compress.data.crops import random_crop
+from compress.data.pixels import Size, normaliser
+from compress.data.workers import Workers
 from compress.errors import CompressError
 from compress.spec import DataInfo, Preprocess
-
-Transform = Callable[[Any], Tensor]
-"""From a Pillow image to uint8 `[C, H, W]`; may draw from torch's global generator."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _CROP_SHARE = 0.875
 _TEST_BATCH = 64
+_FEW = 2 * _TEST_BATCH
+"""So few images are decoded here: starting processes would take longer."""
 
 
 class Images(Protocol):
-    """Labelled Pillow images by number."""
+    """Labelled images by number."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """Return an image in mode RGB and its label.
+        """Return a Pillow image in mode RGB and its label.
 
         Raises:
             CompressError: the image cannot be decoded; the message names it.
         """
         ...
 
+    def pixels(self, index: int) -> tuple[Tensor, int]:
+        """Return an image as uint8 `[3, H, W]`, decoded the quickest way, and its label.
+
+        Raises:
+            CompressError: as above.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class View:
-    """How an image becomes a tensor, in training and in test, and the record of the latter."""
+    """How an image becomes a tensor, in training and in test, and the record of the latter.
 
-    train: Transform
-    test: Transform
+    Attributes:
+        train: from uint8 `[3, H, W]` and the seed of all that is random to uint8 `[C, *size]`.
+        test: from a Pillow image to uint8 `[C, *size]`.
+    """
+
+    train: Callable[[Tensor, int], Tensor]
+    test: Callable[[Any], Tensor]
     preprocess: Preprocess
     augmentation: str
+
+
+@dataclass(frozen=True)
+class ResizedCrop:
+    """A random resized crop and flip of uint8 pixels to `size`, height and width."""
+
+    size: tuple[int, int]
+
+    def __call__(self, pixels: Tensor, seed: int) -> Tensor:
+        """Return uint8 `[3, *size]`."""
+        from torchvision.transforms.v2 import functional
+
+        crop = random_crop(pixels.shape[-2], pixels.shape[-1], seed)
+        image: Tensor = functional.resized_crop(
+            pixels, crop.top, crop.left, crop.height, crop.width, list(self.size), antialias=True
+        )
+        return image.flip(-1) if crop.mirrored else image
 
 
 def imagenet_view(name: str, input_size: Size) -> View:
@@ -69,115 +100,156 @@ def imagenet_view(name: str, input_size: Size) -> View:
             code="input-size",
         )
     side = round(max(size) / _CROP_SHARE)
-    train = v2.Compose(
-        [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()]
-    )
+    # by Pillow, to the pixel as the record says; torchvision's resize of tensors can be 2 levels off
     test = v2.Compose([v2.Resize(side, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     preprocess = Preprocess(
         input_size=input_size, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize=side, resampling="pillow"
     )
-    return View(train, test, preprocess, "random resized crop (8% to 100% of the area), horizontal flip")
+    text = "random resized crop (8% to 100% of the area), horizontal flip"
+    return View(ResizedCrop((size[0], size[1])), test, preprocess, text)
 
 
 class Decoded:
-    """An `ImageData` over images that are decoded when they are needed."""
+    """An `ImageData` over images that are decoded when they are needed.
 
-    def __init__(self, train: Images, test: Images, view: View, info: DataInfo, workers: int) -> None:
-        self._train = train
-        self._test = test
+    Args:
+        train, test: the images.
+        view: how they become tensors.
+        info: the record.
+        workers: processes that decode; 0: none.
+        device: where batches are wanted.
+    """
+
+    def __init__(
+        self,
+        train: Images,
+        test: Images,
+        view: View,
+        info: DataInfo,
+        workers: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self._images = {True: train, False: test}
         self._view = view
         self._info = info
-        self._workers = max(workers, 0)
+        self._count = max(workers, 0)
+        self._device = device if device is not None else torch.device("cpu")
+        samples, pin = _Samples(train, test, view), self._device.type == "cuda"
+        self._workers = Workers(samples, self._count, _collate, pin=pin)
+        self._here = Workers(samples, 0, _collate, pin=False)
 
     @property
     def info(self) -> DataInfo:
         """Names, sizes, preprocessing and fingerprint."""
         return self._info
 
+    def delivering_to(self, device: torch.device) -> Decoded:
+        """Return the same data with the batches of training and test on `device`."""
+        if device == self._device:
+            return self
+        return type(self)(
+            self._images[True], self._images[False], self._view, self._info, self._count, device
+        )
+
     def train_batches(
         self, *, epoch: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> Batches:
         """See `ImageData.train_batches`."""
         chosen = order.train_batches(
-            len(self._train), batch_size=batch_size, seed=seed, epoch=epoch, rank=rank, world=world
+            len(self._images[True]), batch_size=batch_size, seed=seed, epoch=epoch, rank=rank, world=world
         )
-        return self._batches(_Samples(self._train, self._view.train, (seed, epoch)), chosen)
+        return _DecodedBatches(self._workers, _Chosen(chosen, True, (seed, epoch)), self._normaliser)
 
     def test_batches(self, *, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
         """See `ImageData.test_batches`."""
-        chosen = order.test_batches(len(self._test), batch_size=batch_size, rank=rank, world=world)
-        return self._batches(_Samples(self._test, self._view.test, None), chosen)
+        chosen = order.test_batches(len(self._images[False]), batch_size=batch_size, rank=rank, world=world)
+        return _DecodedBatches(self._workers, _Chosen(chosen, False, None), self._normaliser)
 
     def test_arrays(self, limit: int | None = None, *, offset: int = 0) -> Batch:
         """See `ImageData.test_arrays`."""
-        stop = len(self._test) if limit is None else min(offset + limit, len(self._test))
-        chosen = torch.arange(min(offset, stop), stop)
-        return self._gather(_Samples(self._test, self._view.test, None), chosen)
+        size = len(self._images[False])
+        stop = size if limit is None else min(offset + limit, size)
+        return self._gather(torch.arange(min(offset, stop), stop), train=False)
 
     def train_samples(self, n: int, seed: int) -> Tensor:
         """See `ImageData.train_samples`."""
-        chosen = order.draw(len(self._train), n, seed)
-        return self._gather(_Samples(self._train, self._view.test, None), chosen)[0]
+        return self._gather(order.draw(len(self._images[True]), n, seed), train=True)[0]
 
-    def _gather(self, samples: _Samples, chosen: Tensor) -> Batch:
+    def _normaliser(self) -> Callable[[Tensor, Tensor], Batch]:
+        device, to_floats = self._device, normaliser(self._info.preprocess, self._device)
+
+        def convert(images: Tensor, labels: Tensor) -> Batch:
+            return to_floats(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+
+        return convert
+
+    def _gather(self, chosen: Tensor, *, train: bool) -> Batch:
+        """Un-augmented images of either part, on the CPU."""
+        preprocess = self._info.preprocess
         if not len(chosen):
-            return torch.empty(0, *self._info.preprocess.input_size), torch.empty(0, dtype=torch.int64)
-        parts = list(self._batches(samples, list(torch.split(chosen, _TEST_BATCH))))
+            return torch.empty(0, *preprocess.input_size), torch.empty(0, dtype=torch.int64)
+        workers = self._here if len(chosen) <= _FEW else self._workers
+        keys = _Chosen(list(torch.split(chosen, _TEST_BATCH)), train, None)
+        to_floats = normaliser(preprocess, torch.device("cpu"))
+        parts = list(_DecodedBatches(workers, keys, lambda: lambda x, y: (to_floats(x), y)))
         return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
-    def _batches(self, samples: _Samples, chosen: Sequence[Tensor]) -> Batches:
-        return _DecodedBatches(samples, chosen, self._info.preprocess, self._workers)
+
+Key = tuple[bool, int, "tuple[int, int] | None"]
+"""Whether of the training part, number, and (seed, epoch) of the augmentation, if any."""
+
+
+class _Chosen(Sequence[Any]):
+    """The keys of every batch, made when they are asked for: an epoch of ImageNet has over a million."""
+
+    def __init__(self, numbers: Sequence[Tensor], train: bool, seeds: tuple[int, int] | None) -> None:
+        self._numbers = numbers
+        self._train = train
+        self._seeds = seeds
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, batch: Any) -> Any:
+        return [(self._train, number, self._seeds) for number in self._numbers[batch].tolist()]
 
 
 class _Samples(Dataset["tuple[Tensor, int] | CompressError"]):
     """Decodes and transforms; an image that cannot be decoded travels on as its error."""
 
-    def __init__(self, images: Images, transform: Transform, seeds: tuple[int, int] | None) -> None:
-        self._images = images
-        self._transform = transform
-        self._seeds = seeds
+    def __init__(self, train: Images, test: Images, view: View) -> None:
+        self._images = {True: train, False: test}
+        self._view = view
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | CompressError:
+    def __getitem__(self, key: Key) -> tuple[Tensor, int] | CompressError:
+        train, number, seeds = key
         try:
-            image, label = self._images[index]
+            if seeds is None:
+                image, label = self._images[train][number]
+                return self._view.test(image), label
+            pixels, label = self._images[train].pixels(number)
+            return self._view.train(pixels, order.stable_seed("augment", *seeds, number)), label
         except CompressError as error:  # raised here it would reach the user wrapped in a worker's traceback
             return error
-        if self._seeds is None:
-            return self._transform(image), label
-        # the transforms know only the global generator: lend it to this image and put it back
-        before = torch.get_rng_state()
-        torch.default_generator.manual_seed(order.stable_seed("augment", *self._seeds, index))
-        try:
-            return self._transform(image), label
-        finally:
-            torch.set_rng_state(before)
 
 
+@dataclass(frozen=True)
 class _DecodedBatches:
-    def __init__(
-        self, samples: _Samples, chosen: Sequence[Tensor], preprocess: Preprocess, workers: int
-    ) -> None:
-        self._samples = samples
-        self._chosen = [part.tolist() for part in chosen]
-        self._preprocess = preprocess
-        self._workers = workers
+    """Batches of the workers, converted; `convert` is made anew for every iteration."""
+
+    workers: Workers
+    keys: Sequence[Any]
+    convert: Callable[[], Callable[[Tensor, Tensor], Batch]]
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self.keys)
 
     def __iter__(self) -> Iterator[Batch]:
-        loader = DataLoader(
-            self._samples,
-            batch_sampler=self._chosen,
-            collate_fn=_collate,
-            num_workers=min(self._workers, len(self._chosen)),
-            generator=torch.Generator().manual_seed(0),  # else it would draw from the global one
-        )
-        for batch in loader:
+        convert = self.convert()
+        for batch in self.workers.batches(self.keys):
             if isinstance(batch, CompressError):
                 raise batch
-            images, labels = batch
-            yield normalise(images, self._preprocess), labels
+            yield convert(*batch)
 
 
 def _collate(samples: list[tuple[Tensor, int] | CompressError]) -> Batch | CompressError:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
+from compress.data import dali
 from compress.data.base import ImageData
+from compress.data.dali import DaliDecoded
+from compress.data.decode import pillow_rgb, pixels_rgb
 from compress.data.decoded import Decoded, imagenet_view
 from compress.data.registry import Request, source
 from compress.errors import CompressError, Exit
@@ -18,30 +26,37 @@ _SHOWN = 5
 
 
 class FolderImages:
-    """The images of one part, decoded as RGB by Pillow."""
+    """The images of one part.
 
-    def __init__(self, samples: list[tuple[str, int]]) -> None:
-        self._samples = samples
+    Paths are kept as bytes in one array and not as a million strings: reading a string changes its reference
+    count, and every worker process would end with a copy of them all.
+    """
+
+    def __init__(self, samples: Sequence[tuple[str, int]]) -> None:
+        encoded = [os.fsencode(path) for path, _ in samples]
+        self._text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._ends = np.cumsum([len(path) for path in encoded], dtype=np.int64)
+        self._labels = np.array([label for _, label in samples], dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._labels)
+
+    def path(self, index: int) -> str:
+        """Return the path of an image."""
+        start = int(self._ends[index - 1]) if index else 0
+        return os.fsdecode(self._text[start : int(self._ends[index])].tobytes())
+
+    def label(self, index: int) -> int:
+        """Return its label."""
+        return int(self._labels[index])
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         """Return an image and its label; see `Images`."""
-        from PIL import Image
+        return pillow_rgb(self.path(index)), self.label(index)
 
-        path, label = self._samples[index]
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB"), label
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = str(error) if path not in str(error) else type(error).__name__
-            raise CompressError(
-                f"image {path} cannot be decoded: {reason}",
-                hint="replace the file or remove it",
-                code="data-unreadable",
-                exit=Exit.MISSING,
-            ) from error
+    def pixels(self, index: int) -> tuple[Tensor, int]:
+        """Return an image and its label; see `Images`."""
+        return pixels_rgb(self.path(index)), self.label(index)
 
 
 @source("folder", "DIR")
@@ -50,12 +65,15 @@ def folder(request: Request) -> ImageData:
 
     Without an input size, images are 224x224 as in ImageNet.
     """
+    if request.dali:
+        dali.require()
     top = Path(request.argument).expanduser().absolute()
     train_at, test_at = _parts(top)
     train, classes = _index(train_at)
     test, test_classes = _index(test_at)
     if classes != test_classes:
         raise _other_classes(train_at, test_at, classes, test_classes)
+    kind = DaliDecoded if request.dali else Decoded
     view = imagenet_view(request.name, request.input_size or _DEFAULT_SIZE)
     info = DataInfo(
         name=f"folder:{top}",
@@ -66,7 +84,7 @@ def folder(request: Request) -> ImageData:
         preprocess=view.preprocess,
         augmentation=view.augmentation,
     )
-    return Decoded(FolderImages(train), FolderImages(test), view, info, request.workers)
+    return kind(FolderImages(train), FolderImages(test), view, info, request.workers)
 
 
 def _parts(top: Path) -> tuple[Path, Path]:

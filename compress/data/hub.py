@@ -45,6 +45,14 @@ class HubImages:
         image, label = self.raw(index)
         return image.convert("RGB"), label
 
+    def pixels(self, index: int) -> tuple[Tensor, int]:
+        """Return an image and its label; see `Images`."""
+        from torchvision.transforms.v2 import functional
+
+        image, label = self[index]
+        found: Tensor = functional.pil_to_tensor(image)
+        return found, label
+
     def raw(self, index: int) -> tuple[Any, int]:
         """Return an image in the mode it was stored in, and its label."""
         from PIL import Image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -17,8 +18,13 @@ _CHUNK = 4096
 
 def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
     """Map uint8 `[B, C, H, W]` to float32: divide by 255, subtract the mean, divide by the deviation."""
-    mean, std = (_column(values, images.device) for values in (preprocess.mean, preprocess.std))
-    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    return normaliser(preprocess, images.device)(images)
+
+
+def normaliser(preprocess: Preprocess, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return `normalise` for many batches on `device`: its constants are brought there once."""
+    mean, std = (_column(values, device) for values in (preprocess.mean, preprocess.std))
+    return lambda images: images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

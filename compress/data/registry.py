@@ -20,6 +20,7 @@ class Request:
         input_size: channels, height and width the network takes; None: as the images come.
         root: folder for downloads; None: the source's own choice.
         workers: processes that decode images, where the source uses any.
+        dali: decode training images on the GPU.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Request:
     input_size: tuple[int, int, int] | None
     root: Path | None
     workers: int
+    dali: bool = False
 
 
 Loader = Callable[[Request], ImageData]
@@ -39,6 +41,8 @@ class _Source:
 
 
 _SOURCES: dict[str, _Source] = {}
+_DALI = "folder"
+"""The source that DALI can read."""
 
 
 def source(word: str, argument: str = "") -> Callable[[Loader], Loader]:
@@ -67,6 +71,7 @@ def load(
     input_size: tuple[int, int, int] | None = None,
     root: Path | None = None,
     workers: int = 2,
+    dali: bool = False,
 ) -> ImageData:
     """Load the data set `name`.
 
@@ -76,6 +81,7 @@ def load(
             repeated to 3 channels; colour is never turned gray.
         root: folder for downloads; None: ``$COMPRESS_DATA``, or ``~/.cache/compress``.
         workers: processes that decode images (``folder:`` and ``hf:``); 0: none.
+        dali: decode training images on the GPU (``folder:`` alone; needs NVIDIA DALI).
 
     Raises:
         CompressError: an unknown name, or a file, package or folder that is missing or not as it should be.
@@ -93,7 +99,13 @@ def load(
             hint="give channels, height and width, such as 3,32,32",
             code="input-size",
         )
-    return found.loader(Request(name, argument, input_size, root, workers))
+    if dali and word != _DALI:
+        raise CompressError(
+            f"--dali reads image files and {name!r} are none",
+            hint="leave out --dali, or give the images as folder:DIR",
+            code="bad-option",
+        )
+    return found.loader(Request(name, argument, input_size, root, workers, dali))
 
 
 def _unknown(name: str, word: str) -> CompressError:

@@ -112,6 +112,10 @@ class Method(PlainMethod):
         """What a method that `chooses` keeps of the dense network, once `model` is trained."""
         return None
 
+    def phases(self, epochs: int) -> tuple[int, ...]:
+        """The first epochs of the stretches whose steps cost alike, such as a search and what follows it."""
+        return (0,)
+
     def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
         """Make the network that is trained from the dense one (which may be changed or kept)."""
         raise NotImplementedError

@@ -142,6 +142,10 @@ class GatedMethod(Method):
         """The first epoch with final masks."""
         return epochs - min(epochs - 1, max(1, round(self.config.fixed_share * epochs)))
 
+    def phases(self, epochs: int) -> tuple[int, ...]:
+        """The search, and the epochs with fixed masks."""
+        return (0, self.fixed_from(epochs))
+
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Fix the masks when it is time."""
         gates = gates_of(model)

@@ -3,16 +3,19 @@
 What may enter: the sequence of a command, as a plain function. What a part does stays in that part.
 """
 
+from .estimate import Estimate, estimate
 from .plan import Planned, parse_target, plan_training
 from .request import Resolved, TrainRequest, resolve
 from .slice import slice_to_run
 from .training import TrainResult, train
 
 __all__ = [
+    "Estimate",
     "Planned",
     "Resolved",
     "TrainRequest",
     "TrainResult",
+    "estimate",
     "parse_target",
     "plan_training",
     "resolve",

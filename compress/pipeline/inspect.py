@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from .. import models
 from ..errors import CompressError
+from ..files import beside
 from ..graph import ChannelGraph, ChannelGroup, trace
 from ..graph.context import short
 from ..graph.labels import NONE, Lab
@@ -196,7 +197,8 @@ def plot(inspection: Inspection, path: str | Path) -> None:
     )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=150)
+    with beside(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:])
     pyplot.close(figure)
 
 

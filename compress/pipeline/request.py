@@ -32,7 +32,7 @@ class TrainRequest:
         settings: fields of `TrainConfig`. options: fields of the method's config.
         dense_settings: `settings` for a dense network that is trained first; None: the same.
         out: the run folder. resume: go on with it.
-        workers: processes that decode images.
+        workers: processes that decode images. dali: decode on the GPU (``folder:`` only).
         profile: trace some steps of the training.
     """
 
@@ -56,6 +56,7 @@ class TrainRequest:
     out: str | Path | None = None
     resume: bool = False
     workers: int = 2
+    dali: bool = False
     profile: bool = False
 
 
@@ -101,6 +102,7 @@ class Resolved:
             "weights": self.request.weights,
             "teacher": self.request.teacher,
             "workers": self.request.workers,
+            **({"dali": True} if self.request.dali else {}),  # absent in runs from before it existed
         }
 
 

@@ -57,6 +57,38 @@ def dense_epochs(resolved: Resolved) -> int:
     return max(1, min(total - left, round(share * total)))
 
 
+def dense_folder(resolved: Resolved) -> Path:
+    """Where the dense network is trained: as asked, or beside the run folder."""
+    asked = resolved.request.dense_out
+    return Path(asked) if asked is not None else Path(f"{resolved.out}-dense")
+
+
+def dense_request(resolved: Resolved) -> TrainRequest:
+    """The training of the dense network, which goes on with what is there."""
+    request, out = resolved.request, dense_folder(resolved)
+    return TrainRequest(
+        method="dense",
+        model=resolved.model,
+        data=resolved.data,
+        num_classes=resolved.num_classes,
+        input_size=resolved.input_size,
+        mean=request.mean,
+        std=request.std,
+        settings=_with_epochs(resolved.dense_config, dense_epochs(resolved)).model_dump(),
+        out=out,
+        resume=(out / "run.json").is_file(),
+        workers=request.workers,
+        dali=request.dali,
+    )
+
+
+def after_dense(resolved: Resolved, weights: str | None) -> Resolved:
+    """The method's own training, in the epochs that are left, from the dense network's weights."""
+    left = resolved.config.epochs - dense_epochs(resolved)
+    request = replace(resolved.request, weights=weights)
+    return replace(resolved, request=request, config=_with_epochs(resolved.config, left))
+
+
 def train_dense(
     resolved: Resolved, progress: Progress | None, command: Sequence[str] | None, say: Callable[[str], None]
 ) -> Start:
@@ -65,33 +97,19 @@ def train_dense(
         return Start(resolved)
     from .training import train
 
-    epochs, request = dense_epochs(resolved), resolved.request
+    epochs = dense_epochs(resolved)
     left = resolved.config.epochs - epochs
-    out = Path(request.dense_out) if request.dense_out is not None else Path(f"{resolved.out}-dense")
+    out = dense_folder(resolved)
     say(
         f"no weights are given: {resolved.method.name} trains the dense network first, {epochs} of "
         f"{resolved.config.epochs} epochs, in {out}; {left} are left for itself"
     )
-    dense = TrainRequest(
-        method="dense",
-        model=resolved.model,
-        data=resolved.data,
-        num_classes=resolved.num_classes,
-        input_size=resolved.input_size,
-        mean=request.mean,
-        std=request.std,
-        settings=_with_epochs(resolved.dense_config, epochs).model_dump(),
-        out=out,
-        resume=(out / "run.json").is_file(),
-        workers=request.workers,
-    )
+    dense = dense_request(resolved)
     train(dense, progress=progress, command=command)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()  # the first process writes what the others are about to read
     weights = str(out / "compact" / "weights.safetensors")
-    settled = replace(
-        resolved, request=replace(request, weights=weights), config=_with_epochs(resolved.config, left)
-    )
+    settled = after_dense(resolved, weights)
     return Start(settled, epochs, str(out))
 
 
@@ -164,4 +182,13 @@ def _from_file(text: str, spec: ModelSpec) -> nn.Module:
         ) from error
 
 
-__all__ = ["Start", "dense_epochs", "find_teacher", "needs_dense", "train_dense"]
+__all__ = [
+    "Start",
+    "after_dense",
+    "dense_epochs",
+    "dense_folder",
+    "dense_request",
+    "find_teacher",
+    "needs_dense",
+    "train_dense",
+]

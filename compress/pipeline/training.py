@@ -12,7 +12,7 @@ import torch
 from .. import data as image_data
 from ..artifact import RunFolder, new_record
 from ..data import ImageData
-from ..errors import CompressError
+from ..errors import CompressError, Exit
 from ..methods import Setup
 from ..spec import Costs
 from ..training import Progress, fit
@@ -21,7 +21,7 @@ from .curves import plot_gates
 from .gates import VERIFY_IMAGES, check_size, cut, fold, save_verified
 from .plan import Planned, parse_target, plan_training
 from .request import Resolved, Size, TrainRequest, resolve
-from .start import dense_epochs, find_teacher, needs_dense, train_dense
+from .start import dense_epochs, dense_folder, find_teacher, needs_dense, train_dense
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def load_data(resolved: Resolved, needed: bool = True) -> ImageData | None:
     if not needed and resolved.num_classes is not None and resolved.input_size is not None:
         return None
     request = resolved.request
-    images = image_data.load(resolved.data, resolved.input_size, workers=request.workers)
+    images = image_data.load(resolved.data, resolved.input_size, workers=request.workers, dali=request.dali)
     return image_data.normalised(images, request.mean, request.std)
 
 
@@ -105,16 +105,17 @@ def train(
     assert data is not None
     planned = plan_training(resolved, *shapes(resolved, data))
     method = resolved.method(resolved.options)
-    method.setup = _setup(resolved, planned, data)
+    method.setup = setup_for(resolved, planned, data)
     method.check(planned.graph)
+    resume = request.resume
     if needs_dense(resolved):
         dense_epochs(resolved)
-        _refuse_taken(resolved)
+        resume = _goes_on(resolved)
     start = train_dense(resolved, progress, command, say)
     if start.dense_epochs:
         resolved = start.resolved
         planned = plan_training(resolved, *shapes(resolved, data))
-        method.setup = _setup(resolved, planned, data)
+        method.setup = setup_for(resolved, planned, data)
     images, _ = data.test_arrays(VERIFY_IMAGES)
     first = planned.plan if not method.chooses else None
     sliced = cut(planned.model, first, images)[1] if first is not None else None
@@ -130,14 +131,14 @@ def train(
         settings={**resolved.settings(), "dense_epochs": start.dense_epochs},
         command=command,
     )
-    with RunFolder.create(resolved.out, record, resume=request.resume) as run:
+    with RunFolder.create(resolved.out, record, resume=resume) as run:
         result = fit(
             prepared.model,
             method,
             data,
             resolved.config,
             run,
-            resume=request.resume,
+            resume=resume,
             progress=progress,
             profile=request.profile,
         )
@@ -173,7 +174,7 @@ def train(
         )
 
 
-def _setup(resolved: Resolved, planned: Planned, data: ImageData) -> Setup:
+def setup_for(resolved: Resolved, planned: Planned, data: ImageData) -> Setup:
     """What the method must know before it prepares the network."""
     kind, goal = parse_target(resolved.target) if resolved.target else ("", 0.0)
     if kind and goal <= 1:
@@ -183,11 +184,26 @@ def _setup(resolved: Resolved, planned: Planned, data: ImageData) -> Setup:
     return Setup(resolved.config, steps, kind, goal, resolved.request.align, teacher)
 
 
-def _refuse_taken(resolved: Resolved) -> None:
-    """Before a dense network is trained: make sure that the run folder can then be made."""
-    if not resolved.request.resume and (resolved.out / "run.json").is_file():
+def _goes_on(resolved: Resolved) -> bool:
+    """Before a dense network is trained: whether the method's own run is there to go on with.
+
+    A training that was stopped while its dense network was trained has only that one's.
+
+    Raises:
+        CompressError: ``run-exists``, ``nothing-to-resume``: now, and not when the dense network is trained.
+    """
+    has_own, has_dense = ((at / "run.json").is_file() for at in (resolved.out, dense_folder(resolved)))
+    if has_own and not resolved.request.resume:
         raise CompressError(
             f"{str(resolved.out)!r} already holds a run",
             hint="go on with it by --resume, or choose another --out",
             code="run-exists",
         )
+    if resolved.request.resume and not has_own and not has_dense:
+        raise CompressError(
+            f"there is no run to resume in {str(resolved.out)!r}: it holds no run.json",
+            hint="start without --resume",
+            code="nothing-to-resume",
+            exit=Exit.MISSING,
+        )
+    return has_own

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from compress.artifact import RunFolder
+from compress.data.base import delivering_to
 from compress.data.resident import reside
 from compress.errors import CompressError
 from compress.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
@@ -26,6 +27,7 @@ from compress.training.device import (
 )
 from compress.training.ema import Ema
 from compress.training.evaluation import EvalResult, evaluate, to_device
+from compress.training.faults import named_faults
 from compress.training.forward import Forward
 from compress.training.interrupt import Saved, interruptible
 from compress.training.method import TrainableMethod
@@ -99,11 +101,16 @@ def fit(
     Raises:
         CompressError: ``non-finite``, ``interrupted`` (exit 130), ``resume-mismatch``, ``damaged-file``,
             ``disk-full``, ``no-device``, ``precision``, ``batch-size``, ``model-output``, ``no-data``,
-            ``not-locked``, ``data-on-device``, ``compile``.
+            ``not-locked``, ``data-on-device``, ``compile``, ``out-of-memory``, ``device-lost``,
+            ``worker-died``.
     """
     saved = Saved(config.epochs)
     progress = progress if progress is not None else NoProgress()
-    with interruptible(run, saved), accelerated(config) as accelerator:
+    with (
+        interruptible(run, saved),
+        named_faults(run, saved, config),
+        accelerated(config) as accelerator,
+    ):
         if accelerator.is_main_process and not run.is_writer:
             raise CompressError(
                 f"the run folder {str(run.path)!r} was not opened for writing",
@@ -136,7 +143,7 @@ class _Loop:
         self.progress: Progress = progress if accelerator.is_main_process else NoProgress()
         self.log: MetricsLog | None = None
         self.profiler: StepProfiler | None = None
-        residence = reside(data, accelerator.device, config.data_on_device)
+        residence = reside(delivering_to(data, accelerator.device), accelerator.device, config.data_on_device)
         self.data = residence.data
         self.run.decide("data_on_device", {"on_device": residence.on_device, "why": residence.why})
         self.share = {"rank": accelerator.process_index, "world": accelerator.num_processes}

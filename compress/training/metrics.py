@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -54,19 +55,30 @@ class MetricsLog:
         write_text(path, "".join(_line(row) for row in self.rows))
 
     def append(self, row: Row) -> None:
-        """Add an epoch's line and make sure it is on the disk."""
+        """Add an epoch's line and make sure it is on the disk; the whole line or none of it.
+
+        Raises:
+            CompressError: ``disk-full`` or ``not-writable``.
+        """
         clean = {key: _finite(value) for key, value in row.items()}
+        with explained(self._path):
+            before = self._path.stat().st_size
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(_line(clean))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self._path, before)
+                raise
         self.rows.append(clean)
-        with explained(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(_line(clean))
-            file.flush()
-            os.fsync(file.fileno())
         self._plot(clean)
 
     def close(self) -> None:
         """Close the event files."""
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # every epoch was flushed; a full disk has been told
+                self._writer.close()
             self._writer = None
 
     def _plot(self, row: Row) -> None:
@@ -79,7 +91,8 @@ class MetricsLog:
                 logger.warning("no TensorBoard files: the package tensorboard is not installed")
                 self._tensorboard = None
                 return
-            self._writer = SummaryWriter(str(self._tensorboard), purge_step=self._finished + 1)
+            with explained(self._tensorboard):
+                self._writer = SummaryWriter(str(self._tensorboard), purge_step=self._finished + 1)
         with explained(self._tensorboard):
             for key, value in row.items():
                 if key != "epoch" and isinstance(value, (int, float)):

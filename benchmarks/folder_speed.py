@@ -1,0 +1,151 @@
+"""How fast ``folder:`` data come: training batches against the ordinary torchvision pipeline, in pairs.
+
+`python -m benchmarks.folder_speed [--images 512 --batch 64 --workers 2 --pairs 15]`. Both sides read the same
+generated JPEG files (500x375, about 110 kB) with as many worker processes, kept between epochs, and deliver
+normalised float batches of 224x224 on the CPU. The ordinary side is ``ImageFolder`` with RandomResizedCrop,
+RandomHorizontalFlip, ToTensor and Normalize in a DataLoader. Epochs alternate (ABBA) beside an A/A pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bench import stats
+from benchmarks.common import RESULTS, provenance, write_result
+from benchmarks.image_folders import image_folder
+from compress import data
+from compress.data.decoded import IMAGENET_MEAN, IMAGENET_STD
+
+SIDE = 224
+Epoch = Callable[[], Iterable[Any]]
+
+
+def ours(folder: Path, batch: int, workers: int) -> Epoch:
+    """Training epochs of ``folder:DIR``."""
+    images = data.load(f"folder:{folder}", (3, SIDE, SIDE), workers=workers)
+    epochs = iter(range(10**6))
+    return lambda: images.train_batches(epoch=next(epochs), batch_size=batch, seed=0)
+
+
+def ordinary(folder: Path, batch: int, workers: int) -> Epoch:
+    """Training epochs as in torchvision's reference."""
+    from torchvision import datasets, transforms
+
+    view = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(SIDE),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+    loader = torch.utils.data.DataLoader(
+        datasets.ImageFolder(str(folder / "train"), view),
+        batch_size=batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    return lambda: loader
+
+
+def seconds(epoch: Epoch) -> float:
+    """Time one epoch."""
+    began = time.perf_counter()
+    for images, _ in epoch():
+        assert images.dtype == torch.float32
+    return time.perf_counter() - began
+
+
+def compare(a: Epoch, b: Epoch, pairs: int) -> tuple[list[float], list[float]]:
+    """Seconds of `pairs` epochs of each side, the order turned round for every other pair."""
+    for side in (a, b):
+        seconds(side)  # starts the processes and fills the file system's cache
+    taken: tuple[list[float], list[float]] = ([], [])
+    for pair in range(pairs):
+        for side in (0, 1) if pair % 2 == 0 else (1, 0):
+            taken[side].append(seconds((a, b)[side]))
+    return taken
+
+
+def measure(folder: Path, images: int, batch: int, workers: int, pairs: int) -> dict[str, Any]:
+    """Images a second of both sides, their ratio, and that of the ordinary side to itself."""
+    used = images // batch * batch
+    plain, again = compare(ordinary(folder, batch, workers), ordinary(folder, batch, workers), pairs)
+    base, fast = compare(ordinary(folder, batch, workers), ours(folder, batch, workers), pairs)
+    return {
+        "workers": workers,
+        "ordinary_images_per_second": used / float(np.median(base)),
+        "folder_images_per_second": used / float(np.median(fast)),
+        "speedup": _ratio(base, fast),
+        "same_against_same": _ratio(plain, again),
+    }
+
+
+def _ratio(base: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    found = stats.interval(np.log(np.array(base) / np.array(other)))
+    values = {"ratio": found.median, "low": found.low, "high": found.high}
+    return {**{name: math.exp(value) for name, value in values.items()}, "pairs": found.pairs}
+
+
+def table(record: dict[str, Any]) -> Table:
+    """The record as a table."""
+    shown = Table("workers", "torchvision", "folder:", "faster by", "same vs same",
+                  title=f"Training images a second, batch {record['batch']}, "
+                  f"{record['kilobytes']:.0f} kB JPEG to {SIDE}x{SIDE}")  # fmt: skip
+    for run in record["runs"]:
+        shown.add_row(
+            str(run["workers"]),
+            f"{run['ordinary_images_per_second']:,.0f}",
+            f"{run['folder_images_per_second']:,.0f}",
+            _text(run["speedup"]),
+            _text(run["same_against_same"]),
+        )
+    return shown
+
+
+def _text(ratio: dict[str, float]) -> str:
+    return f"{ratio['ratio']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--workers", default="2", help="numbers of processes, one run each")
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    asked = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = image_folder(Path(name), train=asked.images, val=2)
+        sizes = [path.stat().st_size for path in folder.glob("train/*/*.jpg")]
+        record = {
+            **provenance("benchmarks.folder_speed", None if arguments is None else list(arguments)),
+            "images": asked.images,
+            "batch": asked.batch,
+            "kilobytes": float(np.mean(sizes)) / 1e3,
+            "runs": [
+                measure(folder, asked.images, asked.batch, int(workers), asked.pairs)
+                for workers in asked.workers.split(",")
+            ],
+        }
+    Console().print(table(record))
+    write_result("folder_speed", record, asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Processes that decode images ahead of the training, kept from one epoch to the next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from compress.errors import CompressError, Exit
+
+PREFETCH = 4
+"""Batches a process decodes ahead."""
+
+_PID = re.compile(r"pid\(?s?\)?:? \(?([\d, ]+)")
+
+
+class Workers:
+    """Worker processes over one data set; they start with the first batch and end with this object.
+
+    Args:
+        samples: the data set; its keys are what a batch lists.
+        count: processes; 0: decode in this one.
+        collate: makes a batch of samples.
+        pin: put batches into page-locked memory, from which a GPU copies without making the host wait.
+    """
+
+    def __init__(
+        self, samples: Dataset[Any], count: int, collate: Callable[[list[Any]], Any], *, pin: bool
+    ) -> None:
+        self._samples = samples
+        self._count = count
+        self._collate = collate
+        self._pin = pin
+        self._kept: tuple[_Keys, DataLoader[Any]] | None = None
+        self._busy = False
+
+    def batches(self, keys: Sequence[Any]) -> Iterator[Any]:
+        """Yield a batch for each of `keys`, in their order.
+
+        Raises:
+            CompressError: (exit 3) ``worker-died``.
+        """
+        if self._busy or not self._count:  # the kept processes serve one iteration at a time
+            yield from self._guarded(self._loader(_Keys(keys), 0))
+            return
+        if self._kept is None:
+            fresh = _Keys(keys)
+            self._kept = fresh, self._loader(fresh, self._count)
+        mine, loader = self._kept
+        mine.keys = keys
+        self._busy = True
+        try:
+            yield from self._guarded(loader)
+        finally:
+            self._busy = False
+
+    def _loader(self, keys: _Keys, count: int) -> DataLoader[Any]:
+        return DataLoader(
+            self._samples,
+            batch_sampler=keys,
+            collate_fn=self._collate,
+            num_workers=count,
+            persistent_workers=count > 0,
+            prefetch_factor=PREFETCH if count else None,
+            pin_memory=self._pin,
+            generator=torch.Generator().manual_seed(0),  # else it would draw from the global one
+        )
+
+    def _guarded(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        try:
+            yield from loader
+        except RuntimeError as error:
+            died = worker_died(error)
+            if died is None:
+                raise
+            self._kept = None
+            raise died from error
+
+
+class _Keys:
+    """The keys of every batch; a loader whose processes are kept reads them anew for every iteration."""
+
+    def __init__(self, keys: Sequence[Any]) -> None:
+        self.keys = keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.keys)
+
+
+def worker_died(error: BaseException) -> CompressError | None:
+    """Return the error for a worker process that ended by itself; None if `error` says something else.
+
+    torch says so from a signal handler, which may interrupt anything: it can come out of a training step.
+    """
+    text = " ".join(str(error).split())
+    if not isinstance(error, RuntimeError) or not text.startswith("DataLoader worker"):
+        return None
+    pids = _PID.search(text)
+    named = f" (process {pids.group(1).strip()})" if pids else ""
+    signal = re.search(r"killed by signal: (\w[\w ]*)", text)
+    how = f"was killed: {signal.group(1)}" if signal else "ended unexpectedly"
+    shared = "shared memory" in text or "Bus error" in text
+    return CompressError(
+        f"a process that decodes images{named} {how}",
+        hint="its shared memory (/dev/shm) is full: make it larger, or use fewer --workers"
+        if shared
+        else "most often the machine ran out of memory: use fewer --workers or a smaller --batch-size",
+        code="worker-died",
+        exit=Exit.MISSING,
+    )
