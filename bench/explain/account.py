@@ -104,8 +104,10 @@ class Account:
                 lost[before] = max(lost[before], loss(line.item, self.reduction).own)
         out: dict[str, tuple[Spec, Spec]] = {}
         for name in sorted(lost, key=lambda name: -lost[name]):
-            if lost[name] <= max(least, noise[name]):
+            if lost[name] <= least:
                 break
+            if lost[name] <= noise[name]:
+                continue
             dense, compact = (
                 probes.spec_of(graph, graph.layers[name]) for graph in self.graphs
             )  # fmt: skip
