@@ -16,6 +16,10 @@ CLEARLY = 0.03
 NEAR = 1.5
 """A probe whose MACs are within this factor of the layer's is at a near width."""
 
+NEAR_PEAK = 0.5
+"""A layer is memory-bound if it moves its bytes at this share of the measured bandwidth at least, and at most at
+all of it: what is faster comes out of a cache, and the memory does not bind it."""
+
 MS = 1e-6
 """Milliseconds in a nanosecond."""
 
@@ -115,10 +119,10 @@ def _of_layer(known: Evidence, limits: Limits) -> tuple[list[Part], Better | Non
         claims.append((Cause.LAUNCH, extra, why))
     intensity = item.compact_macs / max(known.moved, 1)
     roof = known.moved / limits.bytes_per_ms
-    if intensity < limits.ridge:
+    if intensity < limits.ridge and NEAR_PEAK <= roof / max(item.compact, 1e-12) <= 1:
         why = (
             f"{intensity:.1f} MACs a byte, the ridge is at {limits.ridge:.1f}; "
-            f"moving its bytes takes {roof:.3f} ms"
+            f"moving its bytes takes {roof:.3f} of its {item.compact:.3f} ms"
         )
         claims.append((Cause.MEMORY, roof - item.dense * share, why))
     narrow = _narrow(known, better)
@@ -187,7 +191,7 @@ def _beats(other: Probed, own: Probed) -> bool:
 def _width(probe: Probed, own: Probed) -> str:
     """The widths of a probe: outputs, and inputs where they are others."""
     a, b = probe.spec.inputs, probe.spec.outputs
-    return str(b) if a == b else f"{a}→{b}"
+    return str(b) if a == b or a == own.spec.inputs else f"{a}→{b}"
 
 
 def _narrow(known: Evidence, better: Better | None) -> tuple[Cause, float, str] | None:

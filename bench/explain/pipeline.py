@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import process
 from bench.artefacts import Subject, side
 from bench.explain import record
-from bench.explain.measure import Found, Job
+from bench.explain.job import Found, Job
 from bench.explain.profilers import profiler_for
 from bench.explain.record import Explanation
 from bench.files import Prepared

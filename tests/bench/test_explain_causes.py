@@ -100,6 +100,14 @@ def test_a_layer_whose_bytes_take_longer_than_its_share_is_memory_bound() -> Non
     assert "ridge" in parts[0].why
 
 
+@pytest.mark.parametrize("moved", [5_000_000, 25_000_000])
+def test_a_layer_far_from_the_bandwidth_or_beyond_it_is_not_memory_bound(moved: int) -> None:
+    """Beyond it the bytes come out of a cache."""
+    known = evidence(2.0, macs=(12_000_000, 3_000_000), moved=moved)
+    parts, _ = causes(known, LIMITS)
+    assert Cause.MEMORY not in {part.cause for part in parts}
+
+
 def test_a_layer_above_the_ridge_is_not() -> None:
     parts, _ = causes(evidence(2.0, moved=1_000_000), LIMITS)
     assert Cause.MEMORY not in {part.cause for part in parts}
