@@ -1,4 +1,4 @@
-"""DCFF on a GPU: training in every precision, coding, resuming, and the exactness of what comes out."""
+"""Training on a GPU: every precision, no waits, compiled steps, resuming, the exactness of what comes out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import pytest
 import torch
 
 import compress
+from benchmarks.steps import side, training
+from compress.artifact import RunFolder
 from compress.methods.dcff import coding
 from compress.training import read_metrics
+from compress.training.forward import EAGER, Mode
+from compress.training.probe import NoProbe
+from compress.training.watch import LossWatch
 
 SETTINGS = {"epochs": 2, "batch_size": 64, "lr": 0.05, "device": "cuda", "tensorboard": False}
 
@@ -58,3 +63,69 @@ def test_the_sliced_network_equals_the_masked_one_on_the_gpu() -> None:
     plan = graph.plan(macs=0.5)
     report = compress.verify(model, plan, compress.slice_model(model, plan), images)
     assert report.max_rel <= 1e-4
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("method", ["dense", "scratch", "dcff", "kdfs", "abp"])
+def test_no_step_waits_for_the_gpu(method: str, precision: str) -> None:
+    if method == "kdfs" and precision == "fp16":
+        pytest.skip("torch has no fused Adamax: a scaled step of it asks the GPU whether it overflowed")
+    with training(device="cuda", precision=precision, ema=0.9, clip_grad=1.0) as (accelerator, config):
+        made = side(accelerator, config, method, "vgg_small", batch=32)
+        made.begin(0)
+        watch = LossWatch(accelerator.device, 1, every=2)
+        for step in range(1, 9):
+            torch.cuda.set_sync_debug_mode("error" if step > 2 else "default")
+            try:
+                loss, logits = made.stepper.step(made.x, made.y, 0.01, NoProbe())
+                watch.note(step, loss, logits, made.y)
+                watch.look(step, loss, 0.01)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        watch.check(0.01)
+
+
+def test_an_epoch_of_data_on_the_gpu_is_made_without_waiting() -> None:
+    data = compress.data.load("digits", (3, 32, 32)).on_device(torch.device("cuda"))
+    batches = data.train_batches(epoch=0, batch_size=64, seed=0)
+    host = compress.data.load("digits", (3, 32, 32)).train_batches(epoch=0, batch_size=64, seed=0)
+    source = iter(batches)
+    made = [next(source)]  # the first one places the constants
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made += list(source)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for (x, y), (u, v) in zip(made, host, strict=True):
+        assert torch.equal(x.cpu(), u) and torch.equal(y.cpu(), v)
+
+
+@pytest.mark.parametrize("mode", ["compiled", "cuda-graphs"])
+@pytest.mark.parametrize("method", ["dense", "dcff", "kdfs", "abp"])
+def test_compiled_steps_have_the_losses_of_eager_ones(method: str, mode: Mode) -> None:
+    found = []
+    for chosen in (EAGER, mode):
+        torch.compiler.reset()
+        with training(device="cuda", optimizer="sgd") as (accelerator, config):
+            made = side(accelerator, config, method, "vgg_small", batch=32)
+            made.stepper.forward.use(chosen)
+            losses = []
+            for epoch in range(2):
+                made.begin(epoch)
+                with torch._dynamo.config.patch(error_on_recompile=epoch > 0):
+                    losses += [float(made.step()) for _ in range(3)]
+            found.append(losses)
+    assert found[1] == pytest.approx(found[0], rel=1e-2)
+
+
+@pytest.mark.parametrize("method", ["dcff", "kdfs", "abp"])
+def test_auto_decides_by_measuring_and_records_it(method: str, tmp_path: Path) -> None:
+    request = compress.TrainRequest(
+        method=method, model="vgg_small", data="digits", target="macs=0.5", out=tmp_path / "run",
+        settings={**SETTINGS, "epochs": 4}, profile=True,
+    )  # fmt: skip
+    result = compress.train(request)
+    decisions = RunFolder.open(tmp_path / "run").record.decisions
+    assert decisions["data_on_device"]["on_device"]
+    assert decisions["compile"]["step_ms"]["eager"] > 0
+    assert result.profile is not None and (tmp_path / "run" / "profile" / "trace.json").is_file()
