@@ -158,15 +158,26 @@ def _how(asked: argparse.Namespace) -> How:
         data=asked.data,
         weights=asked.weights,
         teacher=asked.teacher,
-        mean=_floats(asked.mean),
-        std=_floats(asked.std),
+        mean=_floats("--mean", asked.mean),
+        std=_floats("--std", asked.std),
         settings=settings,
         workers=asked.workers,
     )
 
 
-def _floats(text: str | None) -> tuple[float, ...] | None:
-    return None if text is None else tuple(float(part) for part in text.split(","))
+def _floats(flag: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        hint = "such as 0.485,0.456,0.406"
+        raise CompressError(f"{flag} {text!r} is not a list of numbers", hint=hint) from error
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise CompressError(f"--seeds {text!r} is not a list of numbers", hint="such as 0,1,2") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -196,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         own = asked.results.resolve() == RESULTS.resolve()
         found = reproduce(
             chosen(asked.recipe),
-            [int(seed) for seed in asked.seeds.split(",")],
+            _seeds(asked.seeds),
             _how(asked),
             out=asked.out,
             budget_minutes=asked.budget_minutes,
