@@ -1,0 +1,49 @@
+"""On a full disk a command that writes says so, with path and space, and leaves nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_calls import NETWORK, Here, content
+
+ROOM = 16 * 1024
+"""Bytes that stay free: enough for a folder and the beginning of a file."""
+
+
+@pytest.fixture
+def full(small_disk: Callable[[int], Path], trained: tuple[Path, object]) -> Path:
+    """A copy of the shared run on a disk that is full."""
+    size = sum(path.stat().st_size for path in trained[0].rglob("*") if path.is_file())
+    disk = small_disk(size // 1024 + 256)
+    shutil.copytree(trained[0], disk / "run")
+    free = shutil.disk_usage(disk).free
+    (disk / "ballast").write_bytes(b"\0" * (free - ROOM))
+    return disk
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("slice", *NETWORK, "--target", "macs=0.5", "--out", "{disk}/cut"),
+        ("train", *NETWORK, "--target", "macs=0.5", "--epochs", "1", "--out", "{disk}/new"),
+        ("export", "{disk}/run"),
+        ("report", "{disk}/run"),
+        ("bench", "{disk}/run", "--backend", "torch", "--threads", "1", "--pairs", "10"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_full_disk(words: tuple[str, ...], full: Path, call: Here) -> None:
+    before = content(full)
+    found = call(*(word.format(disk=full) for word in words), "--json")
+    assert found.code == 3, found.out + found.err
+    error = found.json["error"]
+    assert error["code"] == "disk-full"
+    assert str(full) in error["message"] and "MB are free" in error["message"]
+    assert "free some space" in error["hint"]
+    after = content(full)
+    assert {name: after[name] for name in before} == before
+    new = sorted(name for name in after if name not in before)
+    assert [name for name in new if Path(name).name not in ("run.json", "metrics.jsonl")] == []
