@@ -1,8 +1,9 @@
 """The process that measures one back end: reads a job, tells how far it is, and answers with what it found.
 
-Run as a script by `bench.process`. One JSON object a line in both directions; the first one names the module
-whose `measure` takes the job. After a line about its progress it waits for the other side's answer: whoever
-draws is then done before the next measurement begins, and where the other side is gone, this process ends.
+Run as a script by `bench.process`, with the name of the module whose `Job` and `measure` are meant. One JSON
+object a line in both directions. After a line about its progress it waits for the other side's
+answer: whoever draws is then done before the next measurement begins, and where the other side is gone, this
+process ends.
 """
 
 from __future__ import annotations
@@ -58,16 +59,15 @@ class _Forwarded(logging.Handler):
 
 
 def main() -> None:
-    """Measure the job on stdin."""
+    """Measure the job on stdin with the module on the command line."""
     line = Line()
     warnings.simplefilter("ignore")
     for package in ("compress", "export", "bench"):
         logging.getLogger(package).addHandler(_Forwarded(line))
         logging.getLogger(package).propagate = False
     try:
-        asked = json.loads(line.receive())
-        module: Any = importlib.import_module(asked["module"])
-        found = module.measure(module.Job.model_validate(asked["job"]), line.say)
+        module = importlib.import_module(sys.argv[1])
+        found = module.measure(module.Job.model_validate_json(line.receive()), line.say)
         line.send(result=[entry.model_dump(mode="json") for entry in found])
     except CompressError as error:
         line.send(error=_fields(error))

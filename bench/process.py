@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from bench.measure import Job, Measured, Progress
 from bench.memory import importable
 from compress.errors import CompressError, Exit
+from compress.spec import Record
 
 GRACE_S = 5.0
 """Seconds a process that fell silent has to end by itself."""
@@ -23,27 +24,31 @@ GRACE_S = 5.0
 _log = logging.getLogger(__name__)
 
 
+Result = TypeVar("Result", bound=Record)
+
+
 class AnyJob(Protocol):
-    """A record of what to measure on one back end, of a module that has a function `measure` for it."""
+    """What a process is given: it says for which back end, and how it is written as JSON."""
 
     @property
     def backend(self) -> str:
         """Name of the back end."""
 
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """Return the record as values of JSON where the mode is ``json``."""
+    def model_dump_json(self) -> str:
+        """The job as JSON."""
 
 
 def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
-    """Measure comparisons in a process of their own, see `answered`."""
-    return tuple(Measured.model_validate(entry) for entry in answered(job, say))
+    """Measure a job in a process of its own; see `done`."""
+    return done(job, "bench.measure", Measured, say)
 
 
-def answered(job: AnyJob, say: Progress) -> list[Any]:
-    """Measure a job in a process of its own; return what its module's `measure` found, as JSON values.
+def done(job: AnyJob, module: str, result: type[Result], say: Progress) -> tuple[Result, ...]:
+    """Do a job in a process of its own.
 
     Args:
-        job: what to measure.
+        job: what to do. module: the one whose `measure` does it, and whose `Job` it is.
+        result: the records it gives.
         say: told the progress; the process waits until it returns.
 
     Raises:
@@ -52,7 +57,7 @@ def answered(job: AnyJob, say: Progress) -> list[Any]:
     script = Path(__file__).with_name("child.py")
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(script)],
+            [sys.executable, "-P", str(script), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -62,7 +67,7 @@ def answered(job: AnyJob, say: Progress) -> list[Any]:
             start_new_session=True,  # an interrupt reaches this process, which ends that one with its own
         )
         try:
-            found = _conversation(process, job, say)
+            found = _conversation(process, job, result, say)
             if found is None:  # it is dying by itself; how, is worth knowing
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(GRACE_S)
@@ -73,12 +78,14 @@ def answered(job: AnyJob, say: Progress) -> list[Any]:
         return found
 
 
-def _conversation(process: subprocess.Popen[str], job: AnyJob, say: Progress) -> list[Any] | None:
+def _conversation(
+    process: subprocess.Popen[str], job: AnyJob, result: type[Result], say: Progress
+) -> tuple[Result, ...] | None:
     """Send the job, answer its progress, and return its result; None where it ends without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
-        _send(process.stdin, json.dumps({"module": type(job).__module__, "job": job.model_dump(mode="json")}))
+        _send(process.stdin, job.model_dump_json())
         for line in process.stdout:
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:
@@ -89,7 +96,7 @@ def _conversation(process: subprocess.Popen[str], job: AnyJob, say: Progress) ->
             elif "error" in message:
                 raise _raised(message["error"])
             else:
-                return list(message["result"])
+                return tuple(result.model_validate(entry) for entry in message["result"])
     return None
 
 
