@@ -127,15 +127,15 @@ def _on(
         comparisons=tuple(sides),
         options=options,
     )
-    answers = process.done(job, Found, _part(say, PREPARING, 1 - PREPARING))
+    measured = process.done(job, Found, _part(say, PREPARING, 1 - PREPARING))
     return [
         ScenarioComparison(
-            **_fields(answer),
+            **_fields(entry),
             backend=runtime.name,
             baseline=artefacts.described(two[0], own[0], files.get(two[0].path)),
             candidate=artefacts.described(two[1], own[1], files.get(two[1].path)),
         )
-        for two, own, answer in zip(subjects, sides, answers, strict=True)
+        for two, own, entry in zip(subjects, sides, measured, strict=True)
     ]
 
 
