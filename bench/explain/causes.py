@@ -17,8 +17,8 @@ NEAR = 1.5
 """A probe whose MACs are within this factor of the layer's is at a near width."""
 
 NEAR_PEAK = 0.5
-"""A layer is memory-bound if it moves its bytes at this share of the measured bandwidth at least, and at most at
-all of it: what is faster comes out of a cache, and the memory does not bind it."""
+"""A layer is memory-bound if it moves its bytes at this share of the measured bandwidth at least, and at most
+at all of it: what is faster comes out of a cache, and the memory does not bind it."""
 
 MS = 1e-6
 """Milliseconds in a nanosecond."""

@@ -42,7 +42,7 @@ class Cause(StrEnum):
 
 MEANING = {
     Cause.MISALIGNED: "the same layer at the nearest aligned width takes less time for each MAC",
-    Cause.MEMORY: "below the roofline's ridge, near the bandwidth: moving its bytes takes more than its share",
+    Cause.MEMORY: "below the roofline's ridge and near the bandwidth: moving its bytes takes too long",
     Cause.LAUNCH: "what calling the network or launching a node costs whatever its size",
     Cause.PROTECTED: "the layer was not cut",
     Cause.UNEVEN: "its MACs were cut less (+) or more (-) than the whole network's",
