@@ -1,9 +1,9 @@
 """What a step of KDFS and of ABP costs beside a step of the dense network, the teacher's forward pass apart.
 
 `python -m benchmarks.step_overhead [--models resnet20,resnet56,vgg16 --batch 128 --pairs 30 --threads 1]`.
-The loop's own steps are measured in ABBA blocks in one process, with the same optimizer on both sides, beside
-an A/A pair. The teacher's forward pass is timed inside the step of KDFS and taken off it; it is reported apart.
-On a CPU the clock is the process's own CPU time, which other programs do not move as they move the wall clock.
+The loop's own steps are measured in ABBA blocks in one process, with the same optimizer on both sides, and
+beside an A/A pair. The teacher's forward pass is timed inside the step of KDFS, taken off it and reported
+apart. On a CPU the clock is the process's own CPU time, which other programs hardly move.
 """
 
 from __future__ import annotations

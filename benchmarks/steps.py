@@ -64,7 +64,7 @@ def side(
     accelerator: Accelerator,
     config: TrainConfig,
     method: str,
-    model: str,
+    model: str | nn.Module,
     *,
     batch: int,
     pixels: int = 32,
@@ -72,11 +72,14 @@ def side(
     options: Mapping[str, Any] | None = None,
     backend: str | None = None,
 ) -> Side:
-    """Prepare `model` for `method` at `share` of its MACs; everything random comes from `config.seed`."""
+    """Prepare `model`, a name or a network, for `method` at `share` of its MACs.
+
+    Everything random comes from `config.seed`.
+    """
     size = (3, pixels, pixels)
     kind = methods.get(method)
     torch.manual_seed(config.seed)
-    dense = models.build(model, CLASSES, size)
+    dense = models.build(model, CLASSES, size) if isinstance(model, str) else model
     graph = trace(dense, torch.rand(2, *size), free_pads=kind.free_pads)
     made = kind(kind.config_type(**(options or {})))
     teacher = copy.deepcopy(dense) if kind.teacher else None

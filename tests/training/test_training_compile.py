@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import training_job
+from torch import nn
 
 from benchmarks.steps import Side, side, training
 from compress.artifact import RunFolder
@@ -18,12 +19,29 @@ from compress.training.compiling import LEAST_S, Decision, Trial
 from compress.training.forward import EAGER, Mode
 
 
+def tiny() -> nn.Module:
+    """The smallest network that every method can cut: two layers with norms, two resolutions."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 10),
+    )
+
+
 def losses(method: str, mode: Mode, backend: str, epochs: int = 2) -> list[float]:
     """Losses of two steps in each of the first epochs."""
     torch.compiler.reset()
     found = []
     with training(device="cpu", optimizer="sgd", lr=0.05) as (accelerator, config):
-        made = side(accelerator, config, method, "vgg_small", batch=4, pixels=8, backend=backend)
+        made = side(accelerator, config, method, tiny(), batch=4, pixels=8, backend=backend)
         made.stepper.forward.use(mode)
         for epoch in range(epochs):
             made.begin(epoch)
@@ -49,7 +67,7 @@ def test_measuring_changes_nothing_of_the_training(method: str, tmp_path: Path) 
     found = []
     for measured in (False, True):
         with training(device="cpu", ema=0.9) as (accelerator, config), folder(tmp_path / "run") as run:
-            made = side(accelerator, config, method, "vgg_small", batch=4, pixels=8, backend="eager")
+            made = side(accelerator, config, method, tiny(), batch=4, pixels=8, backend="eager")
             if measured:
                 decision = trial(made, run).measure(("compiled",), left=1000, least_s=0.0)
                 assert set(decision.step_ms) == {"eager", "compiled"} and decision.steps_left == 1000
@@ -64,14 +82,14 @@ def test_measuring_changes_nothing_of_the_training(method: str, tmp_path: Path) 
 
 def test_nothing_is_compiled_for_a_training_that_is_nearly_over(tmp_path: Path) -> None:
     with training(device="cpu") as (accelerator, config), folder(tmp_path / "run") as run:
-        made = side(accelerator, config, "dense", "vgg_small", batch=4, pixels=8, backend=broken)
+        made = side(accelerator, config, "dense", tiny(), batch=4, pixels=8, backend=broken)
         decision = trial(made, run).measure(("compiled",), left=2)
     assert decision.mode == "eager" and "too few" in decision.why
 
 
 def test_a_compiler_that_fails_is_no_reason_to_stop(tmp_path: Path) -> None:
     with training(device="cpu") as (accelerator, config), folder(tmp_path / "run") as run:
-        made = side(accelerator, config, "dense", "vgg_small", batch=4, pixels=8, backend=broken)
+        made = side(accelerator, config, "dense", tiny(), batch=4, pixels=8, backend=broken)
         decision = trial(made, run).measure(("compiled",), left=1000, least_s=0.0)
     assert decision.mode == "eager"
     assert "no C++ compiler" in decision.failed["compiled"]
