@@ -169,7 +169,7 @@ def _full(path: Path, *, limited: bool) -> CompressError:
     why = (
         "a limit on the sizes of files (a quota, or `ulimit -f`) forbids"
         if limited
-        else f"no space is left ({free / 1e6:,.1f} MB are free)"
+        else f"no space is left ({free / 1e6:,.3g} MB are free)"
     )
     return CompressError(
         f"{why} to write {str(path)!r}; what was there before is intact",

@@ -71,5 +71,9 @@ def slice_to_run(
         before = evaluate(dense, images.test_batches(batch_size=256), "cpu", classes)
         after = evaluate(narrow, images.test_batches(batch_size=256), "cpu", classes)
         extra = {"top1": after.top1, "dense_top1": before.top1}
-        save_verified(run, narrow, spec, plan, batch, {"sliced_vs_masked_dense": report}, extra)
+        try:
+            save_verified(run, narrow, spec, plan, batch, {"sliced_vs_masked_dense": report}, extra)
+        except BaseException:
+            run.record_path.unlink(missing_ok=True)  # the same command may be given again
+            raise
     return {"run": str(out), "dense": plan.dense.model_dump(), "compact": plan.narrow.model_dump(), **extra}

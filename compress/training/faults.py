@@ -78,10 +78,11 @@ def fault(error: Exception, config: TrainConfig) -> CompressError | None:
 
 
 def _with_progress(error: CompressError, run: RunFolder, saved: Saved) -> CompressError:
-    resume = "" if "--resume" in error.hint else "; then go on with --resume"
+    hint = error.hint.removesuffix(" and run the command again")
+    resume = "" if "--resume" in hint else ", then go on with --resume"
     return CompressError(
         f"{error.message}; {saved.finished} of {saved.epochs} epochs are saved in {str(run.path)!r}",
-        hint=f"{error.hint}{resume}",
+        hint=f"{hint}{resume}",
         code=error.code,
         exit=error.exit,
         details={**error.details, "finished": saved.finished, "epochs": saved.epochs},

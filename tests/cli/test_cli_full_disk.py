@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_calls import NETWORK, Here, content
 
-ROOM = 16 * 1024
+ROOM = 4 * 1024
 """Bytes that stay free: enough for a folder and the beginning of a file."""
 
 
@@ -45,5 +45,5 @@ def test_full_disk(words: tuple[str, ...], full: Path, call: Here) -> None:
     assert "free some space" in error["hint"]
     after = content(full)
     assert {name: after[name] for name in before} == before
-    new = sorted(name for name in after if name not in before)
-    assert [name for name in new if Path(name).name not in ("run.json", "metrics.jsonl")] == []
+    new = [name for name in after if name not in before and not name.startswith("new/tensorboard/")]
+    assert set(new) <= {"new/run.json", "new/metrics.jsonl"}  # what a resume of the training goes on with

@@ -1,9 +1,9 @@
 """Trainings that are killed at random moments and resumed, as a program: `... FOLDER SEED METHOD=KILLS ...`.
 
 For each method it trains once undisturbed into FOLDER/METHOD/whole and then into FOLDER/METHOD/cut0 and on.
-It kills (SIGKILL) and resumes until the wanted number of kills is reached and the last run is complete. Half
-of the kills come from outside after a random time; the others strike at one of the run's own writes, when it
-opens, renames or removes a file in its folder. Every attempt is a forked child of this process, which has
+It kills (SIGKILL) and resumes until the wanted number of kills is reached and the last run is complete. A third
+of the kills come from outside after a random time; a third strike at one of the run's own writes, when it opens,
+renames or removes a file in its folder, and a third at one of a checkpoint's. Every attempt is a forked child of this process, which has
 imported torch; FOLDER/kills.json says what was hit.
 """
 
@@ -34,6 +34,9 @@ SETTINGS: dict[str, Any] = {
     "tensorboard": False,
 }
 NETWORK = f"{Path(__file__).with_name('tiny_network.py')}:make"
+CHECKPOINT = 10
+"""Events of an epoch's best and last checkpoint, and two of the next."""
+
 WRITES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 
 
@@ -45,30 +48,34 @@ def request(method: str, out: Path, resume: bool) -> pipeline.TrainRequest:
 
 
 class Writes:
-    """Counts what a training does to its folder, and kills this process at one of these events."""
+    """Counts what a training does to its folder, and kills this process at one of these events.
 
-    def __init__(self, out: Path, kill_at: int | None) -> None:
+    Args:
+        out: the run folder; that of its dense network begins with the same name.
+        where: count only events whose path has this in it.
+        kill_at: number of the event, from 1, that is not done any more; None: none.
+    """
+
+    def __init__(self, out: Path, where: str, kill_at: int | None) -> None:
         self.names: list[str] = []
-        self._folder = str(out)
-        self._kill_at = kill_at
+        self._folder, self._where, self._kill_at = str(out), where, kill_at
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in WRITES or not arguments:
+        if event not in WRITES or not arguments or len(self.names) == self._kill_at:
             return
         path = os.fspath(arguments[0]) if isinstance(arguments[0], str | os.PathLike) else ""
-        if not path.startswith(self._folder) or "/.lock" in path:
+        if not path.startswith(self._folder) or "/.lock" in path or self._where not in path:
             return
         if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
             return
         self.names.append(f"{event} {path.removeprefix(self._folder)}")
         if len(self.names) == self._kill_at:
-            with open(f"{self._folder}.killed", "w") as note:  # noqa: PTH123
-                note.write(self.names[-1])
+            Path(f"{self._folder}.killed").write_text(self.names[-1])
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def child(method: str, out: Path, kill_at: int | None) -> int:
+def child(method: str, out: Path, where: str = "", kill_at: int | None = None) -> int:
     """Train in a forked child; return its process id."""
     pid = os.fork()
     if pid:
@@ -76,7 +83,7 @@ def child(method: str, out: Path, kill_at: int | None) -> int:
     code = 1
     try:
         begun = any(Path(f"{out}{end}", "run.json").is_file() for end in ("", "-dense"))
-        writes = Writes(out, kill_at)
+        writes = Writes(out, where, kill_at)
         pipeline.train(request(method, out, begun), progress=NoProgress(), say=lambda line: None)
         Path(f"{out}.writes").write_text("\n".join(writes.names))
         code = 0
@@ -104,19 +111,22 @@ def ended(pid: int, within: float | None = None) -> int:
 def kills(method: str, folder: Path, wanted: int, draw: random.Random) -> Iterator[dict[str, Any]]:
     """Kill and resume; yield what each kill hit."""
     began = time.monotonic()
-    if ended(child(method, folder / "whole", None)):
+    if ended(child(method, folder / "whole")):
         sys.exit(f"{method}: the undisturbed training failed")
     whole_s = time.monotonic() - began
     events = len((folder / "whole.writes").read_text().splitlines())
     done, runs, finished = 0, 0, True
     while done < wanted or not finished:
         out = folder / f"cut{runs}"
-        kill_at = within = None
-        if done < wanted and draw.random() < 0.5:
-            kill_at = draw.randint(1, events // 2)
-        elif done < wanted:
+        where, kill_at, within = "", None, None
+        kind = draw.choice(["time", "write", "checkpoint"]) if done < wanted else ""
+        if kind == "time":
             within = draw.uniform(0.1, 0.8) * whole_s
-        code = ended(child(method, out, kill_at), within)
+        elif kind == "write":
+            kill_at = draw.randint(1, events // 2)
+        elif kind == "checkpoint":
+            where, kill_at = "/checkpoints/", draw.randint(1, CHECKPOINT)
+        code = ended(child(method, out, where, kill_at), within)
         finished = code == 0
         if finished:
             runs += 1
