@@ -173,7 +173,7 @@ class RunFacts(Record):
     exports: tuple[ExportFacts, ...]
     signed: bool
     bench: BenchFacts | None
-    staircases: tuple[LatencyTable, ...]
+    staircases: tuple[LatencyTable, ...] = ()
     missing: tuple[Missing, ...]
 
     def lacks(self, part: str) -> Missing | None:
