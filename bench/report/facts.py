@@ -178,7 +178,7 @@ class RunFacts(Record):
     exports: tuple[ExportFacts, ...]
     signed: bool
     bench: BenchFacts | None
-    staircases: tuple[LatencyTable, ...]
+    staircases: tuple[LatencyTable, ...] = ()
     explained: tuple[Explanation, ...] = ()
     scenarios: ScenarioResult | None = None
     scenarios_current: bool = True

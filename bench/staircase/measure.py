@@ -6,16 +6,14 @@ import contextlib
 import math
 from pathlib import Path
 
-import numpy as np
 import psutil
 
-from bench import stats
 from bench.machine import OthersLoad
 from bench.measure import Progress
 from bench.runners import Backend, RunConfig, Runner, usable
 from bench.staircase.load import load
 from bench.staircase.networks import image_size
-from bench.staircase.rounds import Rounds, rounds, warm_up
+from bench.staircase.rounds import Rounds, ratios, rounds, warm_up
 from compress.cost import LayerShape
 from compress.cost.latency import Curve, Point
 from compress.cost.shapes import Axis
@@ -110,17 +108,17 @@ def _curve(
 
 
 def summary(axis: Axis, widths: tuple[int, ...], found: Rounds) -> Curve:
-    """Return the medians of the rounds with their intervals, and the noise floor."""
-    intervals = [stats.interval(found.ratios[:, i]) for i in range(len(widths))]
+    """Return the ratios of the rounds with their intervals, and the noise floor."""
+    over = ratios(found)
     return Curve(
         axis=axis,
-        full_ms=float(np.median(found.reference_ns)) / 1e6,
+        full_ms=over.full_ns / 1e6,
         points=tuple(
-            Point(width=width, ratio=math.exp(i.median), low=math.exp(i.low), high=math.exp(i.high))
-            for width, i in zip(widths, intervals, strict=True)
+            Point(width=width, ratio=float(value), low=float(low), high=float(high))
+            for width, value, low, high in zip(widths, over.value, over.low, over.high, strict=True)
         ),
-        rounds=len(found.ratios),
-        floor=intervals[-1].reach,
+        rounds=len(found.widths_ns),
+        floor=max(-math.log(over.low[-1]), math.log(over.high[-1]), 0.0),
         clock="device" if found.by_device else "host",
     )
 

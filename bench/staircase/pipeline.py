@@ -22,7 +22,7 @@ from bench.staircase import merge, plot
 from bench.staircase.choose import by_shape, choose
 from bench.staircase.grid import widths
 from bench.staircase.measure import CurveFound, CurveJob, Job
-from bench.staircase.rounds import BETWEEN, LEAD_IN_NS, MEASURE_NS, MIN_ROUNDS
+from bench.staircase.rounds import BETWEEN, LEAD_IN_NS, MEASURE_NS, MIN_INFERENCES, MIN_ROUNDS
 from compress import artifact
 from compress.artifact import RunFolder
 from compress.cost import LatencyTable, LayerShape, ShapedLayer, shaped_layers
@@ -43,10 +43,10 @@ MACS_PER_S = 2e10
 
 PROTOCOL = (
     "each layer shape as a network of its own, in one process; after a warm-up every width is timed once a "
-    "round in a new random order, by the median of repeated inferences of about 8 ms after an untimed "
-    "lead-in; its ratio is that to the full width timed before and after it, interpolated to its place; "
-    "median of the rounds with a 95% bootstrap interval; the floor is the reach of the same interval of the "
-    "full width against a second session of itself"
+    "round in a new random order, the full width several times in between, each after an untimed lead-in by "
+    "the lower quartile of at least four inferences; the lower quartile of the rounds over that of the full "
+    "width, as an interruption only ever adds; 95% bootstrap interval over the rounds; the floor is the "
+    "reach of the interval of the full width against a second session of itself"
 )
 
 
@@ -170,7 +170,7 @@ def said_beforehand(
 def _least_s(curve: CurveJob, config: RunConfig) -> float:
     """About how long the fewest rounds of a curve take."""
     inference_s = curve.shape.macs * config.batch / (MACS_PER_S * config.threads) * 0.5
-    visit_s = max(inference_s, MEASURE_NS / 1e9) + max(inference_s, LEAD_IN_NS / 1e9)
+    visit_s = max(MIN_INFERENCES * inference_s, MEASURE_NS / 1e9) + max(inference_s, LEAD_IN_NS / 1e9)
     return MIN_ROUNDS * len(curve.widths) * (1 + 1 / BETWEEN) * visit_s
 
 

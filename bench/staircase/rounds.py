@@ -1,7 +1,9 @@
 """Many widths of one layer, timed in rounds: each width once a round, in another order every time.
 
-Between a few widths the full one is timed, and each width is set against the two times of it that stand
-around its own: what slows the machine for a while slows both, and the ratio stays.
+Every width meets the same machine, fast or slow, as often as the others. An interruption by another process
+only ever adds, and on a busy machine most of the longer inferences have one; so what stands for a width is
+the lower quartile of its inferences in a round, and then of its rounds, not their median. Its ratio is that
+to the full width, timed the same way several times a round.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from bench import paired
 from bench.machine import wait_for_rest
 from bench.paired import WarmUp, collector_off, repeats_for
 from bench.runners import Timed
+from bench.stats import CONFIDENCE
 
 MIN_ROUNDS = 7
 """Fewest rounds, however small the budget."""
@@ -27,8 +30,14 @@ MAX_ROUNDS = 40
 BETWEEN = 5
 """Most widths between two times of the full width."""
 
+RESAMPLES = 2000
+"""Bootstrap resamples of the intervals."""
+
 MEASURE_NS = 8_000_000
 """One measurement repeats the inference until it lasts about this long (8 ms)."""
+
+MIN_INFERENCES = 4
+"""Fewest inferences of a measurement, so that one of them is likely not to be interrupted."""
 
 LEAD_IN_NS = 2_000_000
 """Untimed inferences of about this long (2 ms) come before each measurement."""
@@ -42,17 +51,47 @@ WARM_UP_LIMIT_NS = 600_000_000
 
 @dataclass(frozen=True)
 class Rounds:
-    """Times of widths over the full width's.
+    """Times in nanoseconds.
 
     Attributes:
-        ratios: log of time over reference, `[rounds, widths]`, the widths ascending.
-        reference_ns: every time of the full width.
+        widths_ns: of each width, ascending, in each round `[rounds, widths]`.
+        full_ns: of the full width's first session `[rounds, times]`.
         by_device: whether they are by the device's clock.
     """
 
-    ratios: NDArray[np.float64]
-    reference_ns: NDArray[np.float64]
+    widths_ns: NDArray[np.float64]
+    full_ns: NDArray[np.float64]
     by_device: bool
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Times over the full width's, `[widths]`, with the ends of their 95% intervals; and its own time."""
+
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    full_ns: float
+
+
+def quartile(times: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """Return the lower quartile along an axis: a time that was measured, none between two."""
+    ordered = np.sort(times, axis=axis)
+    found: NDArray[np.float64] = ordered.take((times.shape[axis] - 1) // 4, axis=axis)
+    return found
+
+
+def ratios(found: Rounds, *, seed: int = 0) -> Ratios:
+    """Return the ratios of the quartiles, with percentile bootstrap intervals over the rounds."""
+    count = len(found.widths_ns)
+    drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    full = quartile(found.full_ns[drawn].reshape(RESAMPLES, -1))
+    spread = quartile(found.widths_ns[drawn], axis=1) / full[:, None]
+    tail = (1 - CONFIDENCE) / 2
+    own = float(quartile(found.full_ns.reshape(-1)))
+    value = quartile(found.widths_ns, axis=0) / own
+    low, high = np.quantile(spread, [tail, 1 - tail], axis=0)
+    return Ratios(value, np.minimum(low, value), np.maximum(high, value), own)
 
 
 def warm_up(runner: Timed) -> WarmUp:
@@ -62,7 +101,7 @@ def warm_up(runner: Timed) -> WarmUp:
 
 def rounds(
     runners: Mapping[int, Timed],
-    reference: Timed,
+    full: Timed,
     typical_ns: Mapping[int, float],
     *,
     budget_s: float,
@@ -74,8 +113,8 @@ def rounds(
     """Time the widths in rounds until the budget is spent.
 
     Args:
-        runners: by width, warm. The full width among them is a second session of `reference`.
-        reference: the full width.
+        runners: by width, warm. The full width among them is a second session of `full`.
+        full: the full width.
         typical_ns: time of one inference at each width.
         budget_s: seconds; from `MIN_ROUNDS` to `MAX_ROUNDS` are measured whatever it says.
         rest: wait before each measurement until the threads of the session before are at rest.
@@ -84,32 +123,23 @@ def rounds(
         clock: seconds, for the budget.
     """
     widths = sorted(runners)
-    full_ns, rng = typical_ns[widths[-1]], np.random.default_rng(seed)
-    visits = _Visits(rest)
-    ratios, references = list[list[float]](), list[float]()
+    rng, visits = np.random.default_rng(seed), _Visits(rest)
+    times, references = list[list[float]](), list[list[float]]()
     start = clock()
     with collector_off():
         while True:
-            found: dict[int, float] = {}
-            order = [int(width) for width in rng.permutation(widths)]
-            before = visits.time(reference, full_ns)
-            for first in range(0, len(order), BETWEEN):
-                part = order[first : first + BETWEEN]
-                times = [visits.time(runners[width], typical_ns[width]) for width in part]
-                after = visits.time(reference, full_ns)
-                for i, width in enumerate(part):
-                    share = (i + 1) / (len(part) + 1)
-                    expected = (1 - share) * np.log(before) + share * np.log(after)
-                    found[width] = float(np.log(times[i]) - expected)
-                references.append(before)
-                before = after
-            references.append(before)
-            ratios.append([found[width] for width in widths])
-            done = _done(len(ratios), clock() - start, budget_s)
+            found, own = dict[int, float](), list[float]()
+            for i, width in enumerate(int(width) for width in rng.permutation(widths)):
+                if i % BETWEEN == 0:
+                    own.append(visits.time(full, typical_ns[widths[-1]]))
+                found[width] = visits.time(runners[width], typical_ns[width])
+            times.append([found[width] for width in widths])
+            references.append(own)
+            done = _done(len(times), clock() - start, budget_s)
             if report is not None:
                 report(min(done, 1.0))
             if done >= 1:
-                return Rounds(np.array(ratios), np.array(references), visits.by_device)
+                return Rounds(np.array(times), np.array(references), visits.by_device)
 
 
 def _done(count: int, elapsed_s: float, budget_s: float) -> float:
@@ -125,11 +155,11 @@ class _Visits:
         self.by_device = False
 
     def time(self, runner: Timed, typical_ns: float) -> float:
-        """Nanoseconds of an inference: the median of a measurement, after a lead-in."""
+        """Nanoseconds of an inference: the lower quartile of a measurement, after a lead-in."""
         if self._rest:
             wait_for_rest()
         runner.run(repeats_for(typical_ns, LEAD_IN_NS))
-        host = runner.run(repeats_for(typical_ns, MEASURE_NS))
+        host = runner.run(max(MIN_INFERENCES, repeats_for(typical_ns, MEASURE_NS)))
         device = runner.device_ns
         self.by_device = device is not None
-        return max(1.0, float(np.median(host if device is None else device)))
+        return max(1.0, float(quartile((host if device is None else device).astype(np.float64))))

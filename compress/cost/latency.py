@@ -36,7 +36,7 @@ class Point(Record):
 
     Attributes:
         width: channels.
-        ratio: time over that of the full width, median of the rounds. low, high: its 95% interval.
+        ratio: undisturbed time over that of the full width. low, high: its 95% interval.
     """
 
     width: int = Field(ge=1)
@@ -49,7 +49,7 @@ class Curve(Record):
     """A layer's latency along one side, the other side at its full width.
 
     Attributes:
-        full_ms: median time of the full width, of a whole batch.
+        full_ms: time of the full width, of a whole batch, undisturbed.
         points: from the narrowest to the full width.
         rounds: how many times each width was measured.
         floor: log-ratio up to which the full width differs from a second session of itself.

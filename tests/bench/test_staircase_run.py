@@ -6,6 +6,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_tables import curve, entry, table
 from PIL import Image
@@ -122,14 +123,12 @@ def test_what_one_channel_more_costs_is_told_for_multiples_of_8_and_16_apart() -
     assert show.one_more(curve(widths=(8, 64)), 8) is None
 
 
-def test_a_curve_is_the_medians_of_its_rounds_with_the_noise_of_the_full_width() -> None:
-    import numpy as np
-
-    ratios = np.log(np.array([[0.5, 1.0], [0.5, 1.1], [0.6, 1.0], [0.5, 0.9], [0.4, 1.0], [0.5, 1.0]]))
-    found = summary("out", (8, 16), Rounds(ratios, np.array([2e6, 2e6, 2e6]), by_device=True))
+def test_a_curve_is_the_ratios_of_its_rounds_with_the_noise_of_the_full_width() -> None:
+    times = 1e6 * np.array([[1.0, 2.0], [1.0, 2.2], [1.2, 2.0], [1.0, 1.9], [1.0, 2.0]])
+    found = summary("out", (8, 16), Rounds(times, np.full((5, 2), 2e6), by_device=True))
     assert [point.ratio for point in found.points] == [pytest.approx(0.5), pytest.approx(1.0)]
-    assert (found.full_ms, found.rounds, found.clock) == (2.0, 6, "device")
-    assert 0 < found.floor <= math.log(1 / 0.9)
+    assert (found.full_ms, found.rounds, found.clock) == (2.0, 5, "device")
+    assert found.floor == pytest.approx(math.log(2.0 / 1.9))
 
 
 # --- refusals -------------------------------------------------------------------------------------------
