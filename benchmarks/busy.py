@@ -1,4 +1,4 @@
-"""A process that computes for ever: load on the machine while something is measured.
+"""A process that computes: load on the machine while something is measured.
 
 Run as a script with the form of the load and a seed; imports nothing that takes long.
 """
@@ -6,6 +6,7 @@ Run as a script with the form of the load and a seed; imports nothing that takes
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import subprocess
 import sys
@@ -20,9 +21,9 @@ PHASE_S = 0.7
 
 
 def compute(form: str, seed: int) -> None:
-    """Compute for ever, all the time or on and off."""
-    noise = random.Random(seed)
-    while True:
+    """Compute, all the time or on and off, as long as the process lives that started this one."""
+    noise, parent = random.Random(seed), os.getppid()
+    while os.getppid() == parent:
         end = time.monotonic() + noise.expovariate(1 / PHASE_S)
         while time.monotonic() < end:
             sum(i * i for i in range(2000))

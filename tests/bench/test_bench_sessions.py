@@ -94,7 +94,7 @@ def test_all_times_count_although_sessions_repeat_differently() -> None:
 
 def test_the_interval_of_a_percentile_knows_that_sessions_differ() -> None:
     fast, slow = pairs(1.0, ns=1_000_000), pairs(1.0, ns=1_500_000)
-    parts = [taken(1.0, 1.0, first=i == 0, other=slow if i % 2 else fast) for i in range(6)]
+    parts = [taken(1.0, 1.0, first=i == 0, other=slow if i % 2 else fast) for i in range(12)]
     ends = together(parts, WIDE, NARROW, seed=0).baseline.p50_ends_ms
     assert ends == (1.0, 1.5)
 
