@@ -33,7 +33,7 @@ def measure(job: Job, say: Progress) -> tuple[Found]:
         say("measuring what a node costs", 0.0)
         cost = overhead.measure(profiler, job.config, folder)
         say("measuring the roofline", 0.05)
-        limit = roofline.measure(profiler, job.config, folder)
+        limit = roofline.measure(profiler, job.config, cost.correction, folder)
         say("loading", 0.1)
         sides = (job.dense, configs[0]), (job.dense, configs[0]), (job.compact, configs[1])
         dense, again, compact = (runtime.load(side.path, config) for side, config in sides)

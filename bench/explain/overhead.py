@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench import paired
 from bench.explain.low import low
@@ -21,7 +22,10 @@ from bench.runners import RunConfig
 CHAIN = 64
 """Nodes of the long chain."""
 
-ROUNDS = 9
+ROUND_NS = 3_000_000
+"""How long the long chain is repeated in a round."""
+
+ROUNDS = 15
 """Times each of the three is measured, in turns."""
 
 
@@ -52,15 +56,15 @@ def measure(profiler: Profiler, config: RunConfig, folder: Path) -> Overhead:
     for runner in runners:
         paired.warm_up(runner, at_least_ns=50_000_000)
     session = profiler.open(long, config)
-    count = paired.repeats_for(float(np.median(runners[1].run(20))), 5_000_000)
-    walls: list[list[float]] = [[], []]
-    session.run(count)
+    count = paired.repeats_for(float(runners[1].run(20).min()), ROUND_NS)
+    walls: list[list[NDArray[np.int64]]] = [[], []]
     for _ in range(ROUNDS):
         for times, runner in zip(walls, runners, strict=True):
-            times.append(float(np.median(runner.run(count))))
+            host = runner.run(count)
+            times.append(host if runner.device_ns is None else runner.device_ns)
         session.run(count)
     found = session.finish()
-    one, many = (min(times) for times in walls)
+    one, many = (low(np.concatenate(times).astype(np.float64)) for times in walls)
     node = max((many - one) / (CHAIN - 1), 1.0)
     steady = np.array([low(times) for times in found.times_ns.T])
     softmaxes = [i for i, entry in enumerate(found.nodes) if "softmax" in (entry.op + entry.name).lower()]

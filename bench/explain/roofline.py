@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import paired
+from bench.explain import probes
 from bench.explain.low import low
-from bench.explain.probes import Spec, write_probe
+from bench.explain.probes import Spec
 from bench.explain.profilers import Profiler
 from bench.runners import RunConfig, cuda
 
-PEAKS = (
-    Spec(op="Conv", weight=(256, 256, 3, 3), source=(256, 14, 14), pads=(1, 1, 1, 1)),
-    Spec(op="Conv", weight=(512, 512, 1, 1), source=(512, 14, 14)),
-)
+PEAKS = {
+    "convolution": Spec(op="Conv", weight=(256, 256, 3, 3), source=(256, 14, 14), pads=(1, 1, 1, 1)),
+    "product": Spec(op="Conv", weight=(512, 512, 1, 1), source=(512, 14, 14)),
+}
 """Layers with aligned widths that keep a processor as busy as it can be: a convolution, a matrix product."""
 
 SECONDS = 0.4
@@ -52,17 +52,16 @@ class Roofline:
         return self.macs_per_s / self.bytes_per_s
 
 
-def measure(profiler: Profiler, config: RunConfig, folder: Path) -> Roofline:
-    """Measure both limits with the threads, the batch size and the device of a configuration."""
-    peak, best = 0.0, PEAKS[0]
-    for i, spec in enumerate(PEAKS):
-        runner = profiler.timed(write_probe(spec, folder / f"peak{i}.onnx", config.batch), config)
-        warm = paired.warm_up(runner, at_least_ns=100_000_000)
-        count = paired.repeats_for(warm.typical_ns, round(SECONDS * 1e9))
-        host = runner.run(max(count, 10))
-        times = host if runner.device_ns is None else runner.device_ns
-        rate = spec.macs * config.batch / (float(times.min()) * 1e-9)
-        peak, best = (rate, spec) if rate > peak else (peak, best)
+def measure(profiler: Profiler, config: RunConfig, correction_ns: float, folder: Path) -> Roofline:
+    """Measure both limits with the threads, the batch size and the device of a configuration.
+
+    Args:
+        profiler: of the back end. config: of the measurement.
+        correction_ns: see `bench.explain.probes.measure`. folder: where files are made.
+    """
+    found = probes.measure(profiler, PEAKS, config, correction_ns, folder).values()
+    fastest = min(found, key=lambda probed: probed.per_mac)
+    best, peak = fastest.spec, config.batch * 1e9 / fastest.per_mac
     on_gpu = profiler.backend.startswith("trt") or config.device == "cuda"
     rate, size = _copy_on_gpu() if on_gpu else _copy(config.threads)
     kernel = "x".join(str(size) for size in best.weight[2:])

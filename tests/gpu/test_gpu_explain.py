@@ -42,7 +42,7 @@ def test_the_limits_and_the_nearest_widths_are_measured(backend: str, tmp_path: 
     pytest.importorskip(PACKAGES[backend])
     profiler, chosen = profiler_for(backend), config(backend)
     cost = overhead.measure(profiler, chosen, tmp_path)
-    limit = roofline.measure(profiler, chosen, tmp_path)
+    limit = roofline.measure(profiler, chosen, cost.correction, tmp_path)
     assert cost.node > 0
     assert limit.ridge > 0
     found = probes.measure(profiler, probes.alternatives(OWN, DENSE), chosen, cost.correction, tmp_path)
