@@ -128,6 +128,10 @@ class Gates(nn.Module):
         self._parts: list[Gated] = []
         self._relaxed: Tensor | None = None
 
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Let the network's outputs pass: a plain `nn.Sequential` calls all its children, its gates last."""
+        return outputs
+
     def relaxed(self) -> Tensor:
         """The gates while they are learned `[units]`, in training."""
         raise NotImplementedError

@@ -74,9 +74,40 @@ def straight_through(logits: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor
     return (soft[:, 1] >= soft[:, 0]).to(soft.dtype), soft[:, 1]
 
 
+class _MeanSquare(torch.autograd.Function):
+    """Mean over channels of the squares of `[B, C, H, W]`, float32: one pass forwards, one backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        norm: Tensor = torch.linalg.vector_norm(features, dim=1, dtype=_wide(features))
+        return norm.square_().div_(features.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        found: Tensor = (grads[0] * (2 / features.shape[1])).unsqueeze(1) * features
+        return found.to(features.dtype)
+
+
+def _wide(features: Tensor) -> torch.dtype:
+    return torch.promote_types(features.dtype, torch.float32)
+
+
 def attention_map(features: Tensor) -> Tensor:
     """Q(F): mean over channels of the squares of `[B, C, H, W]`, flattened and of length 1 for each image."""
-    return F.normalize(features.float().square().mean(1).flatten(1), dim=1)
+    energy: Tensor = _MeanSquare.apply(features)
+    return F.normalize(energy.flatten(1), dim=1)
+
+
+def decode(decoder: nn.Module, features: Tensor) -> Tensor:
+    """A 1x1 convolution of `[B, C, H, W]`; as one matrix product where channels are last in memory."""
+    assert isinstance(decoder, nn.Conv2d)
+    rows = features.permute(0, 2, 3, 1)
+    if not rows.is_contiguous():
+        found: Tensor = decoder(features)
+        return found
+    return F.linear(rows, decoder.weight.flatten(1), decoder.bias).permute(0, 3, 1, 2)
 
 
 def modelling_loss(decoded: list[Tensor], wanted: list[Tensor]) -> Tensor:
@@ -235,7 +266,9 @@ class KDFS(GatedMethod):
         budget, mfm = self._budget(model), torch.zeros_like(kd)
         own, taught = self._own.take(), self._taught.take()
         if own:
-            decoded = [decoder(features) for decoder, features in zip(self._decoders, own, strict=True)]
+            decoded = [
+                decode(decoder, features) for decoder, features in zip(self._decoders, own, strict=True)
+            ]
             mfm = modelling_loss(decoded, taught)
         parts = [loss, self.config.kd * kd, self.config.mfm * mfm, self.config.budget * budget]
         together = torch.stack(parts)

@@ -23,6 +23,7 @@ from compress.methods.kdfs import (
     SamplerGates,
     attention_map,
     dark_knowledge,
+    decode,
     modelling_loss,
     straight_through,
     temperature,
@@ -98,6 +99,20 @@ def test_attention_map_has_length_one_and_ignores_scale() -> None:
     features = torch.randn(3, 5, 4, 4)
     assert torch.allclose(attention_map(features).norm(dim=1), torch.ones(3))
     assert torch.allclose(attention_map(features), attention_map(7 * features))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_decoded_maps_and_their_gradients_are_those_of_the_formula(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    decoder = nn.Conv2d(5, 5, 1).double()
+    features = torch.randn(3, 5, 4, 4, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    ours = attention_map(decode(decoder, features))
+    formula = decoder(features).square().mean(1).flatten(1)
+    formula = formula / formula.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(ours, formula)
+    upstream, of = torch.randn_like(formula), [features, *decoder.parameters()]
+    for a, b in zip(*(torch.autograd.grad((m * upstream).sum(), of) for m in (ours, formula)), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_losses_vanish_where_student_and_teacher_agree_and_only_there() -> None:
