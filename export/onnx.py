@@ -187,7 +187,6 @@ def _export(model: nn.Module, example: torch.Tensor, path: Path, opset: int | No
             )
             if program is None:
                 raise RuntimeError("the exporter returned nothing")
-            program.save(str(path), external_data=False)
     except CompressError:
         raise
     except Exception as error:  # the exporter wraps whatever the network's code or its own passes raise
@@ -195,6 +194,13 @@ def _export(model: nn.Module, example: torch.Tensor, path: Path, opset: int | No
     finally:
         for module, training in modes.items():
             module.training = training
+    try:
+        with _quiet():
+            program.save(str(path), external_data=False)
+    except OSError:  # a full disk is no fault of the network
+        raise
+    except Exception as error:
+        raise _not_exportable(error, batch) from error
 
 
 def _not_exportable(error: BaseException, batch: Sizes) -> CompressError:

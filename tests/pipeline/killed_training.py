@@ -1,10 +1,10 @@
 """Trainings that are killed at random moments and resumed, as a program: `... FOLDER SEED METHOD=KILLS ...`.
 
 For each method it trains once undisturbed into FOLDER/METHOD/whole and then into FOLDER/METHOD/cut0 and on.
-It kills (SIGKILL) and resumes until the wanted number of kills is reached and the last run is complete. A third
-of the kills come from outside after a random time; a third strike at one of the run's own writes, when it opens,
-renames or removes a file in its folder, and a third at one of a checkpoint's. Every attempt is a forked child of this process, which has
-imported torch; FOLDER/kills.json says what was hit.
+It kills (SIGKILL) and resumes until the wanted number of kills is reached and the last run is complete. Of
+the kills, a third come from outside after a random time, a third strike at one of the run's own writes, when
+it opens, renames or removes a file in its folder, and a third at one of a checkpoint's. Every attempt is a
+forked child of this process, which has imported torch; FOLDER/kills.json says what was hit.
 """
 
 from __future__ import annotations
