@@ -88,7 +88,9 @@ def figure(entry: Entry, compact: dict[str, int], name: str) -> str:
             plot.panel(axes, curve, PALETTE)
             if curve.axis != "in":
                 marks = sorted({compact[layer] for layer in entry.layers if layer in compact})
-                axes.plot(marks, [0] * len(marks), "^", color=svg.INK, markersize=7, clip_on=False, zorder=4)
+                if marks:  # nothing, drawn unclipped, would stand at the figure's corner for the layout
+                    at = [0.0] * len(marks)
+                    axes.plot(marks, at, "^", color=svg.INK, markersize=7, clip_on=False, zorder=4)
         every[0].set_title(plot.title(entry))
         return svg.inline(drawn, name, f"Latency against width of {entry.layers[0]}")
 

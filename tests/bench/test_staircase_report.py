@@ -11,9 +11,10 @@ from made_tables import CONV, curve, entry, table
 
 from bench.report import report
 from bench.report.facts import LayerRow
-from bench.report.stairs import LIMIT, OPEN, advice, view
+from bench.report.stairs import LIMIT, OPEN, advice, figure, view
 from bench.staircase import merge
 from compress.cost import LatencyTable
+from compress.cost.latency import Curve
 
 LAYER = LayerRow(name="conv", width=64, narrow_width=33, macs=800, narrow_macs=200)
 
@@ -85,6 +86,15 @@ def test_the_layers_that_take_longest_stand_open_and_the_least_have_no_figure() 
     assert "Latency against width of slow" in found.shown[0]
     assert (len(found.shown), len(found.more), found.left_out) == (OPEN, LIMIT - OPEN, 3)
     assert len(found.curves) == 2 * (LIMIT + 2) + 1
+
+
+@pytest.mark.parametrize("compact", [{}, {"conv": 33}])
+@pytest.mark.parametrize("curves", [(curve(),), (curve(), curve("in"))])
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_figure_is_laid_out_with_and_without_marks(
+    compact: dict[str, int], curves: tuple[Curve, ...]
+) -> None:
+    assert figure(entry(CONV, *curves), compact, "x").startswith("<svg")
 
 
 @needs_browser
