@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.explain.accounting import Item, Loss
-from bench.explain.probes import Probed
+from bench.explain.probes import ALIGNMENTS, Probed
 from bench.explain.record import Cause, Part
 
 CLEARLY = 0.03
@@ -158,7 +158,9 @@ def better_width(probes: Mapping[str, Probed]) -> Better | None:
     own = probes.get("own")
     if own is None:
         return None
-    winners = [other for name, other in probes.items() if name[0].isdigit() and _beats(other, own)]
+    winners = [
+        other for name, other in probes.items() if _is_aligned(name, other, own) and _beats(other, own)
+    ]
     if not winners:
         return None
     best = min(winners, key=lambda other: other.per_mac)
@@ -179,6 +181,19 @@ def better_width(probes: Mapping[str, Probed]) -> Better | None:
     ]
     why = f"alone {own.ns * MS:.3f} ms at {_width(own, own)}; at {', at '.join(told)}"
     return Better(text, 1 - best.per_mac / own.per_mac, why)
+
+
+def _is_aligned(name: str, other: Probed, own: Probed) -> bool:
+    """Whether a probe is at aligned widths; the dense ones may be the nearest of them."""
+    changed = [
+        theirs
+        for theirs, ours in (
+            (other.spec.inputs, own.spec.inputs),
+            (other.spec.outputs, own.spec.outputs),
+        )
+        if theirs != ours
+    ]
+    return name != "own" and all(width % min(ALIGNMENTS) == 0 for width in changed)
 
 
 def _beats(other: Probed, own: Probed) -> bool:

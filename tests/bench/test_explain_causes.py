@@ -80,6 +80,18 @@ def test_a_wider_layer_that_takes_no_longer_convicts_a_width_however_far_it_is()
     assert better.text == "8"
 
 
+def test_the_nearest_aligned_width_may_be_the_dense_one() -> None:
+    found = alternatives(spec(11, 11), spec(16, 16))
+    assert set(found) == {"own", "dense", "8-"}
+    own = probed(11, 11, 0.1)
+    dense = Probed(spec(16, 16), own.layer_ns * 0.95, 0.0, 0.005)
+    known = evidence(1.1, dense=1.0, probes={"own": own, "dense": dense})
+    parts, better = causes(known, LIMITS)
+    assert parts[0].cause is Cause.MISALIGNED
+    assert better is not None
+    assert better.text == "16"
+
+
 def test_a_far_wider_layer_that_is_merely_more_efficient_does_not() -> None:
     assert better_width({"own": probed(8, 8, 0.1), "16+": probed(16, 16, 0.05)}) is None
 
