@@ -170,7 +170,7 @@ def _table(found: dict[str, Any], record: dict[str, Any]) -> Table:
         ratio = row["speedup"]
         table.add_row(
             row["variant"] + (" (against itself)" if row["variant"] == "dense" else ""),
-            f"{row['images_per_s']:,.0f}", f"{row['ms_per_step']:,.1f}", f"{ratio['ratio']:.2f}x",
+            f"{row['images_per_s']:,.1f}", f"{row['ms_per_step']:,.1f}", f"{ratio['ratio']:.2f}x",
             f"{ratio['low']:.2f} to {ratio['high']:.2f}", f"{row['mac_reduction']:.2f}x",
             f"{row['efficiency']:.2f}", f"{row['share_of_peak']:.1%}",
         )  # fmt: skip
