@@ -222,7 +222,9 @@ def _measure(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
         for session in range(plan.sessions):
             for i, part in enumerate(parts):
                 own = _part(say, (session * len(parts) + i) / count, 1 / count)
-                done = processes.done(plan.of(part.job, session), Measured, _named(own, session, plan))
+                done = processes.done(
+                    plan.of(part.job, session), process.MEASURE, Measured, _named(own, session, plan)
+                )
                 part.taken.append(done)
 
 

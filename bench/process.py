@@ -19,6 +19,9 @@ from bench.memory import importable
 from compress.errors import CompressError, Exit
 from compress.spec import Record
 
+MEASURE = "bench.measure"
+"""The module that measures comparisons."""
+
 GRACE_S = 5.0
 """Seconds a process that fell silent has to end by itself."""
 
@@ -29,7 +32,7 @@ Result = TypeVar("Result", bound=Record)
 
 
 class AnyJob(Protocol):
-    """A record of what to measure on one back end, of a module that has a function `measure` for it."""
+    """A record of what to measure on one back end."""
 
     @property
     def backend(self) -> str:
@@ -41,13 +44,13 @@ class AnyJob(Protocol):
 
 def measured(job: Job, say: Progress) -> tuple[Measured, ...]:
     """Measure comparisons in a process of their own; see `Processes.done`."""
-    return done(job, Measured, say)
+    return done(job, MEASURE, Measured, say)
 
 
-def done(job: AnyJob, result: type[Result], say: Progress) -> tuple[Result, ...]:
+def done(job: AnyJob, module: str, result: type[Result], say: Progress) -> tuple[Result, ...]:
     """Do one job in a process of its own; see `Processes.done`."""
     with Processes() as processes:
-        return processes.done(job, result, say)
+        return processes.done(job, module, result, say)
 
 
 class Processes:
@@ -67,12 +70,12 @@ class Processes:
     def __exit__(self, *exception: object) -> None:
         self._close()
 
-    def done(self, job: AnyJob, result: type[Result], say: Progress) -> tuple[Result, ...]:
+    def done(self, job: AnyJob, module: str, result: type[Result], say: Progress) -> tuple[Result, ...]:
         """Do a job in a process of its own.
 
         Args:
-            job: what to do.
-            result: the records that the `measure` of its module gives.
+            job: what to do. module: the one whose `measure` does it, and which has its `Job`.
+            result: the records it gives.
             say: told the progress; the process waits until it returns.
 
         Raises:
@@ -82,7 +85,9 @@ class Processes:
         assert self._said is not None
         going_on = False
         try:
-            found = _conversation(process, job, result, say)
+            found = _conversation(
+                process, {"module": module, "job": job.model_dump(mode="json")}, result, say
+            )
             going_on = found is not None and FORKS
             if found is None:  # it is dying by itself; how, is worth knowing
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -118,13 +123,13 @@ class Processes:
 
 
 def _conversation(
-    process: subprocess.Popen[str], job: AnyJob, result: type[Result], say: Progress
+    process: subprocess.Popen[str], asked: dict[str, Any], result: type[Result], say: Progress
 ) -> tuple[Result, ...] | None:
     """Send the job, answer its progress, and return its result; None where it ends without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
-        _send(process.stdin, json.dumps({"module": type(job).__module__, "job": job.model_dump(mode="json")}))
+        _send(process.stdin, json.dumps(asked))
         for line in process.stdout:
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:

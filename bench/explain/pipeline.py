@@ -100,7 +100,9 @@ def _on(
         blocks=blocks,
     )
     named = _part(say, PREPARING, 1 - PREPARING)
-    (found,) = process.done(job, Found, lambda what, done: named(f"{runtime.name}: {what}", done))
+    (found,) = process.done(
+        job, "bench.explain.measure", Found, lambda what, done: named(f"{runtime.name}: {what}", done)
+    )
     return Explanation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(sys.argv if command is None else command),

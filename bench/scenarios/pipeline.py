@@ -127,7 +127,7 @@ def _on(
         comparisons=tuple(sides),
         options=options,
     )
-    measured = process.done(job, Found, _part(say, PREPARING, 1 - PREPARING))
+    measured = process.done(job, "bench.scenarios.measure", Found, _part(say, PREPARING, 1 - PREPARING))
     return [
         ScenarioComparison(
             **_fields(entry),

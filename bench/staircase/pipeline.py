@@ -132,7 +132,7 @@ def staircase(
                 budget_s=share,
                 folder=Path(temporary),
             )
-            found = process.done(job, CurveFound, progress or _silent)
+            found = process.done(job, "bench.staircase.measure", CurveFound, progress or _silent)
         measured = _entries(shapes, curves, found)
         table = _table(network, config, runtime.name, found, measured, command)
         path = Path(out) if out is not None else folder.bench / filename(table)

@@ -142,7 +142,7 @@ def test_each_job_is_measured_in_another_process(narrow: Path) -> None:
     with process.Processes() as processes:
         for _ in range(2):
             seen.append(set())
-            found = processes.done(job(narrow), Measured, look)
+            found = processes.done(job(narrow), process.MEASURE, Measured, look)
             assert len(found[0].batches[0].other.ratios) == 10
     assert seen[0] != seen[1]
     assert len(seen[0] & seen[1]) == (1 if FORKS else 0)  # who only imports, and forks
@@ -153,8 +153,8 @@ def test_after_an_error_the_next_job_is_measured(narrow: Path, tmp_path: Path) -
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with process.Processes() as processes:
         with pytest.raises(CompressError, match=r"bad\.onnx"):
-            processes.done(job(tmp_path / "bad.onnx"), Measured, lambda what, done: None)
-        assert processes.done(job(narrow), Measured, lambda what, done: None)
+            processes.done(job(tmp_path / "bad.onnx"), process.MEASURE, Measured, lambda what, done: None)
+        assert processes.done(job(narrow), process.MEASURE, Measured, lambda what, done: None)
 
 
 def test_an_interrupt_of_this_process_ends_that_one(narrow: Path) -> None:
