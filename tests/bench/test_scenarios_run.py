@@ -98,14 +98,17 @@ def test_a_server_that_keeps_up_holds_and_one_that_cannot_fails(
     assert (found.bound_ms, found.bound_from, found.searched) == (10_000, "given", False)
     for side in (found.baseline, found.candidate):
         easy, hard = side.rates
-        assert (easy.qps, easy.outcome, hard.qps, hard.outcome) == (500, Outcome.HOLDS, 1e7, Outcome.FAILS)
+        assert (easy.qps, hard.qps, hard.outcome) == (500, 1e7, Outcome.FAILS)
         assert easy.times.count >= 1000
         assert easy.times.p99 is not None
+        end = easy.times.p99.high_ms  # none where a busy machine made queries late in a row
+        held = end is not None and end <= found.bound_ms
+        assert easy.outcome == (Outcome.HOLDS if held else Outcome.UNDECIDED)
         assert hard.load > 1
         assert hard.answered_qps < hard.qps
         assert 0 < easy.utilisation < hard.utilisation <= 1
         assert hard.max_queue > easy.max_queue
-        assert (side.holds_qps, side.fails_qps) == (500, 1e7)
+        assert (side.holds_qps, side.fails_qps) == (500 if held else None, 1e7)
 
 
 def test_the_offline_scenario_says_why_it_ended(measured: tuple[Path, ScenarioResult]) -> None:
@@ -121,7 +124,10 @@ def test_a_replay_shows_the_tables_and_what_is_included(
     shown = call("bench", "--replay", measured[0] / "bench" / "scenarios.json")
     assert shown.code == 0, shown.err
     words = " ".join(shown.out.replace("│", " ").split())
-    for text in ("single stream, latency in ms", "offline, images/s", "server, latency", "HOLDS", "FAILS"):
+    server = only(measured).server
+    assert server is not None
+    outcomes = {rate.outcome for side in (server.baseline, server.candidate) for rate in side.rates}
+    for text in ("single stream, latency in ms", "offline, images/s", "server, latency", *outcomes):
         assert text in words
     assert "normalising images is not included" in words
     assert "not a conformance run" in words
@@ -218,6 +224,9 @@ def _quiet(result: ScenarioResult) -> ScenarioResult:
             one.update(low_ms=0.9 * one["ms"], high_ms=1.1 * one["ms"])
         for name in ("single_stream", "offline", "server"):
             found[name]["others_load"] = 0.0
+        for name in ("baseline", "candidate"):
+            found["server"][name]["rates"][0]["outcome"] = Outcome.HOLDS
+            found["server"][name]["holds_qps"] = 500
     return ScenarioResult.model_validate(value)
 
 
@@ -247,6 +256,7 @@ def test_a_comparison_in_pairs_is_judged_with_the_scenarios_beside_it(
     measured: tuple[Path, ScenarioResult], tmp_path: Path, call: Any
 ) -> None:
     path = Path(shutil.copytree(measured[0], tmp_path / "tiny-run"))
+    scenarios.record.save(_quiet(measured[1]), path / "bench" / "scenarios.json")
     rules = tmp_path / "gate.toml"
     rules.write_text("server_qps_min = 500\nspeedup_min = 0.001\n")
     words = ("--pairs", "10", "--threads", "1", "--gate", rules, "--json")
