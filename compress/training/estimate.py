@@ -23,7 +23,7 @@ from compress.artifact import RunFolder
 from compress.data.base import Batch
 from compress.training.checkpoint import checkpoint_path, save_checkpoint
 from compress.training.config import TrainConfig
-from compress.training.device import accelerated, seed_everything, share_from_first, sum_over_processes
+from compress.training.device import accelerated, share_from_first, sum_over_processes
 from compress.training.evaluation import evaluate
 from compress.training.faults import fault
 from compress.training.interrupt import Saved
@@ -252,22 +252,10 @@ def _phase(loop: _Loop, first: int, epochs: int, seconds: float) -> PhaseTime:
     while not clock.over:
         state.epoch = epoch
         started = time.perf_counter()
-        seed_everything(config.seed, epoch)
-        state.method.begin_epoch(state.model, epoch, config.epochs)
+        loop._begin_epoch()
         _wait(accelerator)
         begins.append(time.perf_counter() - started)
-        seed_everything(config.seed, epoch, accelerator.process_index)
-        train_epoch(
-            state,
-            loop.wrapped,
-            accelerator,
-            config,
-            loop.criterion,
-            clock.epoch(loop._train_batches(epoch)),
-            loop.steps,
-            loop.classes,
-            NoProgress(),
-        )
+        train_epoch(loop.stepper, loop.wrapped, clock.epoch(loop._train_batches(epoch)), NoProgress())
         started = time.perf_counter()
         share_from_first(accelerator, state.model.buffers())
         state.method.end_epoch(state.model, epoch, config.epochs)

@@ -80,6 +80,7 @@ def child(method: str, out: Path, where: str = "", kill_at: int | None = None) -
     pid = os.fork()
     if pid:
         return pid
+    torch.set_num_threads(1)  # renews torch's pool of threads while this child has only one
     code = 1
     try:
         begun = any(Path(f"{out}{end}", "run.json").is_file() for end in ("", "-dense"))
