@@ -77,7 +77,19 @@ class Workers:
             if died is None:
                 raise
             self._kept = None
+            _end(loader)
             raise died from error
+
+
+def _end(loader: DataLoader[Any]) -> None:
+    """End the processes of a loader of which one has died.
+
+    The error's traceback keeps the loader, and as long as it lives, torch's handler of SIGCHLD raises that a
+    worker was killed whenever any child of this process ends, wherever the program then is.
+    """
+    end: Callable[[], None] | None = getattr(loader._iterator, "_shutdown_workers", None)
+    if end is not None:
+        end()
 
 
 class _Keys:
