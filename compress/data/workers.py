@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -71,9 +75,9 @@ class Workers:
 
     def _guarded(self, loader: DataLoader[Any]) -> Iterator[Any]:
         try:
-            yield from loader
-        except RuntimeError as error:
-            died = worker_died(error)
+            yield from _started(loader)
+        except (RuntimeError, OSError, EOFError) as error:
+            died = _died(loader) or worker_died(error)
             if died is None:
                 raise
             self._kept = None
@@ -81,12 +85,46 @@ class Workers:
             raise died from error
 
 
-def _end(loader: DataLoader[Any]) -> None:
-    """End the processes of a loader of which one has died.
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Start the processes without the handler of SIGCHLD that torch sets with its first loader.
 
-    The error's traceback keeps the loader, and as long as it lives, torch's handler of SIGCHLD raises that a
-    worker was killed whenever any child of this process ends, wherever the program then is.
+    It raises that a worker was killed whenever a child of this process ends while a dead worker is known,
+    wherever the program then is. A loader also looks for dead workers itself, while it waits for a batch.
     """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        if before is not None:  # else it was set outside of Python, and torch has called none either
+            signal.signal(signal.SIGCHLD, before)
+
+
+def _died(loader: DataLoader[Any]) -> CompressError | None:
+    """Return the error for the processes of `loader` that have ended; None if all are alive.
+
+    One that dies while it hands over a batch breaks the connection first, and is known to be dead after.
+    """
+    workers: list[BaseProcess] = list(getattr(loader._iterator, "_workers", ()))
+    if not workers:
+        return None
+    wait([worker.sentinel for worker in workers], timeout=1)
+    ended = [worker for worker in workers if not worker.is_alive()]
+    if not ended:
+        return None
+    codes = {worker.exitcode or 0 for worker in ended}
+    killed = sorted(-code for code in codes if code < 0)
+    names = ", ".join(signal.Signals(number).name for number in killed)
+    return _error(
+        ", ".join(str(worker.pid) for worker in ended),
+        f"was killed: {names}" if killed else "ended unexpectedly",
+        shared=signal.SIGBUS in killed,
+    )
+
+
+def _end(loader: DataLoader[Any]) -> None:
+    """End the processes that are left of a loader of which one has died; the error's traceback keeps it."""
     end: Callable[[], None] | None = getattr(loader._iterator, "_shutdown_workers", None)
     if end is not None:
         end()
@@ -108,18 +146,24 @@ class _Keys:
 def worker_died(error: BaseException) -> CompressError | None:
     """Return the error for a worker process that ended by itself; None if `error` says something else.
 
-    torch says so from a signal handler, which may interrupt anything: it can come out of a training step.
+    A program that uses loaders of its own may have torch's handler of SIGCHLD set, which says so anywhere: it
+    can come out of a training step.
     """
     text = " ".join(str(error).split())
     if not isinstance(error, RuntimeError) or not text.startswith("DataLoader worker"):
         return None
     pids = _PID.search(text)
-    named = f" (process {pids.group(1).strip()})" if pids else ""
-    signal = re.search(r"killed by signal: (\w[\w ]*)", text)
-    how = f"was killed: {signal.group(1)}" if signal else "ended unexpectedly"
-    shared = "shared memory" in text or "Bus error" in text
+    name = re.search(r"killed by signal: (\w[\w ]*)", text)
+    return _error(
+        pids.group(1).strip() if pids else "",
+        f"was killed: {name.group(1)}" if name else "ended unexpectedly",
+        shared="shared memory" in text or "Bus error" in text,
+    )
+
+
+def _error(pids: str, how: str, *, shared: bool) -> CompressError:
     return CompressError(
-        f"a process that decodes images{named} {how}",
+        f"a process that decodes images{f' (process {pids})' if pids else ''} {how}",
         hint="its shared memory (/dev/shm) is full: make it larger, or use fewer --workers"
         if shared
         else "most often the machine ran out of memory: use fewer --workers or a smaller --batch-size",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import psutil
@@ -86,8 +87,20 @@ def test_a_killed_process_is_named(image_folder: Path) -> None:
         list(batches)
     assert (caught.value.code, caught.value.exit) == ("worker-died", Exit.MISSING)
     assert "--workers" in caught.value.hint
+    assert "SIGKILL" in caught.value.message
     subprocess.run([sys.executable, "-c", ""], check=True)  # its end is not taken for that of a worker
     assert same(epoch(helped, 1), epoch(load(image_folder, 0), 1))  # new ones are started
+
+
+def test_the_handler_of_ended_children_stays_the_programs(image_folder: Path) -> None:
+    def own(number: int, frame: FrameType | None) -> None: ...
+
+    before = signal.signal(signal.SIGCHLD, own)
+    try:
+        epoch(load(image_folder, 1), 0)
+        assert signal.getsignal(signal.SIGCHLD) is own
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
