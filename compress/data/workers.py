@@ -109,10 +109,12 @@ def _died(loader: DataLoader[Any]) -> CompressError | None:
     workers: list[BaseProcess] = list(getattr(loader._iterator, "_workers", ()))
     if not workers:
         return None
-    wait([worker.sentinel for worker in workers], timeout=1)
-    ended = [worker for worker in workers if not worker.is_alive()]
+    ending = wait([worker.sentinel for worker in workers], timeout=1)
+    ended = [worker for worker in workers if worker.sentinel in ending]
     if not ended:
         return None
+    for worker in ended:
+        worker.join()  # its files are closed a moment before its exit code is there
     codes = {worker.exitcode or 0 for worker in ended}
     killed = sorted(-code for code in codes if code < 0)
     names = ", ".join(signal.Signals(number).name for number in killed)
