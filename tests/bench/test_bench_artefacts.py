@@ -70,7 +70,7 @@ def test_what_cannot_be_compared_is_refused(places: Path, names: tuple[str, ...]
 def test_a_run_and_an_exported_file_are_measured_together(run: Path, wide: Path, tmp_path: Path) -> None:
     own = export(run, samples=16).path
     moved = Path(shutil.copy(own, tmp_path / "moved.onnx"))
-    result = bench(run, own, moved, threads=1, pairs=10, out=tmp_path / "out" / "found.json")
+    result = bench(run, own, moved, threads=1, pairs=10, sessions=2, out=tmp_path / "out" / "found.json")
     assert result.artefacts == (run.name, "model.onnx", "moved.onnx")
     first, exported, foreign = result.comparisons
     assert (first.baseline.label, first.candidate.label) == (f"{run.name} dense", f"{run.name} compact")

@@ -50,7 +50,7 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     train(request, command=["compress", "train", "--out", "run"])
     export(folder / "run", samples=64)
-    bench(folder / "run", pairs=10, threads=1, command=["compress", "bench", "run"])
+    bench(folder / "run", pairs=10, sessions=2, threads=1, command=["compress", "bench", "run"])
     return folder / "run"
 
 

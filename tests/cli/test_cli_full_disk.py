@@ -31,7 +31,7 @@ def full(small_disk: Callable[[int], Path], trained: tuple[Path, object]) -> Pat
         ("train", *NETWORK, "--target", "macs=0.5", "--epochs", "1", "--out", "{disk}/new"),
         ("export", "{disk}/run"),
         ("report", "{disk}/run"),
-        ("bench", "{disk}/run", "--backend", "torch", "--threads", "1", "--pairs", "10"),
+        ("bench", "{disk}/run", "--backend", "torch", "--threads", "1", "--pairs", "10", "--sessions", "2"),
     ],
     ids=lambda words: words[0],
 )

@@ -78,7 +78,9 @@ def test_export_prints_the_path_alone_on_stdout(call: Here, run: Path) -> None:
 
 
 def test_bench_writes_and_prints_the_same_result(run: Path, tmp_path: Path) -> None:
-    found = command("bench", run, "--pairs", 10, "--threads", 1, "--batch", "1", "--json", cwd=tmp_path)
+    found = command(
+        "bench", run, "--pairs", 10, "--sessions", 2, "--threads", 1, "--batch", "1", "--json", cwd=tmp_path
+    )
     assert found.code == 0, found.err
     assert found.err == ""
     result = found.json["result"]
@@ -87,7 +89,7 @@ def test_bench_writes_and_prints_the_same_result(run: Path, tmp_path: Path) -> N
 
 
 def test_bench_prints_a_table_for_people(call: Here, run: Path) -> None:
-    found = call("bench", run, "--pairs", 10, "--threads", 1, "--batch", "2")
+    found = call("bench", run, "--pairs", 10, "--sessions", 2, "--threads", 1, "--batch", "2")
     assert (found.code, found.err) == (0, "")
     for word in ("dense", "compact", "speed-up", "95% interval", "efficiency"):
         assert word in found.out

@@ -1,6 +1,8 @@
-"""`--zoo` runs every network of the zoo; without it, the sample."""
+"""`--zoo` runs every network of the zoo; without it, the sample, and where CI=true every third one too."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -14,8 +16,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test a network."""
     if "network" in metafunc.fixturenames:
+        thirds = ZOO[::3] if os.environ.get("CI") == "true" else ()
         cases = [
-            pytest.param(network, id=network.name, marks=() if network.sample else pytest.mark.zoo)
+            pytest.param(
+                network, id=network.name, marks=() if network.sample or network in thirds else pytest.mark.zoo
+            )
             for network in ZOO
         ]
         metafunc.parametrize("network", cases)
