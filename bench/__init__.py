@@ -7,8 +7,9 @@ a network.
 
 from __future__ import annotations
 
+from bench.asked import Choices
 from bench.explain.pipeline import explain
-from bench.pipeline import Choices, bench
+from bench.pipeline import bench
 from bench.record import BenchResult, read
 from bench.stats import Verdict
 from bench.table import SummaryRow, summary_row, summary_rows, table

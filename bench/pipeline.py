@@ -6,38 +6,33 @@ import contextlib
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import artefacts, paired, process, record
 from bench.artefacts import Subject
-from bench.files import Pair, Prepared
+from bench.asked import (
+    PREPARING,
+    Choices,
+    check_kinds,
+    configured,
+    opened,
+    part_of,
+    sides_of,
+    silent,
+    usable_backends,
+    versions_here,
+)
+from bench.files import Prepared
 from bench.machine import cpu_state, default_threads
-from bench.measure import Job, Measured, Progress, Side
+from bench.measure import Job, Measured, Progress
 from bench.record import FILENAME, BenchResult, ComparisonRecord
-from bench.runners import Backend, RunConfig, backends, fitted, usable
-from bench.runners.registry import CHOICES
+from bench.runners import Backend, RunConfig, fitted
 from bench.sessions import SESSIONS, together
 from bench.stats import RANKED_FROM
-from compress import artifact, nvml
-from compress.artifact import RunFolder
+from compress import artifact
 from compress.errors import CompressError
-from export.manifest import versions
-
-PREPARING = 0.05
-"""Share of the progress that preparing takes."""
-
-PACKAGES = (
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-    "tensorrt-rtx",
-    "numpy",
-    "scipy",
-)
 
 PROTOCOL = (
     "each back end in processes of its own, one for each of {sessions}, which load everything anew in "
@@ -53,17 +48,6 @@ INTERVALS = {
     "many": "median of the sessions' median log-ratios with a 95% interval of their ranks",
 }
 """What the interval is for one session, for fewer than `bench.stats.RANKED_FROM`, and from there on."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What may be chosen about a session, for the back ends that have it; see `bench.runners.RunConfig`."""
-
-    device: str = "cpu"
-    channels_last: bool = False
-    cuda_graph: bool = False
-    transfers: bool = False
-    trust: bool = False
 
 
 def bench(
@@ -107,19 +91,19 @@ def bench(
             or a process that died (BUILD).
     """
     sizes, count, times = _checked(batches, threads, pairs, budget_s, sessions)
-    configs = tuple(_config(size, count, seed, choices or Choices()) for size in sizes)
-    runtimes = _usable(backend, configs[0])
+    configs = tuple(configured(size, count, seed, choices or Choices()) for size in sizes)
+    runtimes = usable_backends(backend, configs[0])
     subjects = artefacts.comparisons(named)
-    say = progress or _silent
+    say = progress or silent
     before = cpu_state()
     with contextlib.ExitStack() as stack:
-        runs = _opened(stack, subjects)
-        _check_kinds(subjects, runtimes)
+        runs = opened(stack, subjects)
+        check_kinds(subjects, runtimes)
         parts = [_Part(runtime, subjects, runs) for runtime in runtimes]
         for i, part in enumerate(parts):
-            part.prepare(configs, _part(say, PREPARING * i / len(parts), PREPARING / len(parts)))
+            part.prepare(configs, part_of(say, PREPARING * i / len(parts), PREPARING / len(parts)))
         plan = _Plan(pairs, budget_s, times, len(sizes) * len(parts) * len(subjects))
-        _measure(parts, plan, _part(say, PREPARING, 1 - PREPARING))
+        _measure(parts, plan, part_of(say, PREPARING, 1 - PREPARING))
         found = [record for part in parts for record in part.records(seed)]
         result = BenchResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -132,7 +116,7 @@ def bench(
             machine=artifact.this_machine(),
             before=before,
             after=cpu_state(),
-            versions=_versions(),
+            versions=versions_here(),
             comparisons=tuple(found),
         )
         place = Path(out) if out is not None else next((r.run.bench / FILENAME for r in runs.values()), None)
@@ -187,7 +171,7 @@ class _Part:
         say(f"{self.runtime.name}: preparing the networks", 0.0)
         sizes = [config.batch for config in configs]
         self._files = {path: run.pair(self.runtime, sizes) for path, run in self._runs.items()}
-        self._sides = [_sides(two, self.runtime, self._files) for two in self.subjects]
+        self._sides = [sides_of(two, self.runtime, self._files) for two in self.subjects]
         self.job = Job(
             backend=self.runtime.name,
             configs=tuple(fitted(self.runtime, config) for config in configs),
@@ -221,7 +205,7 @@ def _measure(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
     with process.Processes() as processes:
         for session in range(plan.sessions):
             for i, part in enumerate(parts):
-                own = _part(say, (session * len(parts) + i) / count, 1 / count)
+                own = part_of(say, (session * len(parts) + i) / count, 1 / count)
                 done = processes.done(
                     plan.of(part.job, session), process.MEASURE, Measured, _named(own, session, plan)
                 )
@@ -238,58 +222,6 @@ def _protocol(sessions: int) -> str:
     kind = "one" if sessions == 1 else "few" if sessions < RANKED_FROM else "many"
     said = "one session" if sessions == 1 else f"{sessions} sessions"
     return PROTOCOL.format(sessions=said, interval=INTERVALS[kind])
-
-
-def _sides(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pair]) -> tuple[Side, Side]:
-    first, second = (artefacts.side(subject, runtime, files.get(subject.path)) for subject in two)
-    return first, second
-
-
-def _opened(stack: contextlib.ExitStack, subjects: Sequence[tuple[Subject, Subject]]) -> dict[Path, Prepared]:
-    """Open every run once, for writing; one without a compact model is refused."""
-    paths = dict.fromkeys(subject.path for two in subjects for subject in two if subject.is_run)
-    return {path: Prepared(stack.enter_context(RunFolder.open(path, write=True))) for path in paths}
-
-
-def _check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[Backend]) -> None:
-    """Refuse a file that one of the back ends does not read, before anything is measured."""
-    for runtime in runtimes:
-        for two in subjects:
-            for subject in two:
-                if not subject.is_run:
-                    artefacts.side(subject, runtime, None)
-
-
-def _usable(backend: str | Sequence[str], config: RunConfig) -> list[Backend]:
-    """Return the back ends; refuse one that cannot run here, and a choice that none of them has."""
-    names = backend.split(",") if isinstance(backend, str) else list(backend)
-    if not all(names):
-        raise CompressError(
-            f"{backend!r} names no back end", hint="such as ort-cpu or ort-cpu,openvino", code="bad-option"
-        )
-    plain = RunConfig(config.batch, config.threads)
-    for choice in CHOICES:
-        _require_honoured(choice, getattr(config, choice) != getattr(plain, choice), names)
-    return [usable(name, config) for name in dict.fromkeys(names)]
-
-
-def _require_honoured(choice: str, chosen: bool, names: Sequence[str]) -> None:
-    known = backends()
-    having = [name for name, found in known.items() if choice in found.honours]
-    if chosen and not set(names) & set(having) and set(names) <= set(known):
-        raise CompressError(
-            f"none of the back ends {', '.join(names)} has a choice of {choice.replace('_', ' ')}",
-            hint=f"leave --{choice.replace('_', '-')} out; the back ends that have it: {', '.join(having)}",
-            code="bad-option",
-        )
-
-
-def _config(size: int, threads: int, seed: int, choices: Choices) -> RunConfig:
-    if choices.device not in ("cpu", "cuda"):
-        raise CompressError(
-            f"unknown device {choices.device!r}", hint="known: cpu, cuda", code="unknown-device"
-        )
-    return replace(RunConfig(size, threads, seed), **vars(choices))
 
 
 def _checked(
@@ -316,17 +248,3 @@ def _checked(
     if problem is not None:
         raise CompressError(problem[0], hint=problem[1], code="bad-option")
     return list(dict.fromkeys(batches)), threads or default_threads(), sessions or min(SESSIONS, most)
-
-
-def _versions() -> dict[str, str]:
-    """Versions of the packages, and of the driver of a GPU."""
-    driver = nvml.driver()
-    return versions(PACKAGES) | ({} if driver is None else {"nvidia-driver": driver.version})
-
-
-def _part(say: Progress, start: float, length: float) -> Progress:
-    return lambda what, done: say(what, start + length * done)
-
-
-def _silent(what: str, done: float) -> None:
-    pass

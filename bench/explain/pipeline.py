@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import process
 from bench.artefacts import Subject, side
+from bench.asked import PREPARING, Choices, part_of, silent, versions_here
 from bench.explain import record
 from bench.explain.job import Found, Job
 from bench.explain.profilers import profiler_for
@@ -18,12 +19,10 @@ from bench.files import Prepared
 from bench.machine import cpu_state, default_threads
 from bench.measure import Progress
 from bench.paired import MIN_PAIRS, PAIRS
-from bench.pipeline import PACKAGES, PREPARING, Choices
 from bench.runners import Backend, RunConfig, fitted, usable
 from compress import artifact
 from compress.artifact import RunFolder
 from compress.errors import CompressError
-from export.manifest import versions
 
 
 def explain(
@@ -65,12 +64,12 @@ def explain(
         runtime = usable(name, config)
         profiler_for(name)
         runtimes.append(runtime)
-    say = progress or _silent
+    say = progress or silent
     with RunFolder.open(run, write=True) as folder:
         prepared = Prepared(folder)
         found = []
         for i, runtime in enumerate(runtimes):
-            part = _part(say, i / len(runtimes), 1 / len(runtimes))
+            part = part_of(say, i / len(runtimes), 1 / len(runtimes))
             made = _on(runtime, prepared, fitted(runtime, config), blocks, part, command)
             record.save(made, folder.bench / record.filename(runtime.name))
             found.append(made)
@@ -99,7 +98,7 @@ def _on(
         compact_onnx=prepared.onnx.compact,
         blocks=blocks,
     )
-    named = _part(say, PREPARING, 1 - PREPARING)
+    named = part_of(say, PREPARING, 1 - PREPARING)
     (found,) = process.done(
         job, "bench.explain.measure", Found, lambda what, done: named(f"{runtime.name}: {what}", done)
     )
@@ -115,7 +114,7 @@ def _on(
         machine=artifact.this_machine(),
         before=before,
         after=cpu_state(),
-        versions=versions(PACKAGES),
+        versions=versions_here(),
         **dict(found),
     )
 
@@ -152,11 +151,3 @@ def _config(batch: int, threads: int | None, blocks: int, seed: int, choices: Ch
     if problem is not None:
         raise CompressError(problem[0], hint=problem[1], code="bad-option")
     return replace(RunConfig(batch, threads or default_threads(), seed), **vars(choices))
-
-
-def _part(say: Progress, start: float, length: float) -> Progress:
-    return lambda what, done: say(what, start + length * done)
-
-
-def _silent(what: str, done: float) -> None:
-    pass

@@ -11,21 +11,21 @@ from typing import Any
 
 from bench import artefacts, process
 from bench.artefacts import Subject
+from bench.asked import (
+    PREPARING,
+    Choices,
+    check_kinds,
+    configured,
+    opened,
+    part_of,
+    sides_of,
+    silent,
+    usable_backends,
+    versions_here,
+)
 from bench.files import Prepared
 from bench.machine import cpu_state, default_threads
 from bench.measure import Progress
-from bench.pipeline import (
-    PREPARING,
-    Choices,
-    _check_kinds,
-    _config,
-    _opened,
-    _part,
-    _sides,
-    _silent,
-    _usable,
-    _versions,
-)
 from bench.runners import FOLDER, Backend, RunConfig, fitted
 from bench.scenarios import offline, record, server, stream
 from bench.scenarios.measure import Job
@@ -72,19 +72,19 @@ def run_scenarios(
             f"{threads} threads are not possible", hint="give --threads from 1", code="bad-option"
         )
     count = threads or default_threads()
-    config = _config(1, count, seed, choices or Choices())
-    runtimes = _usable(backend, config)
+    config = configured(1, count, seed, choices or Choices())
+    runtimes = usable_backends(backend, config)
     subjects = artefacts.comparisons(named)
-    say = progress or _silent
+    say = progress or silent
     before = cpu_state()
     with contextlib.ExitStack() as stack:
-        runs = _opened(stack, subjects)
-        _check_kinds(subjects, runtimes)
+        runs = opened(stack, subjects)
+        check_kinds(subjects, runtimes)
         parts = len(options.scenarios) * len(runtimes) * len(subjects)
         own = options.model_copy(update={"budget_s": options.budget_s and options.budget_s / parts})
         found: list[ScenarioComparison] = []
         for i, runtime in enumerate(runtimes):
-            part = _part(say, i / len(runtimes), 1 / len(runtimes))
+            part = part_of(say, i / len(runtimes), 1 / len(runtimes))
             found += _on(runtime, subjects, runs, config, own, part)
         result = ScenarioResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -97,7 +97,7 @@ def run_scenarios(
             machine=artifact.this_machine(),
             before=before,
             after=cpu_state(),
-            versions=_versions(),
+            versions=versions_here(),
             comparisons=tuple(found),
         )
         place = Path(out) if out is not None else next((r.run.bench / FILENAME for r in runs.values()), None)
@@ -120,14 +120,14 @@ def _on(
     say(f"{runtime.name}: preparing the networks", 0.0)
     options = _fitted(runtime, options)
     files = {path: run.pair(runtime, _sizes(options)) for path, run in runs.items()}
-    sides = [_sides(two, runtime, files) for two in subjects]
+    sides = [sides_of(two, runtime, files) for two in subjects]
     job = Job(
         backend=runtime.name,
         config=fitted(runtime, config),
         comparisons=tuple(sides),
         options=options,
     )
-    measured = process.done(job, "bench.scenarios.measure", Found, _part(say, PREPARING, 1 - PREPARING))
+    measured = process.done(job, "bench.scenarios.measure", Found, part_of(say, PREPARING, 1 - PREPARING))
     return [
         ScenarioComparison(
             **_fields(entry),

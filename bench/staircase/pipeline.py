@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from bench import process
+from bench.asked import Choices, silent, versions_here
 from bench.machine import default_threads
 from bench.measure import Progress
-from bench.pipeline import PACKAGES, Choices
 from bench.runners import RunConfig, fitted, usable
 from bench.staircase import merge, plot
 from bench.staircase.choose import by_shape, choose
@@ -30,7 +30,6 @@ from compress.cost.latency import Entry
 from compress.errors import CompressError
 from compress.files import read_json
 from compress.graph import trace
-from export.manifest import versions
 
 CURVE_S = 6.0
 """Seconds of the rounds of each curve where no budget is given."""
@@ -132,7 +131,7 @@ def staircase(
                 budget_s=share,
                 folder=Path(temporary),
             )
-            found = process.done(job, "bench.staircase.measure", CurveFound, progress or _silent)
+            found = process.done(job, "bench.staircase.measure", CurveFound, progress or silent)
         measured = _entries(shapes, curves, found)
         table = _table(network, config, runtime.name, found, measured, command)
         path = Path(out) if out is not None else folder.bench / filename(table)
@@ -269,11 +268,7 @@ def _table(
         protocol=PROTOCOL,
         session=session,
         machine=machine,
-        versions=versions(PACKAGES) | {"torch": str(torch.__version__)},
+        versions=versions_here() | {"torch": str(torch.__version__)},
         others_load=max(curve.others_load for curve in found),
         entries=entries,
     )
-
-
-def _silent(what: str, done: float) -> None:
-    pass

@@ -11,7 +11,7 @@ import pytest
 from made_tables import curve, entry, table
 from PIL import Image
 
-from bench.pipeline import Choices
+from bench.asked import Choices
 from bench.staircase import Staircase, plot, show, staircase
 from bench.staircase.measure import summary
 from bench.staircase.rounds import MIN_ROUNDS, Rounds
