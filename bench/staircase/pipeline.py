@@ -104,7 +104,7 @@ def staircase(
         asked: widths to measure besides the full one; None takes `bench.staircase.grid.widths`.
         budget_s: seconds of all rounds together; at least `MIN_ROUNDS` rounds are measured of each curve.
         seed: of the weights' input and the order.
-        choices: device, layout and the like; see `bench.pipeline.Choices`.
+        choices: device, layout and the like; see `bench.asked.Choices`.
         out: the table; None takes `bench/latency-BACKEND-DEVICE.json` of the run. A table of the same
             session keeps the layers that are not measured now.
         progress: told the progress. tell: told beforehand what is measured and about how long it takes.
