@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from bench.energy import EnergyRecord
 from bench.gpu import GpuRecord
@@ -15,10 +15,9 @@ from bench.memory import Memory
 from bench.paired import WarmUp
 from bench.stats import Interval, Latency, Verdict
 from compress.artifact.machine import Machine
-from compress.artifact.run import first_fault
-from compress.errors import CompressError, Exit
-from compress.files import read_json, write_json
+from compress.files import write_json
 from compress.spec import Record
+from compress.stored import read_record
 
 SCHEMA_VERSION = 4
 """Version of results.json."""
@@ -284,24 +283,9 @@ def read(path: Path) -> BenchResult:
     """
     path = path / "bench" / FILENAME if path.is_dir() else path
     hint = "measure again with `compress bench RUN`"
-    value = read_json(path, what="benchmark result", hint=hint)
-    if value.get("schema_version") not in READABLE or value.get("kind") != "compress-bench":
-        raise CompressError(
-            f"{str(path)!r} is {value.get('kind')!r} of schema version {value.get('schema_version')!r}; "
-            f"this version of compress reads 'compress-bench' of {' and '.join(map(str, READABLE))}",
-            hint=hint,
-            code="schema-version",
-            exit=Exit.MISSING,
-        )
-    try:
-        return BenchResult.model_validate(value)
-    except ValidationError as error:
-        raise CompressError(
-            f"the benchmark result {str(path)!r} is damaged: {first_fault(error)}",
-            hint=hint,
-            code="damaged-file",
-            exit=Exit.MISSING,
-        ) from error
+    return read_record(
+        path, BenchResult, what="benchmark result", hint=hint, versions=READABLE, kind="compress-bench"
+    )
 
 
 def _ends_ms(ends: tuple[float, float] | None) -> tuple[float, float | None] | None:

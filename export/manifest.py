@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from compress.artifact.machine import Machine
 from compress.artifact.machine import versions as base_versions
-from compress.artifact.run import first_fault
-from compress.errors import CompressError, Exit
-from compress.files import read_json, sha256_file, write_json
+from compress.files import sha256_file, write_json
 from compress.spec import SCHEMA_VERSION, ModelSpec, Preprocess, Record
+from compress.stored import read_record
 from export.device import DeviceRecord as DeviceRecord
 from export.device import this_device as this_device
 
@@ -168,24 +167,7 @@ def read(folder: Path) -> Manifest:
 def read_file(path: Path) -> Manifest:
     """Return the manifest in a file; see `read`."""
     hint = "remove it and export again"
-    content = read_json(path, what="export manifest", hint=hint)
-    if content.get("schema_version") != SCHEMA_VERSION:
-        raise CompressError(
-            f"{str(path)!r} has schema version {content.get('schema_version')!r}; "
-            f"this version of compress reads {SCHEMA_VERSION}",
-            hint=hint,
-            code="schema-version",
-            exit=Exit.MISSING,
-        )
-    try:
-        return Manifest.model_validate(content)
-    except ValidationError as error:
-        raise CompressError(
-            f"the export manifest {str(path)!r} is damaged: {first_fault(error)}",
-            hint=hint,
-            code="damaged-file",
-            exit=Exit.MISSING,
-        ) from error
+    return read_record(path, Manifest, what="export manifest", hint=hint, versions=(SCHEMA_VERSION,))
 
 
 def write(folder: Path, manifest: Manifest) -> Path:

@@ -6,16 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from bench.explain.mapping import Kind
 from bench.machine import CpuState
 from bench.record import RatioRecord
 from compress.artifact.machine import Machine
-from compress.artifact.run import first_fault
-from compress.errors import CompressError, Exit
-from compress.files import read_json, write_json
+from compress.files import write_json
 from compress.spec import Record
+from compress.stored import read_record
 
 SCHEMA_VERSION = 1
 """Version of the file."""
@@ -240,21 +237,6 @@ def read(path: Path) -> Explanation:
         CompressError: missing, damaged, or of another version (exit MISSING).
     """
     hint = "measure again with `compress bench RUN --explain`"
-    value = read_json(path, what="explanation", hint=hint)
-    if value.get("schema_version") != SCHEMA_VERSION or value.get("kind") != "compress-explain":
-        raise CompressError(
-            f"{str(path)!r} is {value.get('kind')!r} of schema version {value.get('schema_version')!r}; "
-            f"this version of compress reads 'compress-explain' of {SCHEMA_VERSION}",
-            hint=hint,
-            code="schema-version",
-            exit=Exit.MISSING,
-        )
-    try:
-        return Explanation.model_validate(value)
-    except ValidationError as error:
-        raise CompressError(
-            f"the explanation {str(path)!r} is damaged: {first_fault(error)}",
-            hint=hint,
-            code="damaged-file",
-            exit=Exit.MISSING,
-        ) from error
+    return read_record(
+        path, Explanation, what="explanation", hint=hint, versions=(SCHEMA_VERSION,), kind="compress-explain"
+    )

@@ -6,18 +6,15 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from bench.machine import CpuState
 from bench.record import ArtefactRecord, RatioRecord
 from bench.scenarios.options import Options
 from bench.scenarios.rates import RateRecord
 from bench.scenarios.times import Times
 from compress.artifact.machine import Machine
-from compress.artifact.run import first_fault
-from compress.errors import CompressError, Exit
-from compress.files import read_json, write_json
+from compress.files import write_json
 from compress.spec import Record
+from compress.stored import read_record
 
 SCHEMA_VERSION = 1
 """Version of scenarios.json."""
@@ -238,21 +235,6 @@ def read(path: Path) -> ScenarioResult:
     """
     path = path / "bench" / FILENAME if path.is_dir() else path
     hint = "measure again with `compress bench RUN --scenario NAME`"
-    value = read_json(path, what="result of scenarios", hint=hint)
-    if value.get("schema_version") != SCHEMA_VERSION or value.get("kind") != KIND:
-        raise CompressError(
-            f"{str(path)!r} is {value.get('kind')!r} of schema version {value.get('schema_version')!r}; "
-            f"this version of compress reads {KIND!r} of {SCHEMA_VERSION}",
-            hint=hint,
-            code="schema-version",
-            exit=Exit.MISSING,
-        )
-    try:
-        return ScenarioResult.model_validate(value)
-    except ValidationError as error:
-        raise CompressError(
-            f"the result of scenarios {str(path)!r} is damaged: {first_fault(error)}",
-            hint=hint,
-            code="damaged-file",
-            exit=Exit.MISSING,
-        ) from error
+    return read_record(
+        path, ScenarioResult, what="result of scenarios", hint=hint, versions=(SCHEMA_VERSION,), kind=KIND
+    )

@@ -14,11 +14,12 @@ import torch
 from pydantic import Field, ValidationError
 from torch import nn
 
-from compress.artifact.run import RunFolder, check_version, first_fault
+from compress.artifact.run import RunFolder, check_version
 from compress.artifact.weights import fill, read_weights, save_weights
 from compress.errors import CompressError, Exit
 from compress.files import read_json, settled, sha256_file, staged_directory, write_json
 from compress.spec import SCHEMA_VERSION, Costs, ModelSpec, Preprocess, Record
+from compress.stored import first_fault
 
 if TYPE_CHECKING:
     from compress.slicing import SlicePlan

@@ -17,6 +17,7 @@ from compress.artifact.machine import Machine, this_machine, versions
 from compress.errors import CompressError, Exit
 from compress.files import explained, read_json, remove_leftovers, write_json
 from compress.spec import SCHEMA_VERSION, Costs, DataInfo, ModelSpec, Record
+from compress.stored import first_fault
 
 FREE_ON_RESUME = (
     "device",
@@ -272,12 +273,6 @@ def check_version(path: Path, value: dict[str, Any]) -> None:
             hint="use the version of compress that wrote it, or train again into another folder with --out",
             code="schema-version",
         )
-
-
-def first_fault(error: ValidationError) -> str:
-    """Return the first fault of a validation as `where: what`."""
-    fault = error.errors()[0]
-    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
 
 
 def _is_first_process() -> bool:

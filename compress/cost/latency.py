@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ..artifact.machine import Machine
 from ..errors import CompressError, Exit
-from ..files import read_json
 from ..spec import Record
+from ..stored import read_record
 from .shapes import Axis, LayerShape
 
 TABLE_VERSION = 1
@@ -168,26 +168,14 @@ class LatencyTable(Record):
         Raises:
             CompressError: (exit 3) there is none, it is damaged, or of another version.
         """
-        value = read_json(Path(path), what="latency table", hint=HINT)
-        if value.get("kind") != "compress-latency" or value.get("schema_version") != TABLE_VERSION:
-            raise CompressError(
-                f"{str(path)!r} is {value.get('kind')!r} of schema version {value.get('schema_version')!r}; "
-                f"this version of compress reads 'compress-latency' of {TABLE_VERSION}",
-                hint=HINT,
-                code="schema-version",
-                exit=Exit.MISSING,
-            )
-        try:
-            return cls.model_validate(value)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(str(part) for part in fault["loc"])
-            raise CompressError(
-                f"the latency table {str(path)!r} is damaged: {where}: {fault['msg']}",
-                hint=HINT,
-                code="damaged-file",
-                exit=Exit.MISSING,
-            ) from error
+        return read_record(
+            Path(path),
+            cls,
+            what="latency table",
+            hint=HINT,
+            versions=(TABLE_VERSION,),
+            kind="compress-latency",
+        )
 
     def entry(self, shape: LayerShape) -> Entry:
         """The measurements of a layer shape.

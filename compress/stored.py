@@ -1,0 +1,60 @@
+"""Records in JSON files that a version of this program wrote and a later one reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from compress.errors import CompressError, Exit
+from compress.files import read_json
+from compress.spec import Record
+
+Stored = TypeVar("Stored", bound=Record)
+
+
+def read_record(
+    path: Path, form: type[Stored], *, what: str, hint: str, versions: Sequence[int], kind: str | None = None
+) -> Stored:
+    """Return the record in a file.
+
+    Args:
+        path: the file.
+        form: the record's class.
+        what: what it is to the user, such as ``benchmark result``.
+        hint: what to do if it is missing, damaged or of another version.
+        versions: values of ``schema_version`` that are read.
+        kind: value of ``kind`` in the file; None: it has none.
+
+    Raises:
+        CompressError: (exit 3) ``missing-file``, ``damaged-file``, ``schema-version``.
+    """
+    value = read_json(path, what=what, hint=hint)
+    version, found = value.get("schema_version"), value.get("kind")
+    if version not in versions or (kind is not None and found != kind):
+        is_one = "has" if kind is None else f"is {found!r} of"
+        reads = "" if kind is None else f"{kind!r} of "
+        raise CompressError(
+            f"{str(path)!r} {is_one} schema version {version!r}; "
+            f"this version of compress reads {reads}{' and '.join(map(str, versions))}",
+            hint=hint,
+            code="schema-version",
+            exit=Exit.MISSING,
+        )
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        raise CompressError(
+            f"the {what} {str(path)!r} is damaged: {first_fault(error)}",
+            hint=hint,
+            code="damaged-file",
+            exit=Exit.MISSING,
+        ) from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first fault of a validation as `where: what`."""
+    fault = error.errors()[0]
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
