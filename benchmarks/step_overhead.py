@@ -153,20 +153,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
-    runs = [
-        measure(model, method, asked.batch, asked.pairs, asked.pixels)
-        for model in asked.models.split(",")
-        for method in asked.methods.split(",")
-    ]
-    record = {
+    record: dict[str, Any] = {
         **provenance("benchmarks.step_overhead", None if arguments is None else list(arguments)),
         "batch": asked.batch,
         "threads": asked.threads,
         "goal": GOAL,
-        "runs": runs,
+        "runs": [],
     }
+    for model in asked.models.split(","):
+        for method in asked.methods.split(","):
+            record["runs"].append(measure(model, method, asked.batch, asked.pairs, asked.pixels))
+            Console().print(table({**record, "runs": record["runs"][-1:]}))
+            write_result("step_overhead", record, asked.out)  # each at once: a whole run takes an hour
     Console().print(table(record))
-    write_result("step_overhead", record, asked.out)
 
 
 if __name__ == "__main__":
