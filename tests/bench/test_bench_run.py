@@ -21,7 +21,7 @@ from export import export
 @pytest.fixture(scope="session")
 def measured(untouched_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BenchResult]:
     path = Path(shutil.copytree(untouched_run, tmp_path_factory.mktemp("measured") / "tiny-run"))
-    return path, bench(path, batches=(1, 4), threads=1, pairs=10, sessions=2, command=["compress", "bench"])
+    return path, bench(path, batches=(1, 4), threads=1, pairs=10, command=["compress", "bench"])
 
 
 def test_the_result_is_written_and_read_back_the_same(measured: tuple[Path, BenchResult]) -> None:
