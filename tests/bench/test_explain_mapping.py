@@ -23,7 +23,7 @@ from compress.slicing import scatter, slice_model
 from export.onnx import to_onnx
 
 CONFIG = RunConfig(1, threads=1)
-SAMPLE = ("vgg_small", "resnet20", "mobilenetv2")
+SAMPLE = ("vgg_small", "resnet20")
 """Run every time; the others with ``--zoo``."""
 
 OTHERS = ("torchvision/mobilenet_v3_small", "torchvision/shufflenet_v2_x0_5", "torchvision/squeezenet1_1")
