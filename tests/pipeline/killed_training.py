@@ -34,6 +34,7 @@ SETTINGS: dict[str, Any] = {
     "tensorboard": False,
 }
 NETWORK = f"{Path(__file__).with_name('tiny_network.py')}:make"
+KINDS = ("time", "write", "checkpoint")
 CHECKPOINT = 10
 """Events of an epoch's best and last checkpoint, and two of the next."""
 
@@ -120,7 +121,7 @@ def kills(method: str, folder: Path, wanted: int, draw: random.Random) -> Iterat
     while done < wanted or not finished:
         out = folder / f"cut{runs}"
         where, kill_at, within = "", None, None
-        kind = draw.choice(["time", "write", "checkpoint"]) if done < wanted else ""
+        kind = KINDS[done % len(KINDS)] if done < wanted else ""  # again where it did not strike
         if kind == "time":
             within = draw.uniform(0.1, 0.8) * whole_s
         elif kind == "write":

@@ -59,7 +59,7 @@ def test_there_were_twenty_kills_and_some_struck_in_the_middle_of_a_checkpoint(
 ) -> None:
     hits = [kill["hit"] for kill in killed[1]]
     assert len(hits) == sum(KILLS.values()) == 20
-    assert 1 <= hits.count("time") < 20  # on a busy machine fewer: the training may end before its time comes
+    assert 4 <= hits.count("time") <= 16
     assert sum("/checkpoints/" in hit for hit in hits) >= 2, hits
 
 
