@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -43,18 +43,22 @@ def read_record(
             code="schema-version",
             exit=Exit.MISSING,
         )
+    return validated(path, value, form, what=what, hint=hint)
+
+
+def validated(path: Path, value: dict[str, Any], form: type[Stored], *, what: str, hint: str) -> Stored:
+    """Return the record that the JSON object of a file is; see `read_record`.
+
+    Raises:
+        CompressError: (exit 3) ``damaged-file``, naming the first fault.
+    """
     try:
         return form.model_validate(value)
     except ValidationError as error:
+        fault = error.errors()[0]
         raise CompressError(
-            f"the {what} {str(path)!r} is damaged: {first_fault(error)}",
+            f"the {what} {str(path)!r} is damaged: {'.'.join(map(str, fault['loc']))}: {fault['msg']}",
             hint=hint,
             code="damaged-file",
             exit=Exit.MISSING,
         ) from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """Return the first fault of a validation as `where: what`."""
-    fault = error.errors()[0]
-    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"

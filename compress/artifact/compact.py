@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import nn
 
 from compress.artifact.run import RunFolder, check_version
@@ -19,7 +19,7 @@ from compress.artifact.weights import fill, read_weights, save_weights
 from compress.errors import CompressError, Exit
 from compress.files import read_json, settled, sha256_file, staged_directory, write_json
 from compress.spec import SCHEMA_VERSION, Costs, ModelSpec, Preprocess, Record
-from compress.stored import first_fault
+from compress.stored import validated
 
 if TYPE_CHECKING:
     from compress.slicing import SlicePlan
@@ -126,15 +126,7 @@ def compact_info(run: str | Path | RunFolder) -> CompactInfo:
             exit=Exit.MISSING,
         )
     check_version(path, value)
-    try:
-        return CompactInfo.model_validate(value)
-    except ValidationError as error:
-        raise CompressError(
-            f"the record of a compact model {str(path)!r} is damaged: {first_fault(error)}",
-            hint=_HINT,
-            code="damaged-file",
-            exit=Exit.MISSING,
-        ) from error
+    return validated(path, value, CompactInfo, what="record of a compact model", hint=_HINT)
 
 
 def load(run: str | Path | RunFolder) -> nn.Module:

@@ -10,14 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from compress.artifact.lock import LOCK_FILES, FolderLock
 from compress.artifact.machine import Machine, this_machine, versions
 from compress.errors import CompressError, Exit
 from compress.files import explained, read_json, remove_leftovers, write_json
 from compress.spec import SCHEMA_VERSION, Costs, DataInfo, ModelSpec, Record
-from compress.stored import first_fault
+from compress.stored import validated
 
 FREE_ON_RESUME = (
     "device",
@@ -249,15 +249,9 @@ def read_record(folder: Path) -> RunRecord:
             exit=Exit.MISSING,
         )
     check_version(path, value)
-    try:
-        return RunRecord.model_validate(value)
-    except ValidationError as error:
-        raise CompressError(
-            f"the run record {str(path)!r} is damaged: {first_fault(error)}",
-            hint="train again into another folder with --out",
-            code="damaged-file",
-            exit=Exit.MISSING,
-        ) from error
+    return validated(
+        path, value, RunRecord, what="run record", hint="train again into another folder with --out"
+    )
 
 
 def check_version(path: Path, value: dict[str, Any]) -> None:
