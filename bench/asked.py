@@ -108,6 +108,14 @@ def versions_here() -> dict[str, str]:
     return versions(PACKAGES) | ({} if driver is None else {"nvidia-driver": driver.version})
 
 
+def place_for(out: str | Path | None, runs: dict[Path, Prepared], filename: str) -> Path | None:
+    """Return where a result is written, its folder made: `out`, or in the first run; None without both."""
+    place = Path(out) if out is not None else next((r.run.bench / filename for r in runs.values()), None)
+    if place is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 def part_of(say: Progress, start: float, length: float) -> Progress:
     """Return a progress that reports into a part of `say`'s, from `start` and of `length`."""
     return lambda what, done: say(what, start + length * done)

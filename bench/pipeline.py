@@ -19,6 +19,7 @@ from bench.asked import (
     configured,
     opened,
     part_of,
+    place_for,
     sides_of,
     silent,
     usable_backends,
@@ -119,9 +120,8 @@ def bench(
             versions=versions_here(),
             comparisons=tuple(found),
         )
-        place = Path(out) if out is not None else next((r.run.bench / FILENAME for r in runs.values()), None)
+        place = place_for(out, runs, FILENAME)
         if place is not None:
-            place.parent.mkdir(parents=True, exist_ok=True)
             record.save(result, place)
     say("done", 1.0)
     return result
