@@ -77,7 +77,7 @@ class Workers:
         try:
             yield from _started(loader)
         except (RuntimeError, OSError, EOFError) as error:
-            died = _died(loader) or worker_died(error)
+            died = _died(loader)
             if died is None:
                 raise
             self._kept = None
