@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--zoo",
         action="store_true",
-        help="all networks of the zoo, not only the samples: an hour on two cores",
+        help="all networks of the zoo, not only the samples",
     )
 
 

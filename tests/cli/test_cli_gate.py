@@ -17,19 +17,8 @@ def stored(trained: tuple[Path, Outcome], tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("gated")
     run = Path(shutil.copytree(trained[0], folder / "run"))
     (folder / "gate.toml").write_text("top1_min = 0.5\nmac_reduction_min = 1.5\n")
-    words = (
-        "--pairs",
-        10,
-        "--sessions",
-        2,
-        "--threads",
-        1,
-        "--gate",
-        "gate.toml",
-        "--junit",
-        "out/gate.xml",
-        "--json",
-    )
+    counts = ("--pairs", 10, "--sessions", 2, "--threads", 1)
+    words = (*counts, "--gate", "gate.toml", "--junit", "out/gate.xml", "--json")
     outcome = command("bench", run, *words, cwd=folder)
     assert outcome.code == 0, outcome.err
     return run, outcome
