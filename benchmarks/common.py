@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.asked import versions_here
 from bench.machine import cpu_state
-from compress.artifact.machine import this_machine, versions
+from compress.artifact.machine import this_machine
 from compress.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -21,7 +22,7 @@ def provenance(module: str, arguments: list[str] | None = None) -> dict[str, Any
     return {
         "command": " ".join(["python", "-m", module, *given]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
+        "versions": versions_here(),
         "machine": this_machine().model_dump(mode="json"),
         "cpu": cpu_state().model_dump(mode="json"),
     }

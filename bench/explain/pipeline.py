@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import process
 from bench.artefacts import Subject, side
-from bench.asked import PREPARING, Choices, part_of, silent, versions_here
+from bench.asked import PREPARING, Choices, configured, part_of, silent, versions_here
 from bench.explain import record
 from bench.explain.job import Found, Job
 from bench.explain.profilers import profiler_for
@@ -146,8 +145,6 @@ def _config(batch: int, threads: int | None, blocks: int, seed: int, choices: Ch
         problem = f"{blocks} pairs are too few to judge on", f"give --pairs from {MIN_PAIRS}"
     elif choices.cuda_graph:
         problem = "a CUDA graph has no times of its layers", "leave --cuda-graph out"
-    elif choices.device not in ("cpu", "cuda"):
-        problem = f"unknown device {choices.device!r}", "known: cpu, cuda"
     if problem is not None:
         raise CompressError(problem[0], hint=problem[1], code="bad-option")
-    return replace(RunConfig(batch, threads or default_threads(), seed), **vars(choices))
+    return configured(batch, threads or default_threads(), seed, choices)
