@@ -77,19 +77,25 @@ def _throughput(of: ScenarioComparison) -> Possible:
 
 
 def _rate(of: ScenarioComparison) -> Possible:
-    """The largest rate lies from the largest that holds up to, but without, the smallest that fails."""
+    """The largest rate lies from the largest that holds up to, but without, the smallest that fails.
+
+    As they were seen or at one speed of the machine, whichever leaves more possible.
+    """
     if of.server is None:
         return _missing("server")
     side, bound = of.server.candidate, f"p99 within {of.server.bound_ms:g} ms"
     if side.holds_qps is None and side.fails_qps is None:
         return Possible(reason=f"no rate could be decided ({bound}): measure longer, or with --queries")
-    high = math.inf if side.fails_qps is None else math.nextafter(side.fails_qps, 0)
+    holds, fails = side.at_one_speed
+    low = 0.0 if side.holds_qps is None or holds is None else min(side.holds_qps, holds)
+    above = math.inf if side.fails_qps is None or fails is None else max(side.fails_qps, fails)
     reason = f"{bound}: " + ", ".join(
         f"{rate(qps)} queries/s {what}"
         for qps, what in ((side.holds_qps, "hold"), (side.fails_qps, "do not"))
         if qps is not None
     )
-    return Possible(side.holds_qps, side.holds_qps or 0.0, high, reason, _busy(of.server))
+    high = math.nextafter(above, 0) if math.isfinite(above) else above
+    return Possible(side.holds_qps, low, high, reason, _busy(of.server))
 
 
 SCENARIOS: dict[str, Callable[[ScenarioComparison], Possible]] = {

@@ -60,7 +60,8 @@ def _sentences(found: ScenarioComparison) -> list[str]:
         served = found.server
         sides = ", ".join(f"{s.label}: {words.largest(s)}" for s in (served.baseline, served.candidate))
         bound = f"p99 within {served.bound_ms:g} ms ({served.bound_from})"
-        out.append(f"Server, {bound}: {sides}. {words.ratio_of_rates(served)}")
+        changed = words.change_of_speed(served)
+        out.append(f"Server, {bound}: {sides}. {words.ratio_of_rates(served)} {changed or ''}".rstrip())
     return out
 
 

@@ -62,6 +62,11 @@ class RateRecord(Record):
     outcome: Outcome
     reason: str
 
+    @property
+    def capacity_qps(self) -> float:
+        """Queries a second at an offered load of 1: how fast the network was while this rate was tried."""
+        return self.qps / self.load
+
 
 def queries_of(qps: float, least: int, capacity: float) -> int:
     """Return the queries of a round: at least so many, those answered in `MIN_ROUND_S`, and whole blocks."""

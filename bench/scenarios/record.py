@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Literal
 
 from bench.machine import CpuState
 from bench.record import ArtefactRecord, RatioRecord
 from bench.scenarios.options import Options
-from bench.scenarios.rates import RateRecord
+from bench.scenarios.rates import Outcome, RateRecord
+from bench.scenarios.search import largest_below
 from bench.scenarios.times import Times
 from compress.artifact.machine import Machine
 from compress.files import write_json
@@ -132,6 +134,28 @@ class ServerSide(Record):
     fails_qps: float | None
     ended: str
 
+    @property
+    def capacities(self) -> tuple[float, float] | None:
+        """The smallest and the largest `capacity_qps` of the rates: how far the machine's speed changed."""
+        found = [entry.capacity_qps for entry in self.rates]
+        return (min(found), max(found)) if found else None
+
+    @property
+    def at_one_speed(self) -> tuple[float | None, float | None]:
+        """The largest rate that holds and the smallest that fails, had each been tried at the median speed.
+
+        A rate that was tried while the machine was slow stands for a larger one: what a queue does depends on
+        the offered load.
+        """
+        if not self.rates:
+            return None, None
+        capacity = statistics.median(entry.capacity_qps for entry in self.rates)
+        rates: dict[Outcome, list[float]] = {outcome: [] for outcome in Outcome}
+        for entry in self.rates:
+            rates[entry.outcome].append(entry.load * capacity)
+        fails = min(rates[Outcome.FAILS], default=None)
+        return largest_below(rates[Outcome.HOLDS], fails), fails
+
 
 class Server(Measured):
     """The largest rate of Poisson arrivals at which the p99 keeps a bound.
@@ -139,7 +163,8 @@ class Server(Measured):
     Attributes:
         bound_ms: of both networks. bound_from: where it comes from.
         searched: whether the rates were searched rather than given.
-        ratio: `holds_qps` of the candidate over that of the baseline; None where one is not known.
+        ratio: largest rate that holds, candidate over baseline, each at one speed (`ServerSide.at_one_speed`);
+            None where one is not known.
         ratio_low, ratio_high: what the rates that hold and fail leave possible; None: no end.
     """
 

@@ -30,8 +30,9 @@ PROTOCOL = (
     "arrival to the answer, waiting included, so a stall delays every query that arrives in it; the "
     "networks take turns, round by round, each round beginning with an empty queue; a rate holds where "
     "the 95% interval of its p99 ends below the bound and fails where it begins above it or the offered "
-    "load reaches 1; it is decided on 1,000 queries or more, and up to four rounds where one cannot; all "
-    "in one process. Sending queries over a network is not included"
+    "load reaches 1; it is decided on 1,000 queries or more, and up to four rounds where one cannot; the "
+    "ratio compares the rates at one speed of the machine, the median of those it had meanwhile; all in one "
+    "process. Sending queries over a network is not included"
 )
 
 
@@ -126,6 +127,7 @@ def server(
                 one.told(found)
             steps += 1
     baseline, candidate = (one.side("the budget ended") for one in tried)
+    (base_holds, base_fails), (holds, fails) = baseline.at_one_speed, candidate.at_one_speed
     return Server(
         bound_ms=bound_ms,
         bound_from=bound_from,
@@ -133,9 +135,9 @@ def server(
         max_batch=options.max_server_batch,
         baseline=baseline,
         candidate=candidate,
-        ratio=_over(candidate.holds_qps, baseline.holds_qps),
-        ratio_low=_over(candidate.holds_qps, baseline.fails_qps),
-        ratio_high=_over(candidate.fails_qps, baseline.holds_qps),
+        ratio=_over(holds, base_holds),
+        ratio_low=_over(holds, base_fails),
+        ratio_high=_over(fails, base_holds),
         **watch.said(),
     )
 

@@ -19,7 +19,7 @@ from bench.scenarios.record import (
     Throughput,
 )
 from bench.scenarios.times import Percentile, Times
-from bench.scenarios.words import best, largest, ms, rate, ratio_of_rates, speed
+from bench.scenarios.words import best, change_of_speed, largest, ms, rate, ratio_of_rates, speed
 
 _COLOURS = {Outcome.HOLDS: "green", Outcome.FAILS: "red", Outcome.UNDECIDED: "yellow"}
 
@@ -124,7 +124,10 @@ def _server(found: Server, where: str) -> list[RenderableType]:
         for entry in side.rates:
             made.add_row(side.label, *_rate_row(entry, found.max_batch > 1))
     lines = [Text(_largest(side)) for side in (found.baseline, found.candidate)]
-    return [made, *lines, Text(f"{ratio_of_rates(found)} The bound is {_bound(found)}.")]
+    lines.append(Text(f"{ratio_of_rates(found)} The bound is {_bound(found)}."))
+    if (changed := change_of_speed(found)) is not None:
+        lines.append(Text(changed, style="yellow"))
+    return [made, *lines]
 
 
 def _rate_row(entry: RateRecord, batched: bool) -> list[str | Text]:

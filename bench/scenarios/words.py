@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.scenarios.record import Offline, Server, ServerSide, SingleStream
+from bench.scenarios.search import WITHIN
 
 
 def ms(value: float) -> str:
@@ -50,3 +51,15 @@ def ratio_of_rates(found: Server) -> str:
     low = "any" if found.ratio_low is None else f"{found.ratio_low:.2f}"
     high = "any" if found.ratio_high is None else f"{found.ratio_high:.2f}"
     return f"{names}: {found.ratio:.2f}x ({low} to {high}, by the rates that hold and fail)."
+
+
+def change_of_speed(found: Server) -> str | None:
+    """How far the machine's speed changed while the rates were tried; None where that is nothing to tell."""
+    known = [(side.label, *side.capacities) for side in (found.baseline, found.candidate) if side.capacities]
+    if all(high <= WITHIN * low for _, low, high in known):
+        return None
+    said = " and ".join(f"{label} {rate(low)} to {rate(high)}" for label, low, high in known)
+    return (
+        f"The machine's speed changed meanwhile: back to back it would have answered {said} queries/s. "
+        "The ratio is that at one speed; the rates are those that were seen."
+    )

@@ -20,7 +20,7 @@ MS = 1_000_000
 
 
 class Machine:
-    """A runner that takes `service_ns` of the clock for an inference."""
+    """A runner that takes `service_ns` of the clock for an inference, times how slow the machine is then."""
 
     settings: dict[str, str] = {}  # noqa: RUF012
     device_ns = None
@@ -28,12 +28,13 @@ class Machine:
     image_shape = (1, 8, 8)
     num_classes = 10
 
-    def __init__(self, clock: VirtualClock, service_ns: int) -> None:
-        self.clock, self.service_ns = clock, service_ns
+    def __init__(self, clock: VirtualClock, service_ns: int, slowness: Callable[[int], float]) -> None:
+        self.clock, self.service_ns, self.slowness = clock, service_ns, slowness
 
     def run(self, count: int) -> NDArray[np.int64]:
-        self.clock.pass_by(count * self.service_ns)
-        return np.full(count, self.service_ns)
+        each = round(self.service_ns * self.slowness(self.clock.now()))
+        self.clock.pass_by(count * each)
+        return np.full(count, each)
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         raise NotImplementedError
@@ -44,21 +45,25 @@ class Machine:
 
 @dataclass(frozen=True)
 class Synthetic(Networks):
-    """Dense and compact, each with the time of a batch as a function of its size."""
+    """Dense and compact, each with the time of a batch as a function of its size, and of the time of day."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
     times: tuple[Callable[[int], int], Callable[[int], int]] = (lambda b: 2 * MS, lambda b: MS)
+    slowness: Callable[[int], float] = lambda now: 1.0
 
     def load(self, stack: contextlib.ExitStack, batch: int) -> tuple[Machine, Machine]:
-        return Machine(self.clock, self.times[0](batch)), Machine(self.clock, self.times[1](batch))
+        one, other = (Machine(self.clock, time(batch), self.slowness) for time in self.times)
+        return one, other
 
 
 def synthetic(
-    dense: Callable[[int], int] = lambda batch: 2 * MS, compact: Callable[[int], int] = lambda batch: MS
+    dense: Callable[[int], int] = lambda batch: 2 * MS,
+    compact: Callable[[int], int] = lambda batch: MS,
+    slowness: Callable[[int], float] = lambda now: 1.0,
 ) -> Synthetic:
-    """Networks of these service times."""
+    """Networks of these service times, on a machine that is as slow at a time of the clock."""
     sides = Side(label="dense", path=Path("dense")), Side(label="compact", path=Path("compact"))
-    return Synthetic("none", RunConfig(1, 1), *sides, times=(dense, compact))
+    return Synthetic("none", RunConfig(1, 1), *sides, times=(dense, compact), slowness=slowness)
 
 
 def md1_mean_wait(load: float, service: float) -> float:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from synthetic import MS, md1_mean_wait, md1_p99, synthetic
 
+from bench.gate.scenarios import SCENARIOS
 from bench.scenarios import Scenario
 from bench.scenarios.arrivals import poisson
 from bench.scenarios.clock import HostClock, VirtualClock
 from bench.scenarios.options import Options
 from bench.scenarios.queue import Served, serve, sizes_up_to
 from bench.scenarios.rates import Outcome, judged, queries_of
+from bench.scenarios.record import Server
 from bench.scenarios.search import MAX_RATES, WITHIN, Given, Search
 from bench.scenarios.server import server
 from bench.scenarios.times import times
+from bench.scenarios.words import change_of_speed
 
 HOLDS, FAILS, UNDECIDED = Outcome.HOLDS, Outcome.FAILS, Outcome.UNDECIDED
 
@@ -231,7 +235,7 @@ def test_the_largest_rates_found_are_those_of_the_md1_queue() -> None:
         assert side.holds_qps is not None
         assert side.fails_qps is not None
         assert 0.75 * truth[side.label] < side.holds_qps < truth[side.label] < side.fails_qps
-    assert found.ratio == found.candidate.holds_qps / found.baseline.holds_qps
+    assert found.ratio == pytest.approx(found.candidate.holds_qps / found.baseline.holds_qps)
     assert found.ratio_low < truth["compact"] / truth["dense"] < found.ratio_high
     assert all(entry.times.count >= 2000 for entry in found.baseline.rates)
     assert said
@@ -250,7 +254,7 @@ def test_rates_that_are_given_are_asked_of_both_networks_in_the_same_pattern() -
     found = server(networks, options, None, lambda *what: None, networks.clock)
     assert found.baseline.rates == found.candidate.rates
     assert (found.baseline.holds_qps, found.baseline.fails_qps) == (200, 2000)
-    assert (found.ratio, found.ratio_low, found.ratio_high) == (1.0, 0.1, 10.0)
+    assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((1.0, 0.1, 10.0))
 
 
 def test_batching_raises_the_rate_that_holds() -> None:
@@ -272,3 +276,50 @@ def test_a_rate_beyond_the_capacity_fails_however_wide_the_bound() -> None:
     )
     assert (found.baseline.holds_qps, found.candidate.holds_qps) == (None, 600)
     assert found.ratio is None
+
+
+# --- a machine whose speed changes ----------------------------------------------------------------------
+
+
+def at_times_slower(now: int) -> float:
+    """40 s at full speed, 40 s at 70% of it, and so on."""
+    return 1.0 if now // (40 * 1000 * MS) % 2 == 0 else 1 / 0.7
+
+
+@pytest.fixture(scope="module")
+def unsteady() -> Server:
+    """Dense and compact on such a machine."""
+    networks = synthetic(slowness=at_times_slower)
+    options = scenario(p99_bound_ms=2 * md1_p99(0.7))
+    return server(networks, options, None, lambda *what: None, networks.clock)
+
+
+def test_the_ratio_of_the_rates_is_that_at_one_speed(unsteady: Server) -> None:
+    bound_ms = 2 * md1_p99(0.7)
+    compact = next(q for q in range(500, 1000) if md1_p99(q / 1000) > bound_ms)
+    assert unsteady.ratio_low is not None
+    assert unsteady.ratio_high is not None
+    assert unsteady.ratio_low < compact / 350 < unsteady.ratio_high
+
+
+def test_a_changed_speed_is_told(unsteady: Server) -> None:
+    for side in (unsteady.baseline, unsteady.candidate):
+        slow, fast = side.capacities or (1.0, 1.0)
+        assert fast > 1.3 * slow
+    said = change_of_speed(unsteady)
+    assert said is not None
+    assert "dense 350 to 500 and compact 700 to 1,000 queries/s" in said
+    networks = synthetic()
+    steady = server(networks, scenario(qps=(100.0, 300.0)), None, lambda *what: None, networks.clock)
+    assert change_of_speed(steady) is None
+    assert steady.baseline.at_one_speed == pytest.approx((300.0, None))
+
+
+def test_a_gate_on_the_rate_leaves_possible_what_either_speed_does(unsteady: Server) -> None:
+    of, side = SimpleNamespace(server=unsteady), unsteady.candidate
+    found = SCENARIOS["server_qps_min"](of)  # type: ignore[arg-type]
+    (holds, fails), seen = side.at_one_speed, (side.holds_qps, side.fails_qps)
+    assert holds is not None
+    assert fails is not None
+    assert found.low == min(holds, seen[0] or 0.0)
+    assert found.high == pytest.approx(max(fails, seen[1] or 0.0))
