@@ -20,6 +20,8 @@ os.environ["COLUMNS"] = "160"
 import pytest
 import torch
 
+from compress import models
+
 torch.set_num_threads(1)
 
 
@@ -29,6 +31,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="all networks of the zoo, not only the samples",
     )
+
+
+DEEPER = ("resnet32", "resnet44", "resnet56", "resnet110")
+"""The same code as resnet20; in tests of every built-in network only with ``--zoo``."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with `builtin` among its arguments for the built-in networks."""
+    if "builtin" in metafunc.fixturenames:
+        all_of_them = metafunc.config.getoption("--zoo")
+        names = [name for name in models.names() if all_of_them or name not in DEEPER]
+        metafunc.parametrize("builtin", names)
 
 
 @pytest.fixture

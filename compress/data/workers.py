@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -38,8 +40,9 @@ class Workers:
         self._count = count
         self._collate = collate
         self._pin = pin
-        self._kept: tuple[_Keys, DataLoader[Any]] | None = None
+        self._kept: list[tuple[_Keys, DataLoader[Any]]] = []  # none or one
         self._busy = False
+        weakref.finalize(self, _end_kept, self._kept, os.getpid())
 
     def batches(self, keys: Sequence[Any]) -> Iterator[Any]:
         """Yield a batch for each of `keys`, in their order.
@@ -50,10 +53,10 @@ class Workers:
         if self._busy or not self._count:  # the kept processes serve one iteration at a time
             yield from self._guarded(self._loader(_Keys(keys), 0))
             return
-        if self._kept is None:
+        if not self._kept:
             fresh = _Keys(keys)
-            self._kept = fresh, self._loader(fresh, self._count)
-        mine, loader = self._kept
+            self._kept.append((fresh, self._loader(fresh, self._count)))
+        mine, loader = self._kept[0]
         mine.keys = keys
         self._busy = True
         try:
@@ -80,7 +83,7 @@ class Workers:
             died = _died(loader)
             if died is None:
                 raise
-            self._kept = None
+            self._kept.clear()
             _end(loader)
             raise died from error
 
@@ -130,6 +133,17 @@ def _end(loader: DataLoader[Any]) -> None:
     end: Callable[[], None] | None = getattr(loader._iterator, "_shutdown_workers", None)
     if end is not None:
         end()
+
+
+def _end_kept(kept: list[tuple[_Keys, DataLoader[Any]]], pid: int) -> None:
+    """End the kept processes when their `Workers` is gone, however that came about.
+
+    A loader that became garbage in a cycle would lose its queues before it can tell the processes to end, and
+    wait five seconds for each; this one is referred to from outside until then. A fork has none to end.
+    """
+    if os.getpid() == pid:
+        for _, loader in kept:
+            _end(loader)
 
 
 class _Keys:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -92,6 +94,20 @@ def test_a_killed_process_is_named(image_folder: Path) -> None:
     assert "SIGKILL" in caught.value.message
     subprocess.run([sys.executable, "-c", ""], check=True)  # its end is not taken for that of a worker
     assert same(epoch(helped, 1), epoch(load(image_folder, 0), 1))  # new ones are started
+
+
+def test_processes_of_images_lost_in_a_cycle_end(image_folder: Path) -> None:
+    others = set(multiprocessing.active_children())
+    lost = [load(image_folder, 2)]
+    epoch(lost[0], 0)
+    lost.append(lost)  # type: ignore[arg-type]
+    own = set(multiprocessing.active_children()) - others
+    assert len(own) == 2
+    del lost
+    gc.collect()
+    for process in own:
+        process.join(60)
+    assert {process.exitcode for process in own} == {0}
 
 
 def test_the_handler_of_ended_children_stays_the_programs(image_folder: Path) -> None:

@@ -20,21 +20,19 @@ def _count(model: nn.Module, size: tuple[int, ...]) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("name", models.names())
 @pytest.mark.parametrize(("free_pads", "criterion"), [(False, "random"), (True, "window")])
-def test_sliced_network_equals_the_masked_dense_one(name: str, free_pads: bool, criterion: str) -> None:
+def test_sliced_network_equals_the_masked_dense_one(builtin: str, free_pads: bool, criterion: str) -> None:
     torch.manual_seed(0)
-    model = models.build(name, input_size=SIZE)
+    model = models.build(builtin, input_size=SIZE)
     images = torch.randn(2, *SIZE)
     graph = traced(model, images, free_pads=free_pads)
     plan = graph.plan(keep=0.5, criterion=criterion)  # type: ignore[arg-type]
     assert_exact(model, plan, images)
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_planned_macs_are_those_the_networks_execute(name: str) -> None:
+def test_planned_macs_are_those_the_networks_execute(builtin: str) -> None:
     torch.manual_seed(0)
-    model = models.build(name, input_size=SIZE)
+    model = models.build(builtin, input_size=SIZE)
     graph = traced(model, torch.randn(2, *SIZE), free_pads=True)
     plan = graph.plan(macs=0.5, criterion="window")
     assert plan.dense.macs == _count(model, SIZE)
@@ -43,10 +41,9 @@ def test_planned_macs_are_those_the_networks_execute(name: str) -> None:
     assert plan.narrow.macs <= 0.51 * plan.dense.macs
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_network_trained_on_digits_is_sliced_exactly(name: str) -> None:
+def test_network_trained_on_digits_is_sliced_exactly(builtin: str) -> None:
     torch.manual_seed(0)
-    model = models.build(name, input_size=SIZE).train()
+    model = models.build(builtin, input_size=SIZE).train()
     digits = data.load("digits", input_size=SIZE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     for step, (images, labels) in enumerate(digits.train_batches(epoch=0, batch_size=4, seed=0)):

@@ -1,6 +1,6 @@
 """Never silently wrong: whatever the network and the plan, sliced equals masked.
 
-`COMPRESS_EXAMPLES` sets how many networks are drawn (300 by default).
+`COMPRESS_EXAMPLES` sets how many networks are drawn (100 by default, 300 with `--zoo`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import random
 from typing import Any
 
+import pytest
 import torch
 from exactness import assert_exact, randomize
 from hypothesis import HealthCheck, Phase, event, given, settings
@@ -20,7 +21,6 @@ from compress.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.groups import layer_name
 
-EXAMPLES = int(os.environ.get("COMPRESS_EXAMPLES", "300"))
 CRITERIA = ("l1", "l2", "bn-scale", "random", "window")
 
 
@@ -65,16 +65,21 @@ def _assert_every_layer_is_named(model: nn.Module, graph: ChannelGraph) -> None:
             assert name in named or outputs == 1 or name.endswith("out_proj"), name
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.generate, Phase.shrink),
-)
+def test_sliced_random_network_equals_the_masked_dense_one(pytestconfig: pytest.Config) -> None:
+    examples = os.environ.get("COMPRESS_EXAMPLES") or (300 if pytestconfig.getoption("--zoo") else 100)
+    as_asked = settings(
+        max_examples=int(examples),
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    as_asked(assert_sliced_equals_masked)()
+
+
 @given(spec=specs(), head=st.integers(0, 4), seed=st.integers(0, 2**16))
-def test_sliced_random_network_equals_the_masked_dense_one(spec: Spec, head: int, seed: int) -> None:
+def assert_sliced_equals_masked(spec: Spec, head: int, seed: int) -> None:
     torch.manual_seed(0)
     model = randomize(Composed(spec, head), seed)
     images = torch.randn(2, 3, 8, 8)

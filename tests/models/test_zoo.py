@@ -50,10 +50,9 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
         assert parameter.grad.isfinite().all(), key
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_exported_program_computes_what_the_module_computes(name: str) -> None:
+def test_exported_program_computes_what_the_module_computes(builtin: str) -> None:
     torch.manual_seed(0)
-    model = models.build(name, 10, (3, 32, 32)).eval()
+    model = models.build(builtin, 10, (3, 32, 32)).eval()
     x = torch.randn(2, 3, 32, 32)
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (x,), dynamic_shapes=({0: batch},))

@@ -1,4 +1,4 @@
-"""`--zoo` runs every network of the zoo; without it, the sample, and where CI=true every sixth one too."""
+"""`--zoo` runs every network of the zoo; without it, the sample, and where CI=true every twelfth one too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test a network."""
     if "network" in metafunc.fixturenames:
-        more = ZOO[::6] if os.environ.get("CI") == "true" else ()
+        more = ZOO[::12] if os.environ.get("CI") == "true" else ()
         cases = [
             pytest.param(
                 network, id=network.name, marks=() if network.sample or network in more else pytest.mark.zoo
