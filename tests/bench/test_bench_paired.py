@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from bench import paired, stats
 from bench.paired import MEASURE_NS, MIN_PAIRS, collector_off, compare, repeats_for, warm_up
 
+pytestmark = pytest.mark.usefixtures("short_rests")
+
 
 class Diary:
     """A clock that runners move, and what they did in which order."""

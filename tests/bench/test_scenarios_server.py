@@ -23,6 +23,8 @@ from bench.scenarios.server import server
 from bench.scenarios.times import times
 from bench.scenarios.words import change_of_speed
 
+pytestmark = pytest.mark.usefixtures("short_rests")
+
 HOLDS, FAILS, UNDECIDED = Outcome.HOLDS, Outcome.FAILS, Outcome.UNDECIDED
 
 
