@@ -163,7 +163,7 @@ class Server(Measured):
     Attributes:
         bound_ms: of both networks. bound_from: where it comes from.
         searched: whether the rates were searched rather than given.
-        ratio: largest rate that holds, candidate over baseline, each at one speed (`ServerSide.at_one_speed`);
+        ratio: largest rate that holds, candidate over baseline, at one speed (`ServerSide.at_one_speed`);
             None where one is not known.
         ratio_low, ratio_high: what the rates that hold and fail leave possible; None: no end.
     """

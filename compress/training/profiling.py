@@ -7,6 +7,7 @@ that are traced.
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from compress.training.probe import StepClock
 _WARM, _CLOCKED, _TRACED = 10, 20, 5
 _TOP = 10
 _RANGE = "step: "
+_SILENT = "6"  # above every level of Kineto's messages
 
 
 class StepProfiler:
@@ -49,6 +51,8 @@ class StepProfiler:
         if self._trace is None and self._found is None and self._seen > timed:
             if step + self._traced - 1 > self._steps:
                 return  # a trace shall not run over the evaluation
+            if self._device.type == "cpu":  # else the tracer writes to stderr that it finds no GPU
+                os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
             self._trace = profile(activities=self._activities())
             self._trace.start()
         if self._trace is not None or self._is_clocked:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,16 @@ def test_parts_of_a_step_add_up_and_a_step_that_did_not_end_does_not_count() -> 
     (parts,) = clock.parts_ms()
     assert list(parts) == ["a", "b", REST]
     assert all(ms >= 0 for ms in parts.values())
+
+
+def test_the_tracer_prints_nothing_of_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path; from compress.training.profiling import StepProfiler\n"
+        "steps = StepProfiler(Path(sys.argv[1]), torch.device('cpu'), 1, 1)\n"
+        "steps.begin(1); steps.part('forward'); torch.ones(3).sum(); steps.end(); assert steps.found"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "trace.json").is_file()
