@@ -60,6 +60,7 @@ def change_of_speed(found: Server) -> str | None:
         return None
     said = " and ".join(f"{label} {rate(low)} to {rate(high)}" for label, low, high in known)
     return (
-        f"The machine's speed changed meanwhile: back to back it would have answered {said} queries/s. "
-        "The ratio is that at one speed; the rates are those that were seen."
+        f"The machine's speed changed meanwhile: back to back it would have answered {said} queries/s. The "
+        "ratio is that at one speed, but stalls that lengthen a p99 remain in it: measure again on a steady "
+        "machine."
     )
