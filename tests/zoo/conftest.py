@@ -1,8 +1,6 @@
-"""`--zoo` runs every network of the zoo; without it, the sample, and where CI=true every twelfth one too."""
+"""`--zoo` runs every network of the zoo; without it, the sample."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
@@ -16,11 +14,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test a network."""
     if "network" in metafunc.fixturenames:
-        more = ZOO[::12] if os.environ.get("CI") == "true" else ()
         cases = [
-            pytest.param(
-                network, id=network.name, marks=() if network.sample or network in more else pytest.mark.zoo
-            )
+            pytest.param(network, id=network.name, marks=() if network.sample else pytest.mark.zoo)
             for network in ZOO
         ]
         metafunc.parametrize("network", cases)
