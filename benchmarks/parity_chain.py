@@ -25,7 +25,6 @@ from compress.data import ImageData, as_model_wants, load
 from compress.graph import trace
 from compress.slicing import slice_model, verify
 from compress.spec import ModelSpec
-from export.manifest import versions
 from export.options import CALIB_IMAGES, Options, Precision
 from export.parity_chain import open_chain
 from export.pipeline import translate
@@ -180,7 +179,6 @@ def main() -> None:
         {
             "schema_version": 1,
             **provenance("benchmarks.parity_chain", _arguments(given)),
-            "tools": versions(("onnx", "onnxruntime-gpu", "openvino", "tensorrt_rtx")),
             "weights": given.weights.name,
             "data": raw.info.fingerprint,
             "samples": given.samples,

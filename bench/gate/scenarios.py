@@ -88,13 +88,14 @@ def _rate(of: ScenarioComparison) -> Possible:
         return Possible(reason=f"no rate could be decided ({bound}): measure longer, or with --queries")
     holds, fails = side.at_one_speed
     low = 0.0 if side.holds_qps is None or holds is None else min(side.holds_qps, holds)
-    above = math.inf if side.fails_qps is None or fails is None else max(side.fails_qps, fails)
+    high = math.inf
+    if side.fails_qps is not None and fails is not None:
+        high = math.nextafter(max(side.fails_qps, fails), 0)
     reason = f"{bound}: " + ", ".join(
         f"{rate(qps)} queries/s {what}"
         for qps, what in ((side.holds_qps, "hold"), (side.fails_qps, "do not"))
         if qps is not None
     )
-    high = math.nextafter(above, 0) if math.isfinite(above) else above
     return Possible(side.holds_qps, low, high, reason, _busy(of.server))
 
 

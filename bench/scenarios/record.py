@@ -10,8 +10,8 @@ from typing import Literal
 from bench.machine import CpuState
 from bench.record import ArtefactRecord, RatioRecord
 from bench.scenarios.options import Options
-from bench.scenarios.rates import Outcome, RateRecord
-from bench.scenarios.search import largest_below
+from bench.scenarios.rates import RateRecord
+from bench.scenarios.search import bracket
 from bench.scenarios.times import Times
 from compress.artifact.machine import Machine
 from compress.files import write_json
@@ -150,11 +150,7 @@ class ServerSide(Record):
         if not self.rates:
             return None, None
         capacity = statistics.median(entry.capacity_qps for entry in self.rates)
-        rates: dict[Outcome, list[float]] = {outcome: [] for outcome in Outcome}
-        for entry in self.rates:
-            rates[entry.outcome].append(entry.load * capacity)
-        fails = min(rates[Outcome.FAILS], default=None)
-        return largest_below(rates[Outcome.HOLDS], fails), fails
+        return bracket((entry.load * capacity, entry.outcome) for entry in self.rates)
 
 
 class Server(Measured):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from bench.scenarios.rates import Outcome
@@ -65,28 +65,22 @@ class Search:
     def __init__(self, capacity: float) -> None:
         """Begin at `FIRST` of the capacity, queries a second."""
         self._capacity = capacity
-        self._holds, self._fails, self._undecided = list[float](), list[float](), list[float]()
+        self._tried = list[tuple[float, Outcome]]()
         self.ended = ""
 
     def told(self, qps: float, outcome: Outcome) -> None:
         """Take note of what became of a rate."""
-        lists = {
-            Outcome.HOLDS: self._holds,
-            Outcome.FAILS: self._fails,
-            Outcome.UNDECIDED: self._undecided,
-        }
-        lists[outcome].append(qps)
+        self._tried.append((qps, outcome))
 
     def next(self) -> float | None:
         """Return the rate to try; None where the search has ended."""
-        tried = [*self._holds, *self._fails, *self._undecided]
+        tried = [rate for rate, _ in self._tried]
         if not tried:
             return FIRST * self._capacity
         if len(tried) >= MAX_RATES:
             self.ended = f"{MAX_RATES} rates were tried"
             return None
-        fails = min(self._fails, default=None)
-        holds = largest_below(self._holds, fails)
+        holds, fails = bracket(self._tried)
         if holds is None:
             return self._lower(min(tried))
         if fails is None:
@@ -100,7 +94,9 @@ class Search:
         return None
 
     def _between(self, holds: float, fails: float) -> float | None:
-        undecided = sorted(rate for rate in self._undecided if holds < rate < fails)
+        undecided = sorted(
+            rate for rate, outcome in self._tried if outcome is Outcome.UNDECIDED and holds < rate < fails
+        )
         for low, high in ((holds, [*undecided, fails][0]), ([holds, *undecided][-1], fails)):
             if high > low * WITHIN:
                 return math.sqrt(low * high)
@@ -108,6 +104,9 @@ class Search:
         return None
 
 
-def largest_below(holds: Sequence[float], fails: float | None) -> float | None:
-    """Return the largest rate that holds with no smaller one that fails."""
-    return max((rate for rate in holds if fails is None or rate < fails), default=None)
+def bracket(tried: Iterable[tuple[float, Outcome]]) -> tuple[float | None, float | None]:
+    """Return the largest rate that holds with no smaller one that fails, and the smallest that fails."""
+    rates = list(tried)
+    fails = min((rate for rate, outcome in rates if outcome is Outcome.FAILS), default=None)
+    holds = (rate for rate, outcome in rates if outcome is Outcome.HOLDS)
+    return max((rate for rate in holds if fails is None or rate < fails), default=None), fails

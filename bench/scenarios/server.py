@@ -18,7 +18,7 @@ from bench.scenarios.options import Options
 from bench.scenarios.queue import Served, serve, sizes_up_to
 from bench.scenarios.rates import MAX_ROUNDS, Outcome, RateRecord, judged, queries_of
 from bench.scenarios.record import Server, ServerSide, SingleStream
-from bench.scenarios.search import Given, Rates, Search, largest_below
+from bench.scenarios.search import Given, Rates, Search, bracket
 
 BOUND_FACTOR = 10
 """The bound on the p99 where none is given: so many times the baseline's single-stream median."""
@@ -83,13 +83,12 @@ class _Tried:
 
     def side(self, ended: str) -> ServerSide:
         rates = sorted(self.records, key=lambda entry: entry.qps)
-        fails = min((entry.qps for entry in rates if entry.outcome is Outcome.FAILS), default=None)
-        holds = [entry.qps for entry in rates if entry.outcome is Outcome.HOLDS]
+        holds, fails = bracket((entry.qps, entry.outcome) for entry in rates)
         return ServerSide(
             label=self.worker.label,
             capacity_qps=self.worker.capacity,
             rates=tuple(rates),
-            holds_qps=largest_below(holds, fails),
+            holds_qps=holds,
             fails_qps=fails,
             ended=self.plan.ended or ended,
         )

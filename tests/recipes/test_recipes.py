@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,6 @@ PUBLISHED = {
 }
 
 
-@cache
 def planned(name: str) -> tuple[Costs, Costs]:
     """Dense and kept costs of a recipe."""
     resolved = resolve(TrainRequest(recipe=name))
