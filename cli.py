@@ -12,8 +12,9 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from compress import __version__, console
-from compress.errors import CompressError, Exit
+from compress import __version__
+from compress.core import console
+from compress.core.errors import CompressError, Exit
 
 PRECEDENCE = (
     "An option may also come from the environment: COMPRESS_TRAIN_EPOCHS=5 for `train --epochs 5`, "
@@ -247,7 +248,8 @@ def train(
     dali: Annotated[bool, HowOption("--dali", help="folder: decode on the GPU (needs NVIDIA DALI).")] = False,
 ) -> None:
     """Train a network narrow and leave it in a run folder."""
-    from compress import pipeline, show, training
+    from compress import pipeline, training
+    from compress import tables as show
 
     flags = {
         "epochs": epochs,
@@ -326,7 +328,8 @@ def slice_(
     as_json: Json = False,
 ) -> None:
     """Cut a trained network by a criterion, without training."""
-    from compress import pipeline, show
+    from compress import pipeline
+    from compress import tables as show
 
     result = pipeline.slice_to_run(
         model,
@@ -371,7 +374,7 @@ def eval_(
     as_json: Json = False,
 ) -> None:
     """Accuracy of a run's compact model or of an exported file."""
-    from bench.evaluate import evaluate_any
+    from compress.bench.evaluate import evaluate_any
 
     result = evaluate_any(
         what,
@@ -428,9 +431,10 @@ def export_(
     as_json: Json = False,
 ) -> None:
     """Write a file for a runtime, after proving that it computes the same."""
-    from export import deploy, export
-    from export.options import parse_batch, parse_targets
-    from export.parity_text import chain_lines
+    from compress.export import export
+    from compress.export.deploy import deployment as deploy
+    from compress.export.options import parse_batch, parse_targets
+    from compress.export.parity.text import chain_lines
 
     deployment = deploy.prepare(run, format, sign=sign, script=script, triton_repository=triton)
     result = export(
@@ -537,8 +541,9 @@ def bench_(
     as_json: Json = False,
 ) -> None:
     """Measure in pairs: a run's compact network against its dense one, or several artefacts."""
-    from bench import Choices, bench, read, scenarios, table
-    from bench import gate as gates
+    from compress.bench import Choices, bench, read, scenarios
+    from compress.bench import gate as gates
+    from compress.bench.results.table import table
 
     choices, sizes = Choices(device, channels_last, cuda_graph, transfers, trust), _numbers(batch)
     if staircase is not None or staircase_widths is not None:
@@ -574,7 +579,7 @@ def bench_(
         _alone(context, "--scenario", ("sessions",))
     if options is not None or scenarios.is_stored(replay):
         read, table = scenarios.read, scenarios.table  # type: ignore[assignment]
-        measure = partial(scenarios.run_scenarios, options=options)
+        measure = partial(scenarios.run_scenarios, options=options)  # type: ignore[arg-type]
     with console.progress_bar() as progress:
         result = (
             read(replay)
@@ -613,7 +618,8 @@ def bench_diff(
     as_json: Json = False,
 ) -> None:
     """Two stored results side by side; never calls another machine a regression."""
-    from bench import diff, read
+    from compress.bench import read
+    from compress.bench.results import diff
 
     found = diff.diff(read(first), read(second), (str(first), str(second)))
     if as_json:
@@ -632,7 +638,7 @@ def report_(
     as_json: Json = False,
 ) -> None:
     """One page on what a run is worth: lineage, speed, layers, training, proof, environment."""
-    from bench.report import report
+    from compress.bench.report import report
 
     found = report(*runs, out=out)
     if as_json:
@@ -654,7 +660,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """What can be cut of a network: its channel groups, what ties them, what is protected and why."""
-    from compress import show
+    from compress import tables as show
     from compress.pipeline import inspect as inspection
 
     found = inspection.inspect(model, num_classes=num_classes, input_size=_size(input_size), weights=weights)
@@ -672,7 +678,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """The whole way on built-in data: train, export, measure. About a minute on two cores."""
-    from bench.demo import demo
+    from compress.bench.demo import demo
     from compress.training import progress_for
 
     with console.progress_bar() as progress:
@@ -722,7 +728,7 @@ def compare(
     ] = None,
 ) -> None:
     """Methods side by side: same network, data, target and epochs, several seeds."""
-    from bench.compare import compare
+    from compress.bench.compare.compare import compare
     from compress.training import progress_for
 
     flags = {"batch_size": batch_size, "lr": lr}
@@ -773,9 +779,9 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Whether an export folder is what its manifest says, and nothing else."""
-    from export import signing
-    from export.verify import verify
-    from export.verify_table import table, verdict
+    from compress.export.trust import signing
+    from compress.export.trust.verify import verify
+    from compress.export.trust.verify_table import table, verdict
 
     if new_key is not None:
         public = signing.new_key(new_key)
@@ -801,7 +807,7 @@ def verify(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """What works on this machine, and the command that mends what does not."""
-    from doctor import examine, show
+    from compress.doctor import examine, show
 
     report = examine()
     if as_json:
@@ -822,7 +828,7 @@ def recipes(
 ) -> None:
     """List the recipes: settings of the papers and ours, published numbers and measured ones."""
     from compress import recipes as book
-    from compress import show
+    from compress import tables as show
 
     every = [book.load(word) for word in ([name] if name else book.names())]
     ours = book.measured()
@@ -864,7 +870,8 @@ def _options(
 
 
 def _print_plan(request: Any, as_json: bool) -> None:
-    from compress import pipeline, show
+    from compress import pipeline
+    from compress import tables as show
     from compress.pipeline.training import load_data, shapes
 
     resolved = pipeline.resolve(request)
@@ -880,7 +887,7 @@ def _print_plan(request: Any, as_json: bool) -> None:
 
 
 def _print_estimate(found: Any, as_json: bool) -> None:
-    from compress import show
+    from compress import tables as show
 
     if not found.is_first:
         return
@@ -918,7 +925,7 @@ def _check_replay(context: typer.Context, what: list[Path] | None, replay: Path 
 def _explain(
     what: list[Path], options: tuple[tuple[int, ...], int | None, int, str, Any], as_json: bool
 ) -> None:
-    from bench.explain import explain, table
+    from compress.bench.explain import explain, table
 
     sizes, threads, pairs, backend, choices = options
     if len(sizes) != 1:
@@ -966,7 +973,7 @@ def _staircase(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    from bench.staircase import staircase, table
+    from compress.bench.staircase import staircase, table
 
     problem = None
     if layers is None:

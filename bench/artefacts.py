@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.files import Pair
-from bench.measure import Side
-from bench.record import ArtefactRecord
-from bench.runners import Backend, Network, check_reads
 from compress import artifact
 from compress.artifact import CompactInfo
 from compress.artifact.run import read_record
-from compress.errors import CompressError
-from compress.files import sha256_file
-from export import manifest
-from export.manifest import FileRecord
-from export.session import onnx_metadata
+from compress.bench.backends import Backend, Network, check_reads
+from compress.bench.files import Pair
+from compress.bench.protocol.measure import Side
+from compress.bench.results.record import ArtefactRecord
+from compress.core.errors import CompressError
+from compress.core.files import sha256_file
+from compress.export.session import onnx_metadata
+from compress.export.trust import manifest
+from compress.export.trust.manifest import FileRecord
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def side(subject: Subject, backend: Backend, pair: Pair | None) -> Side:
     Args:
         subject: the network.
         backend: the back end.
-        pair: the run's files for this back end, see `bench.files.Prepared`; None for a file.
+        pair: the run's files for this back end, see `compress.bench.files.Prepared`; None for a file.
 
     Raises:
         CompressError: a file that the back end does not read.

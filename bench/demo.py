@@ -10,13 +10,13 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.pipeline import bench
-from bench.record import BenchResult
-from bench.table import SummaryRow, summary_row
-from compress.errors import CompressError
+from compress.bench.pipeline import bench
+from compress.bench.results.record import BenchResult
+from compress.bench.results.table import SummaryRow, summary_row
+from compress.core.errors import CompressError
+from compress.export import export
 from compress.pipeline import TrainRequest, train
 from compress.training import Progress
-from export import export
 
 SETTINGS = {"epochs": 8, "batch_size": 32, "lr": 0.05}
 MODEL, DATA, TARGET = "vgg_small", "digits", "macs=0.5"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.files import Prepared
-from bench.machine import default_threads
-from bench.runners import (
+from compress import artifact
+from compress.artifact import RunFolder
+from compress.bench.backends import (
     FOLDER,
     RunConfig,
     Runner,
@@ -21,15 +21,15 @@ from bench.runners import (
     kind_of,
     usable,
 )
-from compress import artifact
-from compress.artifact import RunFolder
+from compress.bench.files import Prepared
+from compress.bench.protocol.machine import default_threads
+from compress.core.errors import CompressError, near
 from compress.data import as_model_wants, load
-from compress.errors import CompressError, near
+from compress.export.evaluate import Interface, check_fits, evaluate_logits
+from compress.export.session import Metadata, OnnxClassifier, onnx_metadata
+from compress.export.trust import manifest
 from compress.training import EvalResult, TrainConfig, evaluate
 from compress.training.device import resolve_device
-from export import manifest
-from export.evaluate import Interface, check_fits, evaluate_logits
-from export.session import Metadata, OnnxClassifier, onnx_metadata
 
 BATCH = 64
 """Images at once for a back end, where neither the user nor the file says."""
@@ -101,7 +101,7 @@ def evaluate_any(
     Args:
         what: a run folder, its ``compact/`` folder, or an exported file.
         data: name of the data set; None takes the run's own.
-        backend: what computes the logits, see `bench.runners`; None takes PyTorch for a run, ONNX Runtime on
+        backend: what computes the logits, see `compress.bench.backends`; None takes PyTorch for a run, ONNX Runtime on
             the CPU for ``.onnx``, and for other files the first that reads them. A run is exported for a back
             end that reads files.
         device: where PyTorch evaluates a run's model: ``auto``, ``cpu``, ``cuda`` or ``mps``.

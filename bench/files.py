@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.runners import FOLDER, Backend
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
-from compress.errors import CompressError
-from compress.files import read_json, sha256_file, write_bytes, write_json
-from export import manifest
-from export.onnx import opset_of, to_onnx
-from export.pipeline import lineage
+from compress.bench.backends import FOLDER, Backend
+from compress.core.errors import CompressError
+from compress.core.files import read_json, sha256_file, write_bytes, write_json
+from compress.export.formats.onnx import opset_of, to_onnx
+from compress.export.pipeline import lineage
+from compress.export.trust import manifest
 
 SETTLE_IMAGES = 8
 """Images of noise from which a dense network without training takes the statistics of its norms."""
@@ -80,8 +80,8 @@ def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence
     They are kept in `bench/models/` and built again when the file, the batches, the runtime or the GPU is
     another. No manifest is written: the note beside each has its hash, and is checked here.
     """
-    from export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
-    from export.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
+    from compress.export.formats.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
+    from compress.export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
 
     name = next(iter(backend.requires))
     module: Any = importlib.import_module(name)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import artefacts, paired, process, record
-from bench.artefacts import Subject
-from bench.asked import (
+from compress import artifact
+from compress.bench import artefacts
+from compress.bench.artefacts import Subject
+from compress.bench.backends import Backend, RunConfig, fitted
+from compress.bench.bench_setup import (
     PREPARING,
     Choices,
     check_kinds,
@@ -25,15 +27,15 @@ from bench.asked import (
     usable_backends,
     versions_here,
 )
-from bench.files import Prepared
-from bench.machine import cpu_state, default_threads
-from bench.measure import Job, Measured, Progress
-from bench.record import FILENAME, BenchResult, ComparisonRecord
-from bench.runners import Backend, RunConfig, fitted
-from bench.sessions import SESSIONS, together
-from bench.stats import RANKED_FROM
-from compress import artifact
-from compress.errors import CompressError
+from compress.bench.files import Prepared
+from compress.bench.protocol import paired, process
+from compress.bench.protocol.machine import cpu_state, default_threads
+from compress.bench.protocol.measure import Job, Measured, Progress
+from compress.bench.protocol.sessions import SESSIONS, together
+from compress.bench.protocol.stats import RANKED_FROM
+from compress.bench.results import record
+from compress.bench.results.record import FILENAME, BenchResult, ComparisonRecord
+from compress.core.errors import CompressError
 
 PROTOCOL = (
     "each back end in processes of its own, one for each of {sessions}, which load everything anew in "
@@ -48,7 +50,7 @@ INTERVALS = {
     "few": "median of the sessions' median log-ratios with a 95% t-interval over the sessions",
     "many": "median of the sessions' median log-ratios with a 95% interval of their ranks",
 }
-"""What the interval is for one session, for fewer than `bench.stats.RANKED_FROM`, and from there on."""
+"""What the interval is for one session, for fewer than `compress.bench.protocol.stats.RANKED_FROM`, and from there on."""
 
 
 def bench(
@@ -68,7 +70,7 @@ def bench(
     """Measure artefacts in pairs on one or more back ends, and write `bench/results.json` in the first run.
 
     Args:
-        named: run folders and exported files; `bench.artefacts` says which is compared with which. A run
+        named: run folders and exported files; `compress.bench.artefacts` says which is compared with which. A run
             alone is its compact network against its dense one.
         batches: batch sizes, each compared by itself.
         threads: intra-op threads; None takes the physical cores this process may use.
@@ -77,7 +79,7 @@ def bench(
         budget_s: seconds for all comparisons in all sessions together instead of a number of pairs (warm-up
             and loading beside it); at least 10 pairs of each are measured in any case.
         sessions: processes that measure each comparison one after the other, each with memory and threads of
-            its own; None takes `bench.sessions.SESSIONS`, or fewer where there are not two pairs for each.
+            its own; None takes `compress.bench.protocol.sessions.SESSIONS`, or fewer where there are not two pairs for each.
         backend: names of back ends, one string with commas between or several.
         seed: of the input and of the bootstrap.
         choices: device, layout, CUDA graph and the like.

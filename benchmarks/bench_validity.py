@@ -27,16 +27,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from bench import BenchResult, Verdict, bench
-from bench.paired import PAIRS
-from bench.record import SessionRecord
-from bench.stats import Interval, verdict
 from benchmarks.busy import FORMS, loaded
 from benchmarks.common import RESULTS, provenance, write_result
+from compress.bench import BenchResult, Verdict, bench
+from compress.bench.protocol.paired import PAIRS
+from compress.bench.protocol.stats import Interval, verdict
+from compress.bench.results.record import SessionRecord
+from compress.export.formats.onnx import to_onnx
 from compress.graph import trace
 from compress.models import build
 from compress.slicing import slice_model
-from export.onnx import to_onnx
 
 MODEL = "resnet20"
 SIZE = (3, 32, 32)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.asked import versions_here
-from bench.machine import cpu_state
-from compress.artifact.machine import this_machine
-from compress.files import write_json
+from compress.bench.bench_setup import versions_here
+from compress.bench.protocol.machine import cpu_state
+from compress.core.files import write_json
+from compress.core.machine import this_machine
 
 RESULTS = Path(__file__).parent / "results"
 """Folder of the recorded results."""

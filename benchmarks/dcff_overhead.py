@@ -26,15 +26,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from bench.machine import OthersLoad
-from bench.paired import Comparison, compare, warm_up
-from bench.peak import resident
 from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.live_bytes import LiveBytes
 from compress import models, recipes
+from compress.bench.protocol.machine import OthersLoad
+from compress.bench.protocol.paired import Comparison, compare, warm_up
+from compress.bench.protocol.peak import resident
 from compress.graph import SlicePlan, trace
-from compress.methods.dcff import DCFF, DCFFConfig, coding
-from compress.methods.fusion import fuse, fused_layers, rows
+from compress.methods.dcff.fusion import fuse, fused_layers, rows
+from compress.methods.dcff.method import DCFF, DCFFConfig, coding
 from compress.slicing import slice_model
 from compress.training import PlainMethod, TrainConfig
 from compress.training.optim import build_optimizers
@@ -67,7 +67,7 @@ def network(kind: str, plan: SlicePlan, weights: Sequence[str], model: str = MOD
 
 
 class Steps:
-    """Training steps of one network on one random batch; a `bench.runners.Timed`."""
+    """Training steps of one network on one random batch; a `compress.bench.backends.Timed`."""
 
     device_ns = None
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from bench.explain import Cause, Explanation, explain, table
 from compress import artifact, models
 from compress.artifact import RunFolder
+from compress.bench.explain import Cause, Explanation, explain, table
+from compress.core.spec import DataInfo, Preprocess
 from compress.graph import trace
 from compress.slicing import slice_model
-from compress.spec import DataInfo, Preprocess
 
 from .common import provenance, write_result
 

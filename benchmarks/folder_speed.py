@@ -21,10 +21,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench import stats
 from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.image_folders import image_folder
 from compress import data
+from compress.bench.protocol import stats
 from compress.data.decoded import IMAGENET_MEAN, IMAGENET_STD
 
 SIDE = 224

@@ -22,17 +22,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench import Choices, bench
-from bench.machine import default_threads
-from bench.record import BatchRecord, BenchResult
-from bench.runners import FOLDER, RunConfig, backends, usable
 from benchmarks import gpu_probe, latency_files
 from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.latency_files import Pair
-from compress import console
-from compress.errors import CompressError
-from compress.files import read_json
-from export.options import Precision
+from compress.bench import Choices, bench
+from compress.bench.backends import FOLDER, RunConfig, backends, usable
+from compress.bench.protocol.machine import default_threads
+from compress.bench.results.record import BatchRecord, BenchResult
+from compress.core import console
+from compress.core.errors import CompressError
+from compress.core.files import read_json
+from compress.export.options import Precision
 
 SCHEMA_VERSION = 1
 NETWORKS = {

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.runners import RunConfig, backend_named, usable
-from bench.runners.registry import RTX_ENGINE
-from compress.errors import CompressError, Exit
-from compress.files import sha256_file, write_bytes
-from export.options import BatchRange, Options
-from export.tensorrt_build import build_engine
+from compress.bench.backends import RunConfig, backend_named, usable
+from compress.bench.backends.registry import RTX_ENGINE
+from compress.core.errors import CompressError, Exit
+from compress.core.files import sha256_file, write_bytes
+from compress.export.formats.tensorrt_build import build_engine
+from compress.export.options import BatchRange, Options
 
 QUESTIONS = {
     "trt-rtx": "Does TensorRT-RTX run on this GPU? (Its builder lists no SM 90.)",

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from bench.runners import FOLDER, Backend
-from bench.runners.registry import RTX_ENGINE
-from compress import console
 from compress.artifact import CompactInfo, compact_info
-from compress.files import beside
+from compress.bench.backends import FOLDER, Backend
+from compress.bench.backends.registry import RTX_ENGINE
+from compress.core import console
+from compress.core.files import beside
+from compress.export import export
+from compress.export.options import Batch, BatchRange, Precision
+from compress.export.registry import format_named
+from compress.export.trust import manifest
 from compress.pipeline import TrainRequest, train
 from compress.recipes import load
 from compress.training import NoProgress
-from export import export, manifest
-from export.options import Batch, BatchRange, Precision
-from export.registry import format_named
 
 IMAGES = 64
 """Images of noise that made networks are trained on and compared with: norms then have statistics."""

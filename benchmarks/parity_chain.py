@@ -21,15 +21,15 @@ from rich.table import Table
 from torch import nn
 
 from compress import models
+from compress.core.spec import ModelSpec
 from compress.data import ImageData, as_model_wants, load
+from compress.export.options import CALIB_IMAGES, Options, Precision
+from compress.export.parity.chain import open_chain
+from compress.export.pipeline import translate
+from compress.export.registry import Job, format_named
+from compress.export.source import Broken, onnx_filename, prepare
 from compress.graph import trace
 from compress.slicing import slice_model, verify
-from compress.spec import ModelSpec
-from export.options import CALIB_IMAGES, Options, Precision
-from export.parity_chain import open_chain
-from export.pipeline import translate
-from export.registry import Job, format_named
-from export.source import Broken, onnx_filename, prepare
 
 from .common import provenance, write_result
 

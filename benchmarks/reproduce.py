@@ -25,8 +25,9 @@ from benchmarks.budget import Budget
 from benchmarks.common import RESULTS
 from benchmarks.reproduced import merge
 from benchmarks.reproducing import How, Reproduction, Unfinished
-from compress import console, recipes
-from compress.errors import CompressError
+from compress import recipes
+from compress.core import console
+from compress.core.errors import CompressError
 from compress.training import Progress, progress_for
 
 MEASURED = Path(recipes.__file__).with_name("measured.json")

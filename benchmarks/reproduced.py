@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.common import write_result
-from compress.files import read_json
+from compress.core.files import read_json
+from compress.core.spec import DataInfo
 from compress.recipes import Measured, Published, Recipe, load, names, write_measured
-from compress.spec import DataInfo
 
 NAME = "reproduce"
 SCHEMA_VERSION = 1

@@ -11,13 +11,13 @@ from typing import Any
 
 from benchmarks.budget import Budget, BudgetUsed
 from benchmarks.reproduced import Form, against, is_data_of
-from compress import console
 from compress.artifact import RunFolder, this_machine, versions
 from compress.artifact.run import FREE_ON_RESUME
-from compress.files import read_json, write_json
+from compress.core import console
+from compress.core.files import read_json, write_json
+from compress.core.spec import DataInfo
 from compress.pipeline import TrainRequest, TrainResult, resolve, train
 from compress.recipes import Recipe, load
-from compress.spec import DataInfo
 
 SIDE = (*FREE_ON_RESUME, "precision", "channels_last", "seed", "compile", "data_on_device")
 """Settings that leave a recipe what it is: they say where and how fast it is trained."""

@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from bench.machine import OthersLoad
-from bench.paired import Comparison, compare, warm_up
 from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.steps import Side, side, training
-from compress.methods.kdfs import KDFS
+from compress.bench.protocol.machine import OthersLoad
+from compress.bench.protocol.paired import Comparison, compare, warm_up
+from compress.methods.gated.kdfs import KDFS
 
 GOAL = 1.15
 """Most that a step may take, as a multiple of the dense network's; KDFS without its teacher."""
@@ -61,7 +61,7 @@ class Timer:
 
 
 class Steps:
-    """Steps of one side, less the teacher's forward pass; a `bench.runners.Timed`."""
+    """Steps of one side, less the teacher's forward pass; a `compress.bench.backends.Timed`."""
 
     device_ns = None
 

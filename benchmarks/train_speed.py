@@ -22,11 +22,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import OthersLoad, default_threads
-from bench.paired import Comparison, compare, warm_up
 from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.matmul_peak import Peak, matmul_peak
 from benchmarks.train_variants import FORWARDS, VARIANTS, Variant, variant
+from compress.bench.protocol.machine import OthersLoad, default_threads
+from compress.bench.protocol.paired import Comparison, compare, warm_up
 
 SCHEMA_VERSION = 1
 GPU_MEASURE_NS = 300_000_000

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.matmul_peak import DTYPES
+from compress.core.spec import Costs
 from compress.methods import Setup
 from compress.pipeline import Planned, Resolved, TrainRequest, plan_training, resolve
-from compress.spec import Costs
 from compress.training.optim import build_optimizers
 
 VARIANTS = {
@@ -62,7 +62,7 @@ class Variant:
 
 
 class Steps:
-    """Training steps on one batch of noise that stays on the device; a `bench.runners.Timed`.
+    """Training steps on one batch of noise that stays on the device; a `compress.bench.backends.Timed`.
 
     On a GPU a time is that between two CUDA events on either side of a step, in a queue that is full.
     """

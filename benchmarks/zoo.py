@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from compress.files import write_json
+from compress.core.files import write_json
 
 from .common import RESULTS, provenance
 from .networks import LEFT_OUT, ZOO, Network, find

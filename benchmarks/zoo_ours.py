@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import compress
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan
 from compress.slicing import VerifyReport, flatten, verify
 

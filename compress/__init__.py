@@ -12,12 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .artifact import load
-    from .errors import CompressError
-    from .graph import ChannelGraph, ChannelGroup, SlicePlan, trace
-    from .models import build
-    from .pipeline import TrainRequest, TrainResult, train
-    from .slicing import apply_plan, mask_model, slice_model, verify
+    from compress.artifact import load
+    from compress.core.errors import CompressError
+    from compress.graph import ChannelGraph, ChannelGroup, SlicePlan, trace
+    from compress.models import build
+    from compress.pipeline import TrainRequest, TrainResult, train
+    from compress.slicing import apply_plan, mask_model, slice_model, verify
 
 __version__ = "0.1.0"
 

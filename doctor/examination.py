@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from doctor import packages, targets
-from doctor.machine import this_machine
-from doctor.providers import providers
-from doctor.record import Check, Report
+from compress.doctor import packages, targets
+from compress.doctor.machine import this_machine
+from compress.doctor.providers import providers
+from compress.doctor.record import Check, Report
 
 
 def examine() -> Report:

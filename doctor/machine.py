@@ -8,12 +8,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from doctor.record import Gpu, Machine
+from compress.doctor.record import Gpu, Machine
 
 
 def this_machine() -> Machine:
     """Return the record of this machine; what cannot be found out is None."""
-    from compress import nvml
+    from compress.core import nvml
 
     total, free = _memory()
     driver = nvml.driver()

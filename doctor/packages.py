@@ -13,7 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from typing import Any
 
-from doctor.record import Check
+from compress.doctor.record import Check
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 

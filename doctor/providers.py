@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from doctor import tiny
-from doctor.packages import FAILURES, NEEDED, probe, reason
-from doctor.record import Check
+from compress.doctor import tiny
+from compress.doctor.packages import FAILURES, NEEDED, probe, reason
+from compress.doctor.record import Check
 
 _ALL = "all of ONNX Runtime's"
 _QUIET = 4  # only what ends the process

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.spec import Record
+from compress.core.spec import Record
 
 
 class Check(Record):

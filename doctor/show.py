@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from doctor.record import Check, Machine, Report
+from compress.doctor.record import Check, Machine, Report
 
 _GIB = 1 << 30
 

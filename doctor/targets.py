@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compress.errors import CompressError
-from doctor import tiny
-from doctor.packages import FAILURES, probe, reason
-from doctor.record import Check
+from compress.core.errors import CompressError
+from compress.doctor import tiny
+from compress.doctor.packages import FAILURES, probe, reason
+from compress.doctor.record import Check
 
 REINSTALL = "pip install --force-reinstall compress-cnn"
 
@@ -18,7 +18,7 @@ REINSTALL = "pip install --force-reinstall compress-cnn"
 def formats() -> tuple[Check, ...]:
     """Say of each export format whether its packages work here."""
     try:
-        from export.registry import formats as registered
+        from compress.export.registry import formats as registered
 
         known = registered()
     except FAILURES as error:
@@ -42,7 +42,7 @@ def _format(name: str, found: Any) -> Check:
 def backends() -> tuple[Check, ...]:
     """Say of each back end whether it runs here; one that reads ONNX files runs a small one."""
     try:
-        from bench.runners.registry import backends as registered
+        from compress.bench.backends.registry import backends as registered
 
         known = registered()
     except FAILURES as error:
@@ -58,7 +58,7 @@ def backends() -> tuple[Check, ...]:
 
 
 def _backend(name: str, found: Any, path: Path | None) -> Check:
-    from bench.runners.registry import RunConfig
+    from compress.bench.backends.registry import RunConfig
 
     missing = _requires(name, found.requires)
     if missing is not None:

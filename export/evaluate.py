@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
+from compress.export.session import Metadata, OnnxClassifier
 from compress.training.evaluation import EvalResult
-from export.session import Metadata, OnnxClassifier
 
 if TYPE_CHECKING:
     from compress.data import ImageData

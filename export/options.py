@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from compress.errors import CompressError, near
+from compress.core.errors import CompressError, near
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """What the layers of a file compute in; its inputs and outputs are always float32."""

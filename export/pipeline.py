@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
-from compress.errors import CompressError, Exit
-from compress.files import read_json, sha256_file, write_json
-from compress.spec import SCHEMA_VERSION
-from export import manifest, parity
-from export.manifest import CompanionRecord, FileRecord, Lineage
-from export.options import CALIB_IMAGES, Batch, BatchRange, Options, Precision, check_options
-from export.parity_chain import COMPACT, Chain, Link, open_chain
-from export.registry import Built, Format, Job, NotRun, Source, check_honoured, format_named
-from export.source import FULL, Broken, onnx_filename, prepare
+from compress.core.errors import CompressError, Exit
+from compress.core.files import read_json, sha256_file, write_json
+from compress.core.spec import SCHEMA_VERSION
+from compress.export.options import CALIB_IMAGES, Batch, BatchRange, Options, Precision, check_options
+from compress.export.parity import check as parity
+from compress.export.parity.chain import COMPACT, Chain, Link, open_chain
+from compress.export.registry import Built, Format, Job, NotRun, Source, check_honoured, format_named
+from compress.export.source import FULL, Broken, onnx_filename, prepare
+from compress.export.trust import manifest
+from compress.export.trust.device import this_device
+from compress.export.trust.manifest import CompanionRecord, FileRecord, Lineage
 
 if TYPE_CHECKING:
     from compress.data import ImageData
@@ -66,8 +68,8 @@ def export(
             from; None takes the run's own.
         samples: how many test images are compared.
         opset, batch, simplify, precision, target_sm, timing_cache, workspace_mb, hardware_compat,
-            version_compat, calib_images, quantize_ends: see `export.options.Options`.
-        max_relative, min_agreement: instead of the precision's, see `export.parity.LIMITS`.
+            version_compat, calib_images, quantize_ends: see `compress.export.options.Options`.
+        max_relative, min_agreement: instead of the precision's, see `compress.export.parity.check.LIMITS`.
 
     Raises:
         CompressError: unknown format or impossible option (USAGE), something missing (MISSING), the
@@ -227,7 +229,7 @@ def _record(
         machine=artifact.this_machine(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         details=dict(built.details),
-        device=manifest.this_device(),
+        device=this_device(),
         companions=tuple(_companion(path.with_name(name)) for name in built.companions),
     )
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from compress.errors import CompressError, Exit, near
-from compress.spec import ModelSpec, Preprocess
-from export.manifest import TensorRecord
-from export.options import Batch, BatchRange, Options, Precision
+from compress.core.errors import CompressError, Exit, near
+from compress.core.spec import ModelSpec, Preprocess
+from compress.export.options import Batch, BatchRange, Options, Precision
+from compress.export.trust.manifest import TensorRecord
 
 FLAGS = {
     "opset": "--opset",
@@ -164,8 +164,8 @@ def register(cls: F) -> F:
 
 def formats() -> dict[str, Format]:
     """Return every registered format by name; imports the files of this folder on first use."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        importlib.import_module(f"export.{module.name}")
+    for module in pkgutil.iter_modules([str(Path(__file__).with_name("formats"))]):
+        importlib.import_module(f"compress.export.formats.{module.name}")
     return dict(sorted(_FORMATS.items()))
 
 

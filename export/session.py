@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from compress.errors import CompressError, Exit
-from compress.spec import Preprocess
-from export.manifest import TensorRecord
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import Preprocess
+from compress.export.trust.manifest import TensorRecord
 
 CPU = ("CPUExecutionProvider",)
 META_CLASSES = "compress.classes"

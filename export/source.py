@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from export.manifest import TensorRecord
-from export.onnx import Sizes, metadata_of, opset_of, to_onnx
-from export.options import BF16_OPSET, BatchRange
-from export.parity_chain import Chain, Link
-from export.precision import reduce
-from export.precision.emulate import RUNNER, EmulatedClassifier
-from export.precision.losses import layer_losses
-from export.registry import Job, Source
-from export.session import OnnxClassifier
-from export.simplify import simplify
+from compress.export.formats.onnx import Sizes, metadata_of, opset_of, to_onnx
+from compress.export.formats.simplify import simplify
+from compress.export.options import BF16_OPSET, BatchRange
+from compress.export.parity.chain import Chain, Link
+from compress.export.precision import reduce
+from compress.export.precision.emulate import RUNNER, EmulatedClassifier
+from compress.export.precision.losses import layer_losses
+from compress.export.registry import Job, Source
+from compress.export.session import OnnxClassifier
+from compress.export.trust.manifest import TensorRecord
 
 FULL = "model.onnx"
 """Name of the file in float32."""

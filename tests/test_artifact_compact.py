@@ -19,10 +19,10 @@ from torch import nn
 from compress import models
 from compress.artifact import RunFolder, compact_info, load, load_dense, save_compact
 from compress.artifact.weights import fill, read_weights, save_weights
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import Costs
 from compress.graph import trace
 from compress.slicing import slice_model
-from compress.spec import Costs
 
 ROOT = Path(__file__).resolve().parents[1]
 COSTS = Costs(macs=50, params=5)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from compress.errors import CompressError
-from compress.files import (
+from compress.core.errors import CompressError
+from compress.core.files import (
     beside,
     read_json,
     settled,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from compress.artifact import RunFolder, RunRecord, new_record, this_machine, versions
-from compress.errors import CompressError, Exit
-from compress.spec import Costs, DataInfo, ModelSpec, Preprocess
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import Costs, DataInfo, ModelSpec, Preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench import record as results
-from bench.explain import probes, roofline
-from bench.explain.accounting import Item, loss
-from bench.explain.blocks import Blocks
-from bench.explain.causes import Evidence, Limits, causes
-from bench.explain.graph import Graph, read_graph
-from bench.explain.job import Found, Job
-from bench.explain.low import low, spread
-from bench.explain.mapping import Row as Sum
-from bench.explain.mapping import rows_of, unseen
-from bench.explain.overhead import Overhead
-from bench.explain.probes import Probed, Spec
-from bench.explain.record import Cause, Part, Probe, ProfileRecord, RooflineRecord, Row, SideCost
+from compress.bench.explain import probes, roofline
+from compress.bench.explain.accounting import Item, loss
+from compress.bench.explain.blocks import Blocks
+from compress.bench.explain.causes import Evidence, Limits, causes
+from compress.bench.explain.graph import Graph, read_graph
+from compress.bench.explain.job import Found, Job
+from compress.bench.explain.low import low, spread
+from compress.bench.explain.mapping import Row as Sum
+from compress.bench.explain.mapping import rows_of, unseen
+from compress.bench.explain.overhead import Overhead
+from compress.bench.explain.probes import Probed, Spec
+from compress.bench.explain.record import Cause, Part, Probe, ProfileRecord, RooflineRecord, Row, SideCost
+from compress.bench.results import record as results
 
 MOST_PROBED = 24
 """Most layers of different shapes that are probed, those that lost most first."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import paired, stats
-from bench.explain.profilers import Profiled, Session
-from bench.machine import OthersLoad, wait_for_rest
-from bench.paired import LEAD_IN_NS, MEASURE_NS, collector_off, repeats_for
-from bench.runners import Runner
-from bench.stats import Interval
+from compress.bench.backends import Runner
+from compress.bench.explain.profilers import Profiled, Session
+from compress.bench.protocol import paired, stats
+from compress.bench.protocol.machine import OthersLoad, wait_for_rest
+from compress.bench.protocol.paired import LEAD_IN_NS, MEASURE_NS, collector_off, repeats_for
+from compress.bench.protocol.stats import Interval
 
 PROFILED_AT_LEAST = 5
 """Fewest inferences of a block with the profiler on."""

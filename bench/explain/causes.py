@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.explain.accounting import Item, Loss
-from bench.explain.probes import ALIGNMENTS, Probed
-from bench.explain.record import Cause, Part
+from compress.bench.explain.accounting import Item, Loss
+from compress.bench.explain.probes import ALIGNMENTS, Probed
+from compress.bench.explain.record import Cause, Part
 
 CLEARLY = 0.03
 """A probe is faster for each MAC when it is so by this share and by the spreads of both."""
@@ -47,11 +47,11 @@ class Evidence:
     """What is known of a row.
 
     Attributes:
-        kind: see `bench.explain.record.Row`. item: times in milliseconds, and MACs. loss: of it.
+        kind: see `compress.bench.explain.record.Row`. item: times in milliseconds, and MACs. loss: of it.
         noise_ms: a loss up to this is none.
         moved: bytes of the compact layer. nodes: of the runtime, dense and compact.
         kernels: dense and compact.
-        probes: see `bench.explain.probes.alternatives`; of a pool, those of the layer before it.
+        probes: see `compress.bench.explain.probes.alternatives`; of a pool, those of the layer before it.
         uncut: which of a layer's widths were not cut, in words.
     """
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that multiply by a weight."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.explain.record import Part, ProfileRecord, RooflineRecord, Row
-from bench.measure import Side
-from bench.record import RatioRecord
-from bench.runners import RunConfig
-from compress.spec import Record
+from compress.bench.backends import RunConfig
+from compress.bench.explain.record import Part, ProfileRecord, RooflineRecord, Row
+from compress.bench.protocol.measure import Side
+from compress.bench.results.record import RatioRecord
+from compress.core.spec import Record
 
 
 class Job(Record):
@@ -30,7 +30,7 @@ class Job(Record):
 
 
 class Found(Record):
-    """What was found: see the attributes of the same names of `bench.explain.record.Explanation`."""
+    """What was found: see the attributes of the same names of `compress.bench.explain.record.Explanation`."""
 
     session: dict[str, str]
     timed: str

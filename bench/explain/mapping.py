@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.explain.graph import Graph, Place
-from bench.explain.profilers import Profiled, RuntimeNode
+from compress.bench.explain.graph import Graph, Place
+from compress.bench.explain.profilers import Profiled, RuntimeNode
 
 Kind = Literal["layer", "other", "conversion", "scatter"]
 

@@ -7,13 +7,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from bench.explain import blocks, overhead, probes, roofline
-from bench.explain.account import Account
-from bench.explain.job import Found, Job
-from bench.explain.probes import Probed, Spec
-from bench.explain.profilers import profiler_for
-from bench.measure import Progress
-from bench.runners import usable
+from compress.bench.backends import usable
+from compress.bench.explain import blocks, overhead, probes, roofline
+from compress.bench.explain.account import Account
+from compress.bench.explain.job import Found, Job
+from compress.bench.explain.probes import Probed, Spec
+from compress.bench.explain.profilers import profiler_for
+from compress.bench.protocol.measure import Progress
 
 __all__ = ["Found", "Job", "measure"]
 

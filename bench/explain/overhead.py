@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import paired
-from bench.explain.low import low
-from bench.explain.profilers import Profiler
-from bench.runners import RunConfig
+from compress.bench.backends import RunConfig
+from compress.bench.explain.low import low
+from compress.bench.explain.profilers import Profiler
+from compress.bench.protocol import paired
 
 CHAIN = 64
 """Nodes of the long chain."""

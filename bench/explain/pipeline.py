@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import process
-from bench.artefacts import Subject, side
-from bench.asked import PREPARING, Choices, configured, part_of, silent, versions_here
-from bench.explain import record
-from bench.explain.job import Found, Job
-from bench.explain.profilers import profiler_for
-from bench.explain.record import Explanation
-from bench.files import Prepared
-from bench.machine import cpu_state, default_threads
-from bench.measure import Progress
-from bench.paired import MIN_PAIRS, PAIRS
-from bench.runners import Backend, RunConfig, fitted, usable
 from compress import artifact
 from compress.artifact import RunFolder
-from compress.errors import CompressError
+from compress.bench.artefacts import Subject, side
+from compress.bench.backends import Backend, RunConfig, fitted, usable
+from compress.bench.bench_setup import PREPARING, Choices, configured, part_of, silent, versions_here
+from compress.bench.explain import record
+from compress.bench.explain.job import Found, Job
+from compress.bench.explain.profilers import profiler_for
+from compress.bench.explain.record import Explanation
+from compress.bench.files import Prepared
+from compress.bench.protocol import process
+from compress.bench.protocol.machine import cpu_state, default_threads
+from compress.bench.protocol.measure import Progress
+from compress.bench.protocol.paired import MIN_PAIRS, PAIRS
+from compress.core.errors import CompressError
 
 
 def explain(
@@ -99,7 +99,10 @@ def _on(
     )
     named = part_of(say, PREPARING, 1 - PREPARING)
     (found,) = process.done(
-        job, "bench.explain.measure", Found, lambda what, done: named(f"{runtime.name}: {what}", done)
+        job,
+        "compress.bench.explain.measure",
+        Found,
+        lambda what, done: named(f"{runtime.name}: {what}", done),
     )
     return Explanation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import paired
-from bench.explain.graph import POOLS, Graph, Layer, read_graph
-from bench.explain.low import low, spread
-from bench.explain.mapping import rows_of
-from bench.explain.profilers import Profiler, Session
-from bench.runners import RunConfig
+from compress.bench.backends import RunConfig
+from compress.bench.explain.graph import POOLS, Graph, Layer, read_graph
+from compress.bench.explain.low import low, spread
+from compress.bench.explain.mapping import rows_of
+from compress.bench.explain.profilers import Profiler, Session
+from compress.bench.protocol import paired
 
 ALIGNMENTS = (8, 16)
 """Widths that are multiples of these are tried: the vector registers of a processor, the tiles of a GPU."""
@@ -201,7 +201,7 @@ def measure(
 
     Args:
         profiler: of the back end. specs: by name. config: of the measurement.
-        correction_ns: added to the time of every node, see `bench.explain.overhead.Overhead`.
+        correction_ns: added to the time of every node, see `compress.bench.explain.overhead.Overhead`.
         folder: where files are made.
     """
     opened = {}

@@ -6,13 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from bench.explain.mapping import Kind
-from bench.machine import CpuState
-from bench.record import RatioRecord
-from compress.artifact.machine import Machine
-from compress.files import write_json
-from compress.spec import Record
-from compress.stored import read_record
+from compress.bench.explain.mapping import Kind
+from compress.bench.protocol.machine import CpuState
+from compress.bench.results.record import RatioRecord
+from compress.core.files import write_json
+from compress.core.machine import Machine
+from compress.core.records import read_record
+from compress.core.spec import Record
 
 SCHEMA_VERSION = 1
 """Version of the file."""
@@ -93,7 +93,7 @@ class Part(Record):
 
 
 class Probe(Record):
-    """A layer alone at some width on the same back end: see `bench.explain.probes`."""
+    """A layer alone at some width on the same back end: see `compress.bench.explain.probes`."""
 
     name: str
     inputs: int
@@ -140,7 +140,7 @@ class Row(Record):
 
 
 class RooflineRecord(Record):
-    """See `bench.explain.roofline.Roofline`; the ridge is in MACs a byte."""
+    """See `compress.bench.explain.roofline.Roofline`; the ridge is in MACs a byte."""
 
     macs_per_s: float
     bytes_per_s: float

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.explain import probes
-from bench.explain.low import low
-from bench.explain.probes import Spec
-from bench.explain.profilers import Profiler
-from bench.runners import RunConfig, cuda
+from compress.bench.backends import RunConfig, cuda
+from compress.bench.explain import probes
+from compress.bench.explain.low import low
+from compress.bench.explain.probes import Spec
+from compress.bench.explain.profilers import Profiler
 
 PEAKS = {
     "convolution": Spec(op="Conv", weight=(256, 256, 3, 3), source=(256, 14, 14), pads=(1, 1, 1, 1)),
@@ -57,7 +57,7 @@ def measure(profiler: Profiler, config: RunConfig, correction_ns: float, folder:
 
     Args:
         profiler: of the back end. config: of the measurement.
-        correction_ns: see `bench.explain.probes.measure`. folder: where files are made.
+        correction_ns: see `compress.bench.explain.probes.measure`. folder: where files are made.
     """
     found = probes.measure(profiler, PEAKS, config, correction_ns, folder).values()
     fastest = min(found, key=lambda probed: probed.per_mac)

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.explain.record import MEANING, Cause, Explanation, Row, SideCost
-from bench.possible import BUSY
+from compress.bench.explain.record import MEANING, Cause, Explanation, Row, SideCost
+from compress.bench.results.value_range import BUSY
 
 NAME_LENGTH = 32
 """Longest name in a table; of a longer one the end is shown."""

@@ -6,10 +6,10 @@ and pipelines. Nothing here measures.
 
 from __future__ import annotations
 
-from bench.gate.judge import Check, GateResult, Outcome, foresee, judge
-from bench.gate.report import junit, table, to_json, verdict, write_junit
-from bench.gate.rules import Constraints, Gate, Rule, read
-from bench.gate.scenarios import beside
+from compress.bench.gate.judge import Check, GateResult, Outcome, foresee, judge
+from compress.bench.gate.report import junit, table, to_json, verdict, write_junit
+from compress.bench.gate.rules import Constraints, Gate, Rule, read
+from compress.bench.gate.scenarios import beside
 
 __all__ = [
     "Check",

@@ -1,6 +1,6 @@
 """Judging a result: a limit inside an interval, or nearer than the noise floor or 2%, is never passed.
 
-The 2% are those of the verdicts (`bench.stats.SAME_WITHIN`): a smaller effect is no verdict either.
+The 2% are those of the verdicts (`compress.bench.protocol.stats.SAME_WITHIN`): a smaller effect is no verdict either.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from bench import artefacts
-from bench.gate.rules import Gate, Rule, Target, require_spoken_of
-from bench.gate.scenarios import SCENARIOS, WITHIN_2_PERCENT, unmeasured
-from bench.possible import Possible, exactly, ratio, time_ms
-from bench.record import BatchRecord, BenchResult, ComparisonRecord
-from bench.scenarios.record import ScenarioComparison, ScenarioResult
-from bench.stats import SAME_WITHIN
-from compress.artifact.machine import Machine
-from compress.errors import Exit
-from compress.spec import Record
+from compress.bench import artefacts
+from compress.bench.gate.rules import Gate, Rule, Target, require_spoken_of
+from compress.bench.gate.scenarios import SCENARIOS, WITHIN_2_PERCENT, unmeasured
+from compress.bench.protocol.stats import SAME_WITHIN
+from compress.bench.results.record import BatchRecord, BenchResult, ComparisonRecord
+from compress.bench.results.value_range import Possible, exactly, ratio, time_ms
+from compress.bench.scenarios.record import ScenarioComparison, ScenarioResult
+from compress.core.errors import Exit
+from compress.core.machine import Machine
+from compress.core.spec import Record
 
 
 class Outcome(StrEnum):
@@ -124,7 +124,7 @@ def judge(
         result: a comparison in pairs, or scenarios.
         gate: the gate. name: how it is called.
         beside: the other of the two, which counts for the same files on the same back end, see
-            `bench.gate.scenarios.beside`.
+            `compress.bench.gate.scenarios.beside`.
 
     Raises:
         CompressError: a rule speaks of nothing in the result: it would never fail (exit USAGE).

@@ -9,9 +9,9 @@ from xml.etree import ElementTree as xml
 from rich.table import Table
 from rich.text import Text
 
-from bench.gate.judge import Check, GateResult, Outcome
-from compress.errors import CompressError, Exit
-from compress.files import write_bytes
+from compress.bench.gate.judge import Check, GateResult, Outcome
+from compress.core.errors import CompressError, Exit
+from compress.core.files import write_bytes
 
 _COLOURS = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.INCONCLUSIVE: "yellow"}
 _FRACTIONS = ("accuracy_drop_max", "top1_min")

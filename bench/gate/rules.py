@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from compress.errors import CompressError, Exit, near
-from compress.spec import Record
+from compress.core.errors import CompressError, Exit, near
+from compress.core.spec import Record
 
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]

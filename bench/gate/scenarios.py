@@ -7,16 +7,16 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import record
-from bench.possible import BUSY, Possible
-from bench.record import BenchResult
-from bench.scenarios import record as scenario_record
-from bench.scenarios.options import Scenario
-from bench.scenarios.record import Measured, ScenarioComparison, ScenarioResult
-from bench.scenarios.times import Percentile
-from bench.scenarios.words import rate
-from bench.stats import PERCENTILE_NEEDS
-from compress.errors import CompressError
+from compress.bench.protocol.stats import PERCENTILE_NEEDS
+from compress.bench.results import record
+from compress.bench.results.record import BenchResult
+from compress.bench.results.value_range import BUSY, Possible
+from compress.bench.scenarios import record as scenario_record
+from compress.bench.scenarios.options import Scenario
+from compress.bench.scenarios.record import Measured, ScenarioComparison, ScenarioResult
+from compress.bench.scenarios.times import Percentile
+from compress.bench.scenarios.words import rate
+from compress.core.errors import CompressError
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ SCENARIOS: dict[str, Callable[[ScenarioComparison], Possible]] = {
 """How each constraint is found that speaks of a scenario."""
 
 WITHIN_2_PERCENT = frozenset(SCENARIOS) - {"server_qps_min"}
-"""Those that are judged with the 2% of `bench.stats.SAME_WITHIN`; a rate was decided by its own interval."""
+"""Those that are judged with the 2% of `compress.bench.protocol.stats.SAME_WITHIN`; a rate was decided by its own interval."""
 
 
 def unmeasured(constraint: str) -> Possible:

@@ -5,7 +5,7 @@ Enters here: reading a run folder, arranging what it says, drawing it. Nothing h
 
 from __future__ import annotations
 
-from bench.report.facts import ReportFacts
-from bench.report.pipeline import Report, report
+from compress.bench.report.facts import ReportFacts
+from compress.bench.report.pipeline import Report, report
 
 __all__ = ["Report", "ReportFacts", "report"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.explain.record import Explanation
-from bench.report import svg
-from bench.report.figures import LAYER_INCHES, LAYER_LIMIT, short
-from bench.report.svg import COMPACT, DENSE, MUTED, THIRD
+from compress.bench.explain.record import Explanation
+from compress.bench.report import svg
+from compress.bench.report.figures import LAYER_INCHES, LAYER_LIMIT, short
+from compress.bench.report.svg import COMPACT, DENSE, MUTED, THIRD
 
 
 def layer_bars(found: Explanation, name: str) -> str | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from bench.explain.record import Explanation
-from bench.machine import CpuState
-from bench.record import RatioRecord, SideRecord
-from bench.scenarios.record import ScenarioResult
-from bench.stats import Verdict
-from compress.artifact.machine import Machine
 from compress.artifact.run import RunRecord
+from compress.bench.explain.record import Explanation
+from compress.bench.protocol.machine import CpuState
+from compress.bench.protocol.stats import Verdict
+from compress.bench.results.record import RatioRecord, SideRecord
+from compress.bench.scenarios.record import ScenarioResult
+from compress.core.machine import Machine
+from compress.core.spec import Record
 from compress.cost import LatencyTable
-from compress.spec import Record
-from export.manifest import FileRecord
+from compress.export.trust.manifest import FileRecord
 
 SCHEMA_VERSION = 1
 """Version of the facts."""
@@ -39,7 +39,7 @@ class Measured(Record):
     Attributes:
         times: latency, throughput and memory.
         against: label of what it was compared with, and the results of that; None for a mere baseline.
-        mac_reduction, efficiency: see `bench.record.BatchRecord`.
+        mac_reduction, efficiency: see `compress.bench.results.record.BatchRecord`.
         others_load: share of the processors that other processes took, 0 to 1.
     """
 

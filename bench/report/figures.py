@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.report import svg
-from bench.report.facts import LayerRow, LineageRow, Measured
-from bench.report.svg import COMPACT, DENSE, INK, MUTED, THIRD
+from compress.bench.report import svg
+from compress.bench.report.facts import LayerRow, LineageRow, Measured
+from compress.bench.report.svg import COMPACT, DENSE, INK, MUTED, THIRD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

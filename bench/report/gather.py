@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import record
-from bench.explain import record as explanations
-from bench.explain.record import Explanation
-from bench.record import BenchResult
-from bench.report.facts import (
+from compress import artifact
+from compress.artifact import CompactInfo, RunFolder
+from compress.bench.explain import record as explanations
+from compress.bench.explain.record import Explanation
+from compress.bench.report.facts import (
     BenchFacts,
     ExportFacts,
     LayerRow,
@@ -23,19 +23,19 @@ from bench.report.facts import (
     ReportFacts,
     RunFacts,
 )
-from bench.report.layers import complete, layer_rows
-from bench.report.lineage import lineage
-from bench.report.measured import Told, own_name
-from bench.scenarios import record as scenario_record
-from bench.scenarios.options import Scenario
-from bench.scenarios.record import ScenarioResult
-from compress import artifact
-from compress.artifact import CompactInfo, RunFolder
+from compress.bench.report.layers import complete, layer_rows
+from compress.bench.report.lineage import lineage
+from compress.bench.report.measured import Told, own_name
+from compress.bench.results import record
+from compress.bench.results.record import BenchResult
+from compress.bench.scenarios import record as scenario_record
+from compress.bench.scenarios.options import Scenario
+from compress.bench.scenarios.record import ScenarioResult
+from compress.core.errors import CompressError
+from compress.core.files import read_json
 from compress.cost import LatencyTable
-from compress.errors import CompressError
-from compress.files import read_json
+from compress.export.trust import manifest
 from compress.training.metrics import read_metrics
-from export import manifest
 
 GATES = {
     "sliced_vs_masked_dense": "sliced = masked dense",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.report.facts import LayerRow
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
+from compress.bench.report.facts import LayerRow
+from compress.core.files import read_json
 from compress.cost import layer_costs
-from compress.files import read_json
 
 
 @dataclass(frozen=True)

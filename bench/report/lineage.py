@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report.facts import ExportFacts, LineageRow
-from bench.report.measured import Told, measured, of_content, of_named_file, of_network
 from compress.artifact import CompactInfo, RunFolder
+from compress.bench.report.facts import ExportFacts, LineageRow
+from compress.bench.report.measured import Told, measured, of_content, of_named_file, of_network
 
 UNCUT = "dense"
 """The method that trains the dense network itself."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bench.record import ArtefactRecord, BatchRecord, BenchResult, ComparisonRecord
-from bench.report.facts import Measured
+from compress.bench.report.facts import Measured
+from compress.bench.results.record import ArtefactRecord, BatchRecord, BenchResult, ComparisonRecord
 
 
 @dataclass(frozen=True)

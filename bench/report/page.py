@@ -7,9 +7,9 @@ import shlex
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.report.figures import LAYER_LIMIT
-from bench.report.view import ReportView
-from bench.report.words import FILTERS
+from compress.bench.report.figures import LAYER_LIMIT
+from compress.bench.report.view import ReportView
+from compress.bench.report.words import FILTERS
 
 
 def html(shown: ReportView) -> str:
@@ -27,7 +27,7 @@ def markdown(shown: ReportView) -> str:
 
 def _environment(autoescape: bool) -> Environment:
     environment = Environment(
-        loader=PackageLoader("bench.report"),
+        loader=PackageLoader("compress.bench.report"),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,

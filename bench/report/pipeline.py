@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.report import page
-from bench.report.facts import ReportFacts
-from bench.report.gather import gather
-from bench.report.view import view
-from compress.errors import CompressError
-from compress.files import write_text
+from compress.bench.report import page
+from compress.bench.report.facts import ReportFacts
+from compress.bench.report.gather import gather
+from compress.bench.report.view import view
+from compress.core.errors import CompressError
+from compress.core.files import write_text
 
 FILENAME = "report.html"
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.report import svg
-from bench.report.svg import COMPACT, DENSE, MUTED
-from bench.scenarios import words
-from bench.scenarios.rates import Outcome, RateRecord
-from bench.scenarios.record import Offline, ScenarioComparison, ScenarioResult, Server, Throughput
+from compress.bench.report import svg
+from compress.bench.report.svg import COMPACT, DENSE, MUTED
+from compress.bench.scenarios import words
+from compress.bench.scenarios.rates import Outcome, RateRecord
+from compress.bench.scenarios.record import Offline, ScenarioComparison, ScenarioResult, Server, Throughput
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.report import svg
-from bench.report.facts import LayerRow
-from bench.staircase import plot
+from compress.bench.report import svg
+from compress.bench.report.facts import LayerRow
+from compress.bench.staircase import plot
 from compress.cost import LatencyTable
 from compress.cost.latency import Curve, Entry
 

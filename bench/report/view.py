@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.explain.record import Explanation
-from bench.record import RatioRecord
-from bench.report import figures, scenarios, stairs, words
-from bench.report.explained import layer_bars
-from bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
-from bench.report.scenarios import ScenarioView
-from bench.report.stairs import StairsView
-from bench.stats import Verdict
+from compress.bench.explain.record import Explanation
+from compress.bench.protocol.stats import Verdict
+from compress.bench.report import figures, scenarios, stairs, words
+from compress.bench.report.explained import layer_bars
+from compress.bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
+from compress.bench.report.scenarios import ScenarioView
+from compress.bench.report.stairs import StairsView
+from compress.bench.results.record import RatioRecord
 
 BUSY = 0.1
 """Share of the processors that others may take before the report warns."""

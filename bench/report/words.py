@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.scenarios.words import rate
-from bench.stats import Verdict
+from compress.bench.protocol.stats import Verdict
+from compress.bench.scenarios.words import rate
 
 NOTHING = "–"
 

@@ -11,10 +11,10 @@ two networks and the process of its own are `bench`'s.
 
 from __future__ import annotations
 
-from bench.scenarios.options import Options, Scenario, asked, options
-from bench.scenarios.pipeline import run_scenarios
-from bench.scenarios.record import ScenarioResult, is_stored, read
-from bench.scenarios.table import table
+from compress.bench.scenarios.options import Options, Scenario, asked, options
+from compress.bench.scenarios.pipeline import run_scenarios
+from compress.bench.scenarios.record import ScenarioResult, is_stored, read
+from compress.bench.scenarios.table import table
 
 __all__ = [
     "Options",

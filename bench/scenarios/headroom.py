@@ -16,8 +16,8 @@ from typing import Protocol
 
 import psutil
 
-from bench.peak import resident
-from compress.errors import CompressError
+from compress.bench.protocol.peak import resident
+from compress.core.errors import CompressError
 
 SHARE = 0.8
 """Share of the memory that is free now which a batch size may be foreseen to take."""

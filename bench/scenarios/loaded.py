@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from bench.machine import OthersLoad
-from bench.measure import Side
-from bench.runners import RunConfig, Runner, usable
+from compress.bench.backends import RunConfig, Runner, usable
+from compress.bench.protocol.machine import OthersLoad
+from compress.bench.protocol.measure import Side
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,5 @@ class Watch:
         return time.monotonic() - self._start
 
     def said(self) -> dict[str, float]:
-        """Return the fields of `bench.scenarios.record.Measured`."""
+        """Return the fields of `compress.bench.scenarios.record.Measured`."""
         return {"others_load": self._others.share(), "seconds": self.seconds()}

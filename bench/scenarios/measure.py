@@ -1,16 +1,16 @@
-"""Measuring the scenarios of comparisons on one back end; runs in a process of its own, see `bench.child`."""
+"""Measuring the scenarios of comparisons on one back end; runs in a process of its own, see `compress.bench.protocol.child`."""
 
 from __future__ import annotations
 
-from bench.measure import Progress, Side
-from bench.runners import RunConfig, usable
-from bench.scenarios.loaded import Networks
-from bench.scenarios.offline import offline
-from bench.scenarios.options import Options, Scenario
-from bench.scenarios.record import Found
-from bench.scenarios.server import server
-from bench.scenarios.stream import single_stream
-from compress.spec import Record
+from compress.bench.backends import RunConfig, usable
+from compress.bench.protocol.measure import Progress, Side
+from compress.bench.scenarios.loaded import Networks
+from compress.bench.scenarios.offline import offline
+from compress.bench.scenarios.options import Options, Scenario
+from compress.bench.scenarios.record import Found
+from compress.bench.scenarios.server import server
+from compress.bench.scenarios.stream import single_stream
+from compress.core.spec import Record
 
 
 class Job(Record):

@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from bench import paired, record
-from bench.measure import Progress
-from bench.scenarios.headroom import GpuMemory, Headroom, HostMemory, Meter, ran_out
-from bench.scenarios.loaded import Networks, Watch
-from bench.scenarios.options import Options
-from bench.scenarios.record import Offline, OfflineBatch, Throughput
-from bench.stats import CONFIDENCE
-from compress.errors import CompressError, Exit
+from compress.bench.protocol import paired
+from compress.bench.protocol.measure import Progress
+from compress.bench.protocol.stats import CONFIDENCE
+from compress.bench.results import record
+from compress.bench.scenarios.headroom import GpuMemory, Headroom, HostMemory, Meter, ran_out
+from compress.bench.scenarios.loaded import Networks, Watch
+from compress.bench.scenarios.options import Options
+from compress.bench.scenarios.record import Offline, OfflineBatch, Throughput
+from compress.core.errors import CompressError, Exit
 
 BATCH_S = 5.0
-"""Seconds of measuring one batch size; never fewer than `bench.paired.MIN_PAIRS` pairs."""
+"""Seconds of measuring one batch size; never fewer than `compress.bench.protocol.paired.MIN_PAIRS` pairs."""
 
 PROTOCOL = (
     "all images lie ready; batch sizes 1, 2, 4, ...: both networks are loaded, warmed up and take turns "

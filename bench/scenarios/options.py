@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from bench import paired
-from bench.stats import PERCENTILE_NEEDS
-from compress.errors import CompressError, near
-from compress.spec import Record
+from compress.bench.protocol import paired
+from compress.bench.protocol.stats import PERCENTILE_NEEDS
+from compress.core.errors import CompressError, near
+from compress.core.spec import Record
 
 MIN_QUERIES = PERCENTILE_NEEDS[99]
 """Fewest queries that decide a rate: those a p99 needs."""
@@ -36,7 +36,7 @@ class Options(Record):
         budget_s: seconds of each scenario of a comparison; None: as long as its counts need.
         qps: server: rates of queries a second, ascending; empty: the largest that holds is searched.
         p99_bound_ms: server: None takes a multiple of the baseline's single-stream median.
-        queries: server: of a round; a rate is decided on one to `bench.scenarios.server.MAX_ROUNDS` of them.
+        queries: server: of a round; a rate is decided on one to `compress.bench.scenarios.server.MAX_ROUNDS` of them.
         max_server_batch: server: queries answered by one inference, at most.
         max_batch: offline: largest batch size; None: up to memory.
         max_batch_s: offline: no batch size whose inference takes longer, seconds.

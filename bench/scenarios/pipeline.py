@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import artefacts, process
-from bench.artefacts import Subject
-from bench.asked import (
+from compress import artifact
+from compress.bench import artefacts
+from compress.bench.artefacts import Subject
+from compress.bench.backends import FOLDER, Backend, RunConfig, fitted
+from compress.bench.bench_setup import (
     PREPARING,
     Choices,
     check_kinds,
@@ -24,16 +26,15 @@ from bench.asked import (
     usable_backends,
     versions_here,
 )
-from bench.files import Prepared
-from bench.machine import cpu_state, default_threads
-from bench.measure import Progress
-from bench.runners import FOLDER, Backend, RunConfig, fitted
-from bench.scenarios import offline, record, server, stream
-from bench.scenarios.measure import Job
-from bench.scenarios.options import Options, Scenario
-from bench.scenarios.record import FILENAME, Found, ScenarioComparison, ScenarioResult
-from compress import artifact
-from compress.errors import CompressError
+from compress.bench.files import Prepared
+from compress.bench.protocol import process
+from compress.bench.protocol.machine import cpu_state, default_threads
+from compress.bench.protocol.measure import Progress
+from compress.bench.scenarios import offline, record, server, stream
+from compress.bench.scenarios.measure import Job
+from compress.bench.scenarios.options import Options, Scenario
+from compress.bench.scenarios.record import FILENAME, Found, ScenarioComparison, ScenarioResult
+from compress.core.errors import CompressError
 
 ENGINE_MAX_BATCH = 64
 """Largest batch of the engines that are built for the offline scenario where none is given."""
@@ -127,7 +128,9 @@ def _on(
         comparisons=tuple(sides),
         options=options,
     )
-    measured = process.done(job, "bench.scenarios.measure", Found, part_of(say, PREPARING, 1 - PREPARING))
+    measured = process.done(
+        job, "compress.bench.scenarios.measure", Found, part_of(say, PREPARING, 1 - PREPARING)
+    )
     return [
         ScenarioComparison(
             **_fields(entry),

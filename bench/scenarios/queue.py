@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.scenarios.clock import Clock
+from compress.bench.scenarios.clock import Clock
 
 
 @dataclass(frozen=True)

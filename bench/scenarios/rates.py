@@ -8,9 +8,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from bench.scenarios.queue import Served
-from bench.scenarios.times import Times, times
-from compress.spec import Record
+from compress.bench.scenarios.queue import Served
+from compress.bench.scenarios.times import Times, times
+from compress.core.spec import Record
 
 BLOCKS = 10
 """Stretches of a round that count as drawn for the interval: queries of one busy time are late together."""

@@ -7,16 +7,16 @@ import statistics
 from pathlib import Path
 from typing import Literal
 
-from bench.machine import CpuState
-from bench.record import ArtefactRecord, RatioRecord
-from bench.scenarios.options import Options
-from bench.scenarios.rates import RateRecord
-from bench.scenarios.search import bracket
-from bench.scenarios.times import Times
-from compress.artifact.machine import Machine
-from compress.files import write_json
-from compress.spec import Record
-from compress.stored import read_record
+from compress.bench.protocol.machine import CpuState
+from compress.bench.results.record import ArtefactRecord, RatioRecord
+from compress.bench.scenarios.options import Options
+from compress.bench.scenarios.rates import RateRecord
+from compress.bench.scenarios.search import bracket
+from compress.bench.scenarios.times import Times
+from compress.core.files import write_json
+from compress.core.machine import Machine
+from compress.core.records import read_record
+from compress.core.spec import Record
 
 SCHEMA_VERSION = 1
 """Version of scenarios.json."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from bench.scenarios.rates import Outcome
+from compress.bench.scenarios.rates import Outcome
 
 FIRST = 0.5
 """Share of the capacity (one query over its service time) where a search begins."""

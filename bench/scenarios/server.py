@@ -6,19 +6,19 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import paired
-from bench.machine import wait_for_rest
-from bench.measure import Progress
-from bench.paired import collector_off
-from bench.runners import Runner
-from bench.scenarios.arrivals import poisson
-from bench.scenarios.clock import Clock, HostClock
-from bench.scenarios.loaded import Networks, Watch
-from bench.scenarios.options import Options
-from bench.scenarios.queue import Served, serve, sizes_up_to
-from bench.scenarios.rates import MAX_ROUNDS, Outcome, RateRecord, judged, queries_of
-from bench.scenarios.record import Server, ServerSide, SingleStream
-from bench.scenarios.search import Given, Rates, Search, bracket
+from compress.bench.backends import Runner
+from compress.bench.protocol import paired
+from compress.bench.protocol.machine import wait_for_rest
+from compress.bench.protocol.measure import Progress
+from compress.bench.protocol.paired import collector_off
+from compress.bench.scenarios.arrivals import poisson
+from compress.bench.scenarios.clock import Clock, HostClock
+from compress.bench.scenarios.loaded import Networks, Watch
+from compress.bench.scenarios.options import Options
+from compress.bench.scenarios.queue import Served, serve, sizes_up_to
+from compress.bench.scenarios.rates import MAX_ROUNDS, Outcome, RateRecord, judged, queries_of
+from compress.bench.scenarios.record import Server, ServerSide, SingleStream
+from compress.bench.scenarios.search import Given, Rates, Search, bracket
 
 BOUND_FACTOR = 10
 """The bound on the p99 where none is given: so many times the baseline's single-stream median."""

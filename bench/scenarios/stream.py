@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-from bench import paired, record
-from bench.measure import Progress
-from bench.paired import WarmUp
-from bench.scenarios.loaded import Networks, Watch
-from bench.scenarios.options import Options
-from bench.scenarios.record import SingleStream, StreamSide
-from bench.scenarios.times import times
-from bench.stats import PERCENTILE_NEEDS
+from compress.bench.protocol import paired
+from compress.bench.protocol.measure import Progress
+from compress.bench.protocol.paired import WarmUp
+from compress.bench.protocol.stats import PERCENTILE_NEEDS
+from compress.bench.results import record
+from compress.bench.scenarios.loaded import Networks, Watch
+from compress.bench.scenarios.options import Options
+from compress.bench.scenarios.record import SingleStream, StreamSide
+from compress.bench.scenarios.times import times
 
 MIN_REPEATS = 10
 """Fewest queries of one measurement, so that most of them follow another one of the same network."""

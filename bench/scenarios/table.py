@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.possible import BUSY
-from bench.scenarios.rates import Outcome, RateRecord
-from bench.scenarios.record import (
+from compress.bench.results.value_range import BUSY
+from compress.bench.scenarios.rates import Outcome, RateRecord
+from compress.bench.scenarios.record import (
     Offline,
     ScenarioComparison,
     ScenarioResult,
@@ -18,8 +18,8 @@ from bench.scenarios.record import (
     StreamSide,
     Throughput,
 )
-from bench.scenarios.times import Percentile, Times
-from bench.scenarios.words import best, change_of_speed, largest, ms, rate, ratio_of_rates, speed
+from compress.bench.scenarios.times import Percentile, Times
+from compress.bench.scenarios.words import best, change_of_speed, largest, ms, rate, ratio_of_rates, speed
 
 _COLOURS = {Outcome.HOLDS: "green", Outcome.FAILS: "red", Outcome.UNDECIDED: "yellow"}
 

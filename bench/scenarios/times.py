@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import stats
-from compress.spec import Record
+from compress.bench.protocol import stats
+from compress.core.spec import Record
 
 
 class Percentile(Record):
@@ -24,7 +24,7 @@ class Times(Record):
 
     Attributes:
         count: how many. mean_ms: their mean.
-        p50, p90, p99: None with fewer than `bench.stats.PERCENTILE_NEEDS`: 30 for p90, 1,000 for p99.
+        p50, p90, p99: None with fewer than `compress.bench.protocol.stats.PERCENTILE_NEEDS`: 30 for p90, 1,000 for p99.
     """
 
     count: int
@@ -38,7 +38,7 @@ def times(measurements: NDArray[np.int64]) -> Times:
     """Return the summary of times `[measurements, repeats]`, nanoseconds.
 
     The times of one measurement, or of one stretch of queries, resemble each other: for the intervals it is
-    the measurements that count as drawn, see `bench.stats.percentile_interval`.
+    the measurements that count as drawn, see `compress.bench.protocol.stats.percentile_interval`.
     """
     values = np.asarray(measurements, np.float64)
     p50, p90, p99 = (_percentile(values, q) for q in (50, 90, 99))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.scenarios.record import Offline, Server, ServerSide, SingleStream
-from bench.scenarios.search import WITHIN
+from compress.bench.scenarios.record import Offline, Server, ServerSide, SingleStream
+from compress.bench.scenarios.search import WITHIN
 
 
 def ms(value: float) -> str:

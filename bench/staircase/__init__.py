@@ -6,7 +6,7 @@ the table is `compress.cost.LatencyTable`.
 
 from __future__ import annotations
 
-from bench.staircase.pipeline import Staircase, staircase
-from bench.staircase.show import table
+from compress.bench.staircase.pipeline import Staircase, staircase
+from compress.bench.staircase.show import table
 
 __all__ = ["Staircase", "staircase", "table"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from compress.core.errors import CompressError, near
 from compress.cost import LayerShape, ShapedLayer
-from compress.errors import CompressError, near
 
 ALL = "all"
 

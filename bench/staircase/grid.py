@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compress.core.errors import CompressError
 from compress.cost import LayerShape
 from compress.cost.shapes import Axis
-from compress.errors import CompressError
 
 EVERY = 18
 """Up to this many possible widths, each is measured."""

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from bench.runners import FOLDER, Backend, RunConfig, Runner
-from bench.staircase.networks import LayerModule, image_size, write_onnx
+from compress.bench.backends import FOLDER, Backend, RunConfig, Runner
+from compress.bench.staircase.networks import LayerModule, image_size, write_onnx
+from compress.core.errors import CompressError
+from compress.core.files import sha256_file
 from compress.cost import LayerShape
-from compress.errors import CompressError
-from compress.files import sha256_file
 
 if TYPE_CHECKING:
-    from bench.runners.torch_modules import Loaded
+    from compress.bench.backends.torch_modules import Loaded
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ def load(backend: Backend, shape: LayerShape, config: RunConfig, folder: Path) -
 
 
 def _module(backend: Backend, shape: LayerShape, config: RunConfig) -> Runner:
-    from bench.runners.torch_modules import Loaded
+    from compress.bench.backends.torch_modules import Loaded
 
     if not isinstance(backend, RunsModules):
         raise CompressError(
@@ -62,8 +62,8 @@ def _module(backend: Backend, shape: LayerShape, config: RunConfig) -> Runner:
 
 def _engine(backend: Backend, source: Path, config: RunConfig) -> Runner:
     """Build an engine for this batch size only, and load it."""
-    from export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
-    from export.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
+    from compress.export.formats.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
+    from compress.export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
 
     name = next(iter(backend.requires))
     module: Any = importlib.import_module(name)

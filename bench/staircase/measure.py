@@ -8,17 +8,17 @@ from pathlib import Path
 
 import psutil
 
-from bench.machine import OthersLoad
-from bench.measure import Progress
-from bench.runners import Backend, RunConfig, Runner, usable
-from bench.staircase.load import load
-from bench.staircase.networks import image_size
-from bench.staircase.rounds import Rounds, ratios, rounds, warm_up
+from compress.bench.backends import Backend, RunConfig, Runner, usable
+from compress.bench.protocol.machine import OthersLoad
+from compress.bench.protocol.measure import Progress
+from compress.bench.staircase.load import load
+from compress.bench.staircase.networks import image_size
+from compress.bench.staircase.rounds import Rounds, ratios, rounds, warm_up
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import Record
 from compress.cost import LayerShape
 from compress.cost.latency import Curve, Point
 from compress.cost.shapes import Axis
-from compress.errors import CompressError, Exit
-from compress.spec import Record
 
 MEMORY_SHARE = 0.5
 """Most of the free memory that the sessions of a curve may take."""

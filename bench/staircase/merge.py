@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from compress.core.errors import CompressError
+from compress.core.files import write_json
 from compress.cost import LatencyTable
 from compress.cost.latency import Curve, Entry
-from compress.errors import CompressError
-from compress.files import write_json
 
 SAME = ("network", "backend", "device", "threads", "batch", "session", "machine", "versions", "protocol")
 """What two tables must have in common to be one."""

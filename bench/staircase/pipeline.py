@@ -13,22 +13,22 @@ from typing import Any
 
 import torch
 
-from bench import process
-from bench.asked import Choices, silent, versions_here
-from bench.machine import default_threads
-from bench.measure import Progress
-from bench.runners import RunConfig, fitted, usable
-from bench.staircase import merge, plot
-from bench.staircase.choose import by_shape, choose
-from bench.staircase.grid import widths
-from bench.staircase.measure import CurveFound, CurveJob, Job
-from bench.staircase.rounds import BETWEEN, LEAD_IN_NS, MEASURE_NS, MIN_INFERENCES, MIN_ROUNDS
 from compress import artifact
 from compress.artifact import RunFolder
+from compress.bench.backends import RunConfig, fitted, usable
+from compress.bench.bench_setup import Choices, silent, versions_here
+from compress.bench.protocol import process
+from compress.bench.protocol.machine import default_threads
+from compress.bench.protocol.measure import Progress
+from compress.bench.staircase import merge, plot
+from compress.bench.staircase.choose import by_shape, choose
+from compress.bench.staircase.grid import widths
+from compress.bench.staircase.measure import CurveFound, CurveJob, Job
+from compress.bench.staircase.rounds import BETWEEN, LEAD_IN_NS, MEASURE_NS, MIN_INFERENCES, MIN_ROUNDS
+from compress.core.errors import CompressError
+from compress.core.files import read_json
 from compress.cost import LatencyTable, LayerShape, ShapedLayer, shaped_layers
 from compress.cost.latency import Entry
-from compress.errors import CompressError
-from compress.files import read_json
 from compress.graph import trace
 
 CURVE_S = 6.0
@@ -101,10 +101,10 @@ def staircase(
         backend: name of one back end.
         threads: intra-op threads; None takes the physical cores this process may use.
         batch: images of an inference.
-        asked: widths to measure besides the full one; None takes `bench.staircase.grid.widths`.
+        asked: widths to measure besides the full one; None takes `compress.bench.staircase.grid.widths`.
         budget_s: seconds of all rounds together; at least `MIN_ROUNDS` rounds are measured of each curve.
         seed: of the weights' input and the order.
-        choices: device, layout and the like; see `bench.asked.Choices`.
+        choices: device, layout and the like; see `compress.bench.bench_setup.Choices`.
         out: the table; None takes `bench/latency-BACKEND-DEVICE.json` of the run. A table of the same
             session keeps the layers that are not measured now.
         progress: told the progress. tell: told beforehand what is measured and about how long it takes.
@@ -131,7 +131,7 @@ def staircase(
                 budget_s=share,
                 folder=Path(temporary),
             )
-            found = process.done(job, "bench.staircase.measure", CurveFound, progress or silent)
+            found = process.done(job, "compress.bench.staircase.measure", CurveFound, progress or silent)
         measured = _entries(shapes, curves, found)
         table = _table(network, config, runtime.name, found, measured, command)
         path = Path(out) if out is not None else folder.bench / filename(table)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.core.files import write_bytes
 from compress.cost import LatencyTable
 from compress.cost.latency import Curve, Entry
-from compress.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import paired
-from bench.machine import wait_for_rest
-from bench.paired import WarmUp, collector_off, repeats_for
-from bench.runners import Timed
-from bench.stats import CONFIDENCE
+from compress.bench.backends import Timed
+from compress.bench.protocol import paired
+from compress.bench.protocol.machine import wait_for_rest
+from compress.bench.protocol.paired import WarmUp, collector_off, repeats_for
+from compress.bench.protocol.stats import CONFIDENCE
 
 MIN_ROUNDS = 7
 """Fewest rounds, however small the budget."""

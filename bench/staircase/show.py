@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.possible import BUSY
-from bench.staircase.pipeline import Staircase
-from bench.staircase.plot import AXIS_WORDS
+from compress.bench.results.value_range import BUSY
+from compress.bench.staircase.pipeline import Staircase
+from compress.bench.staircase.plot import AXIS_WORDS
 from compress.cost.latency import Curve, Entry
 
 WHOLE = 2

@@ -7,8 +7,8 @@ measures, and nothing here unpickles.
 from __future__ import annotations
 
 from compress.artifact.compact import CompactInfo, compact_info, load, load_dense, save_compact
-from compress.artifact.machine import Machine, this_machine, versions
 from compress.artifact.run import RunFolder, RunRecord, new_record
+from compress.core.machine import Machine, this_machine, versions
 
 __all__ = [
     "CompactInfo",

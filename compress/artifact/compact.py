@@ -16,10 +16,10 @@ from torch import nn
 
 from compress.artifact.run import RunFolder, check_version
 from compress.artifact.weights import fill, read_weights, save_weights
-from compress.errors import CompressError, Exit
-from compress.files import read_json, settled, sha256_file, staged_directory, write_json
-from compress.spec import SCHEMA_VERSION, Costs, ModelSpec, Preprocess, Record
-from compress.stored import validated
+from compress.core.errors import CompressError, Exit
+from compress.core.files import read_json, settled, sha256_file, staged_directory, write_json
+from compress.core.records import validated
+from compress.core.spec import SCHEMA_VERSION, Costs, ModelSpec, Preprocess, Record
 
 if TYPE_CHECKING:
     from compress.slicing import SlicePlan

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from compress.errors import CompressError, Exit
-from compress.files import explained
+from compress.core.errors import CompressError, Exit
+from compress.core.files import explained
 
 LOCK_FILES = (".lock", ".lock.json")
 """Files of the lock inside a run folder; they are no content."""

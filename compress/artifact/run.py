@@ -13,11 +13,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compress.artifact.lock import LOCK_FILES, FolderLock
-from compress.artifact.machine import Machine, this_machine, versions
-from compress.errors import CompressError, Exit
-from compress.files import explained, read_json, remove_leftovers, write_json
-from compress.spec import SCHEMA_VERSION, Costs, DataInfo, ModelSpec, Record
-from compress.stored import validated
+from compress.core.errors import CompressError, Exit
+from compress.core.files import explained, read_json, remove_leftovers, write_json
+from compress.core.machine import Machine, this_machine, versions
+from compress.core.records import validated
+from compress.core.spec import SCHEMA_VERSION, Costs, DataInfo, ModelSpec, Record
 
 FREE_ON_RESUME = (
     "device",

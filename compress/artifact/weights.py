@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -4,10 +4,10 @@ What may enter: a cost is computed from the channel graph for any network, never
 or it was measured, and is read from a table.
 """
 
-from .latency import LatencyTable
-from .layers import LayerCosts, layer_costs
-from .macs import CostModel
-from .shapes import LayerShape, ShapedLayer, shaped_layers
+from compress.cost.latency import LatencyTable
+from compress.cost.layers import LayerCosts, layer_costs
+from compress.cost.macs import CostModel
+from compress.cost.shapes import LayerShape, ShapedLayer, shaped_layers
 
 __all__ = [
     "CostModel",

@@ -16,11 +16,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..artifact.machine import Machine
-from ..errors import CompressError, Exit
-from ..spec import Record
-from ..stored import read_record
-from .shapes import Axis, LayerShape
+from compress.core.errors import CompressError, Exit
+from compress.core.machine import Machine
+from compress.core.records import read_record
+from compress.core.spec import Record
+from compress.cost.shapes import Axis, LayerShape
 
 TABLE_VERSION = 1
 """Version of a latency table."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..graph.context import MacTerm
-from ..graph.trace import as_inputs, dense_pass, export_program, folds_of
+from compress.graph.context import MacTerm
+from compress.graph.trace import as_inputs, dense_pass, export_program, folds_of
 
 
 @dataclass(frozen=True)

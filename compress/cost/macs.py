@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.classes import Classes
-from ..graph.context import Dense
-from ..graph.labels import NONE
-from ..spec import Costs
+from compress.core.spec import Costs
+from compress.graph.classes import Classes
+from compress.graph.context import Dense
+from compress.graph.labels import NONE
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.float64]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .macs import CostModel, _Side
+from compress.cost.macs import CostModel, _Side
 
 
 class _Products:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch.fx import Node
 
-from ..graph.context import Labels, MacTerm, short, static_shape
-from ..graph.groups import layer_name
-from ..graph.labels import NONE
-from ..spec import Record
+from compress.core.spec import Record
+from compress.graph.context import Labels, MacTerm, short, static_shape
+from compress.graph.groups import layer_name
+from compress.graph.labels import NONE
 
 if TYPE_CHECKING:
-    from ..graph import ChannelGraph
+    from compress.graph import ChannelGraph
 
 Axis = Literal["out", "in", "both"]
 """Which side's width varies; ``both`` of a depthwise convolution, where one is the other."""

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from compress.spec import DataInfo
+from compress.core.spec import DataInfo
 
 Batch = tuple[Tensor, Tensor]
 """Images float32 `[B, C, H, W]`, normalised, and labels int64 `[B]`."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from compress.core.errors import CompressError, Exit
 from compress.data.augment import Augmentation
 from compress.data.base import ImageData
 from compress.data.memory import Arrays, in_memory
 from compress.data.registry import Request, source
-from compress.errors import CompressError, Exit
 
 _MOMENTS10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _MOMENTS100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))

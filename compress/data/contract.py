@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compress.core.errors import CompressError
+from compress.core.spec import DataInfo, Preprocess
 from compress.data.base import Batch, Batches, ImageData, delivering_to
 from compress.data.memory import InMemory
-from compress.errors import CompressError
-from compress.spec import DataInfo, Preprocess
 
 
 def as_model_wants(data: ImageData, preprocess: Preprocess) -> ImageData:

@@ -18,13 +18,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import DataInfo
 from compress.data import order
 from compress.data.base import Batch, Batches
 from compress.data.crops import AREA, ATTEMPTS, RATIO
 from compress.data.decoded import Decoded, View
 from compress.data.pixels import normaliser
-from compress.errors import CompressError, Exit
-from compress.spec import DataInfo
 
 _READER = "files"
 

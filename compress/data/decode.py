@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 _JPEG = b"\xff\xd8\xff"
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from compress.core.errors import CompressError
+from compress.core.spec import DataInfo, Preprocess
 from compress.data import order
 from compress.data.base import Batch, Batches
 from compress.data.crops import random_crop
 from compress.data.pixels import Size, normaliser
 from compress.data.workers import Workers
-from compress.errors import CompressError
-from compress.spec import DataInfo, Preprocess
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

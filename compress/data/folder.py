@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import DataInfo
 from compress.data import dali
 from compress.data.base import ImageData
 from compress.data.dali import DaliDecoded
 from compress.data.decode import pillow_rgb, pixels_rgb
 from compress.data.decoded import Decoded, imagenet_view
 from compress.data.registry import Request, source
-from compress.errors import CompressError, Exit
-from compress.spec import DataInfo
 
 _DEFAULT_SIZE = (3, 224, 224)
 _TEST_FOLDERS = ("val", "test")

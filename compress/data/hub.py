@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import DataInfo
 from compress.data.augment import Augmentation
 from compress.data.base import ImageData
 from compress.data.decoded import Decoded, imagenet_view
 from compress.data.memory import Arrays, in_memory
 from compress.data.registry import Request, source
-from compress.errors import CompressError, Exit
-from compress.spec import DataInfo
 
 _DEFAULT_SIZE = (3, 224, 224)
 _SMALL_SIDE = 64

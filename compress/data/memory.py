@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compress.core.spec import DataInfo, Preprocess
 from compress.data import order
 from compress.data.augment import Augmentation
 from compress.data.base import Batch, Batches, LazyBatches
 from compress.data.pixels import Size, fit_channels, normalise, resize, send, statistics
-from compress.spec import DataInfo, Preprocess
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compress.core.errors import CompressError, Exit
 from compress.data.augment import Augmentation
 from compress.data.base import ImageData
 from compress.data.memory import Arrays, in_memory
 from compress.data.registry import Request, source
-from compress.errors import CompressError, Exit
 
 _KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),

@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 
 
 def stable_seed(*parts: int | str) -> int:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compress.errors import CompressError
-from compress.spec import Preprocess
+from compress.core.errors import CompressError
+from compress.core.spec import Preprocess
 
 Size = tuple[int, int, int]
 _CHUNK = 4096

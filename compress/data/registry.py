@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from compress.core.errors import CompressError, near
 from compress.data.base import ImageData
-from compress.errors import CompressError, near
 
 
 @dataclass(frozen=True)

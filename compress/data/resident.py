@@ -11,8 +11,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
+from compress.core.errors import CompressError, Exit
 from compress.data.base import ImageData
-from compress.errors import CompressError, Exit
 
 Wish = Literal["auto", "on", "off"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 PREFETCH = 4
 """Batches a process decodes ahead."""

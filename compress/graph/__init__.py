@@ -4,8 +4,8 @@
 protected and why, and makes plans. Operators are described in `rules/`; nothing in here knows a module type.
 """
 
-from .channels import ChannelGraph, trace
-from .groups import ChannelGroup, Protected
-from .plan import Criterion, SlicePlan
+from compress.graph.channels import ChannelGraph, trace
+from compress.graph.groups import ChannelGroup, Protected
+from compress.planning.plan import Criterion, SlicePlan
 
 __all__ = ["ChannelGraph", "ChannelGroup", "Criterion", "Protected", "SlicePlan", "trace"]

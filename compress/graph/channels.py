@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from ..errors import CompressError
-from ..spec import Costs
-from .classes import Classes, find_channels, find_classes
-from .context import Dense, Mismatch, static_shape
-from .groups import ChannelGroup, Protected, find_groups, find_protected
-from .labels import NONE, Lab
-from .narrow import Narrow
-from .plan import FOLD, Criterion, Kept, SlicePlan
-from .ties import Knob, find_knobs
-from .trace import as_inputs, dense_pass, export_program, folds_of, parameter_names, walk
+from compress.core.errors import CompressError
+from compress.core.spec import Costs
+from compress.graph.classes import Classes, find_channels, find_classes
+from compress.graph.context import Dense, Mismatch, static_shape
+from compress.graph.groups import ChannelGroup, Protected, find_groups, find_protected
+from compress.graph.labels import NONE, Lab
+from compress.graph.narrow import Narrow
+from compress.graph.ties import Knob, find_knobs
+from compress.graph.trace import as_inputs, dense_pass, export_program, folds_of, parameter_names, walk
+from compress.planning.plan import FOLD, Criterion, Kept, SlicePlan
 
 if TYPE_CHECKING:
-    from ..cost import CostModel
+    from compress.cost import CostModel
 
 
 class ChannelGraph:
@@ -89,7 +89,7 @@ class ChannelGraph:
     @cached_property
     def cost(self) -> CostModel:
         """MACs and parameters as functions of what is kept."""
-        from ..cost import CostModel
+        from compress.cost import CostModel
 
         names = parameter_names(self.program)
         parameters = {
@@ -169,7 +169,7 @@ class ChannelGraph:
             CompressError: (exit 2) unknown group, ratio out of range, target out of reach; with the
                 smallest reachable value.
         """
-        from .planning import choose
+        from compress.planning.choose import choose
 
         while True:
             mask = choose(self, keep, macs, params, align, min_width, criterion, seed, whole)
@@ -186,7 +186,7 @@ class ChannelGraph:
 
     def smallest(self) -> NDArray[np.bool_]:
         """The mask of the narrowest network that can be planned, bool `[classes]`."""
-        from .planning import narrowest
+        from compress.planning.choose import narrowest
 
         return narrowest(self)
 
@@ -229,7 +229,7 @@ class ChannelGraph:
             free_pads=self.free_pads,
         )
         if check:
-            from .own_code import settle
+            from compress.planning.own_code import settle
 
             plan = settle(self, plan)
         return plan

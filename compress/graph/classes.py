@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from .context import CountTie, Dense, Labels
-from .labels import NONE
+from compress.graph.context import CountTie, Dense, Labels
+from compress.graph.labels import NONE
 
 Ints = NDArray[np.int64]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import Node
 
-from .labels import NONE, Field, Lab, Move, Registry, compact
+from compress.graph.labels import NONE, Field, Lab, Move, Registry, compact
 
 Labels = NDArray[np.int64]
 

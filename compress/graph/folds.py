@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
-from .context import Dense, short, static_shape
-from .labels import Lab, Registry
+from compress.graph.context import Dense, short, static_shape
+from compress.graph.labels import Lab, Registry
 
 RANDOM = frozenset({"bernoulli", "rand_like", "randn_like", "dropout", "normal", "native_dropout"})
 VIEWS = frozenset({"view", "reshape", "reshape_as", "view_as"})
@@ -119,7 +119,7 @@ def _mixed(source: Node, inner: Sequence[Node]) -> tuple[int, ...] | None:
 
 def _apart(source: Node, inner: Sequence[Node], dims: Sequence[int]) -> bool:
     """Whether the rules follow the labels of these dimensions through to their own places."""
-    from .trace import call
+    from compress.graph.trace import call
 
     facts = Dense(Registry(), fixed=frozenset({source, *inner}))
     lab = facts.parameter("weight", static_shape(source))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .classes import Classes, Ints
-from .context import Dense
-from .labels import NONE
+from compress.graph.classes import Classes, Ints
+from compress.graph.context import Dense
+from compress.graph.labels import NONE
 
 
 @dataclass(frozen=True)

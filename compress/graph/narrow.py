@@ -18,8 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import Node
 
-from .context import Context, Dense, MacTerm, Mismatch, numbers, short, spread_fields, static_shape
-from .labels import NONE, Field, Lab, Move, Registry, shrink
+from compress.graph.context import (
+    Context,
+    Dense,
+    MacTerm,
+    Mismatch,
+    numbers,
+    short,
+    spread_fields,
+    static_shape,
+)
+from compress.graph.labels import NONE, Field, Lab, Move, Registry, shrink
 
 Index = dict[int, list[Any]]
 

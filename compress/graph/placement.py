@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import Node
 
-from .context import short, static_shape
-from .folds import parameter_only
-from .labels import NONE, Lab
-from .trace import VIEWS, parameter_names
+from compress.graph.context import short, static_shape
+from compress.graph.folds import parameter_only
+from compress.graph.labels import NONE, Lab
+from compress.graph.trace import VIEWS, parameter_names
 
 if TYPE_CHECKING:
-    from .channels import ChannelGraph
+    from compress.graph.channels import ChannelGraph
 
 NORMS = {"batch_norm", "_native_batch_norm_legit_no_training", "instance_norm", "cudnn_batch_norm"}
 PRODUCTS = {"mul", "mul_", "prelu", "div", "div_"}

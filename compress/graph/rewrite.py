@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from ..errors import CompressError, Exit
-from .plan import EVALUATES_ONLY, FOLD, PICK, SHARE
+from compress.core.errors import CompressError, Exit
+from compress.planning.plan import EVALUATES_ONLY, FOLD, PICK, SHARE
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from .plan import SlicePlan
+    from compress.planning.plan import SlicePlan
 
 BUFFER = "_positions_"
 
@@ -94,7 +94,7 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
     Raises:
         CompressError: (exit 4) the rewrites do not fit what `torch.export` makes of the model here.
     """
-    from .trace import export_program
+    from compress.graph.trace import export_program
 
     example = next(iter(model.parameters()), torch.zeros(()))
     dtype = example.dtype if example.is_floating_point() else None
@@ -130,8 +130,8 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
 
 def _fold(program: ExportedProgram, names: list[str]) -> dict[str, nn.Parameter]:
     """Put the values that the program computes from these parameters in their place; return them."""
-    from .folds import computed, put
-    from .trace import folds_of
+    from compress.graph.folds import computed, put
+    from compress.graph.trace import folds_of
 
     folds = {fold.name: fold for fold in folds_of(program).values()} if names else {}
     out = {}

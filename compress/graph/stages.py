@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 
-from .context import short, static_shape
-from .trace import evaluating, parameter_names
+from compress.graph.context import short, static_shape
+from compress.graph.trace import evaluating, parameter_names
 
 if TYPE_CHECKING:
-    from .channels import ChannelGraph
+    from compress.graph.channels import ChannelGraph
 
 ACTIVATIONS = {
     "relu",

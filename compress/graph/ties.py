@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from .classes import Classes, Ints
+from compress.graph.classes import Classes, Ints
 
 if TYPE_CHECKING:
-    from .groups import ChannelGroup
+    from compress.graph.groups import ChannelGroup
 
 Counts = tuple[int, ...]
 LEVELS = 16

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
-from ..errors import CompressError, Exit
-from .context import Context, Dense, Mismatch, short, static_shape, unlabelled
-from .folds import Fold, find_folds, parameter_only, split_gains
-from .labels import Lab, Registry
-from .plan import EVALUATES_ONLY
-from .rules import find
+from compress.core.errors import CompressError, Exit
+from compress.graph.context import Context, Dense, Mismatch, short, static_shape, unlabelled
+from compress.graph.folds import Fold, find_folds, parameter_only, split_gains
+from compress.graph.labels import Lab, Registry
+from compress.graph.rules import find
+from compress.planning.plan import EVALUATES_ONLY
 
 VIEWS = {
     "reshape",

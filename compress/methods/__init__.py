@@ -5,7 +5,9 @@ A new method is one new file with a frozen config and a class under `@register`;
 
 from __future__ import annotations
 
-from . import abp, dcff, kdfs, plain, ranked  # noqa: F401  (registers the methods)
-from .base import Method, MethodConfig, Prepared, Setup, get, names, register
+from compress.methods.base import Method, MethodConfig, Prepared, Setup, get, names, register
+from compress.methods.baselines import ranked, unpruned  # noqa: F401  (registers the methods)
+from compress.methods.dcff import method  # noqa: F401
+from compress.methods.gated import abp, kdfs  # noqa: F401
 
 __all__ = ["Method", "MethodConfig", "Prepared", "Setup", "get", "names", "register"]

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from ..errors import CompressError, near
-from ..graph import ChannelGraph, Criterion, SlicePlan
-from ..spec import Record
-from ..training.config import TrainConfig
-from ..training.method import PlainMethod
+from compress.core.errors import CompressError, near
+from compress.core.spec import Record
+from compress.graph import ChannelGraph, Criterion, SlicePlan
+from compress.training.config import TrainConfig
+from compress.training.method import PlainMethod
 
 
 class MethodConfig(Record):

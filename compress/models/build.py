@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
-from compress.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, near
+from compress.core.spec import ModelSpec
 from compress.models import external, from_file, registry
 from compress.models.weights import load_weights
-from compress.spec import ModelSpec
 
 Size = tuple[int, int, int]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from compress.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, near
 
 Size = tuple[int, int, int]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from compress.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, near
 from compress.models.registry import accepted
 
 Size = tuple[int, int, int]

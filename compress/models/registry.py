@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 
 Factory = Callable[..., nn.Module]
 """Builds a dense network; called with those of `num_classes`, `in_channels`, `input_size` it accepts."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.models.initial import initialise
 from compress.models.registry import register
 

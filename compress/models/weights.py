@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 _WRAPPERS = ("state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and by torch.compile

@@ -3,11 +3,11 @@
 What may enter: the sequence of a command, as a plain function. What a part does stays in that part.
 """
 
-from .estimate import Estimate, estimate
-from .plan import Planned, parse_target, plan_training
-from .request import Resolved, TrainRequest, resolve
-from .slice import slice_to_run
-from .training import TrainResult, train
+from compress.pipeline.estimate import Estimate, estimate
+from compress.pipeline.plan import Planned, parse_target, plan_training
+from compress.pipeline.request import Resolved, TrainRequest, resolve
+from compress.pipeline.slice import slice_to_run
+from compress.pipeline.training import TrainResult, train
 
 __all__ = [
     "Estimate",

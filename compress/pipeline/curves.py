@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..files import beside
-from ..training.metrics import read_metrics
+from compress.core.files import beside
+from compress.training.metrics import read_metrics
 
 FILENAME = "gates.png"
 

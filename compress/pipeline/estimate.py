@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from ..artifact import RunFolder, new_record
-from ..console import is_first_process
-from ..data import ImageData
-from ..errors import CompressError
-from ..files import explained
-from ..training.device import resolve_device
-from ..training.estimate import Measured, PhaseTime, measure
-from .plan import plan_training
-from .request import Resolved, TrainRequest, resolve
-from .start import after_dense, dense_request, needs_dense
-from .training import load_data, setup_for, shapes
+from compress.artifact import RunFolder, new_record
+from compress.core.console import is_first_process
+from compress.core.errors import CompressError
+from compress.core.files import explained
+from compress.data import ImageData
+from compress.pipeline.plan import plan_training
+from compress.pipeline.request import Resolved, TrainRequest, resolve
+from compress.pipeline.start import after_dense, dense_request, needs_dense
+from compress.pipeline.training import load_data, setup_for, shapes
+from compress.training.device import resolve_device
+from compress.training.estimate import Measured, PhaseTime, measure
 
 LEAST_SECONDS = 1.0
 """Shortest measurement."""

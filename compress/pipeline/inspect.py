@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from .. import models
-from ..errors import CompressError
-from ..files import beside
-from ..graph import ChannelGraph, ChannelGroup, trace
-from ..graph.context import short
-from ..graph.labels import NONE, Lab
-from ..spec import SCHEMA_VERSION, Costs, Record
-from .request import Size
+from compress import models
+from compress.core.errors import CompressError
+from compress.core.files import beside
+from compress.core.spec import SCHEMA_VERSION, Costs, Record
+from compress.graph import ChannelGraph, ChannelGroup, trace
+from compress.graph.context import short
+from compress.graph.labels import NONE, Lab
+from compress.pipeline.request import Size
 
 JOINS = ("add", "sub", "mul", "div", "maximum", "minimum", "where", "matmul", "bmm")
 """Operators that tie the channels of two layers when both operands carry them."""

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import models, recipes
-from ..errors import CompressError
-from ..graph import ChannelGraph, Criterion, SlicePlan, trace
-from ..graph.placement import Placement
-from ..graph.planning import TOLERANCE
-from ..spec import SCHEMA_VERSION, Costs, ModelSpec
-from .request import Resolved, Size
+from compress import models, recipes
+from compress.core.errors import CompressError
+from compress.core.spec import SCHEMA_VERSION, Costs, ModelSpec
+from compress.graph import ChannelGraph, Criterion, SlicePlan, trace
+from compress.graph.placement import Placement
+from compress.pipeline.request import Resolved, Size
+from compress.planning.choose import TOLERANCE
 
 ALIGNMENTS = (8, 4, 2, 1)
 """Widths that `align="auto"` tries, the widest first: vector units and tensor cores like multiples of 8."""

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .. import methods, recipes
-from ..errors import CompressError
-from ..training import TrainConfig
+from compress import methods, recipes
+from compress.core.errors import CompressError
+from compress.training import TrainConfig
 
 T = TypeVar("T", bound=BaseModel)
 Size = tuple[int, int, int]

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from .. import data as image_data
-from .. import models
-from ..artifact import RunFolder, new_record
-from ..errors import CompressError
-from ..graph import Criterion, trace
-from ..training import evaluate
-from .gates import VERIFY_IMAGES, cut, save_verified
-from .plan import plan_for_target
-from .request import Size
+from compress import data as image_data
+from compress import models
+from compress.artifact import RunFolder, new_record
+from compress.core.errors import CompressError
+from compress.graph import Criterion, trace
+from compress.pipeline.plan import plan_for_target
+from compress.pipeline.request import Size
+from compress.pipeline.verification import VERIFY_IMAGES, cut, save_verified
+from compress.training import evaluate
 
 
 def slice_to_run(

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .. import models
-from ..artifact import compact_info, load
-from ..errors import CompressError
-from ..spec import ModelSpec
-from ..training import Progress, TrainConfig
-from .request import Resolved, TrainRequest
+from compress import models
+from compress.artifact import compact_info, load
+from compress.core.errors import CompressError
+from compress.core.spec import ModelSpec
+from compress.pipeline.request import Resolved, TrainRequest
+from compress.training import Progress, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def train_dense(
     """Train the dense network in its own run folder, if the method needs one, or go on with it."""
     if not needs_dense(resolved):
         return Start(resolved)
-    from .training import train
+    from compress.pipeline.training import train
 
     epochs = dense_epochs(resolved)
     left = resolved.config.epochs - epochs

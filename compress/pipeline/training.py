@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from .. import data as image_data
-from ..artifact import RunFolder, new_record
-from ..data import ImageData
-from ..errors import CompressError, Exit
-from ..methods import Setup
-from ..spec import Costs
-from ..training import Progress, fit
-from ..training.device import resolve_device
-from .curves import plot_gates
-from .gates import VERIFY_IMAGES, check_size, cut, fold, save_verified
-from .plan import Planned, parse_target, plan_training
-from .request import Resolved, Size, TrainRequest, resolve
-from .start import dense_epochs, dense_folder, find_teacher, needs_dense, train_dense
+from compress import data as image_data
+from compress.artifact import RunFolder, new_record
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import Costs
+from compress.data import ImageData
+from compress.methods import Setup
+from compress.pipeline.curves import plot_gates
+from compress.pipeline.plan import Planned, parse_target, plan_training
+from compress.pipeline.request import Resolved, Size, TrainRequest, resolve
+from compress.pipeline.start import dense_epochs, dense_folder, find_teacher, needs_dense, train_dense
+from compress.pipeline.verification import VERIFY_IMAGES, check_size, cut, fold, save_verified
+from compress.training import Progress, fit
+from compress.training.device import resolve_device
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ A recipe names method, model and data, fixes the training, and may list the frac
 layer. Flags given on the command line win over it.
 """
 
-from .load import Launch, Published, Recipe, load, names, widths
-from .measured import Measured, listed, measured, write_measured
+from compress.recipes.load import Launch, Published, Recipe, load, names, widths
+from compress.recipes.measured import Measured, listed, measured, write_measured
 
 __all__ = [
     "Launch",

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from ..errors import CompressError, Exit, near
-from ..graph import ChannelGraph
-from ..spec import Record
+from compress.core.errors import CompressError, Exit, near
+from compress.core.spec import Record
+from compress.graph import ChannelGraph
 
 
 class Published(Record):

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import CompressError, Exit
-from ..files import read_json, write_json
-from ..spec import SCHEMA_VERSION, Record
-from .load import Recipe
+from compress.core.errors import CompressError, Exit
+from compress.core.files import read_json, write_json
+from compress.core.spec import SCHEMA_VERSION, Record
+from compress.recipes.load import Recipe
 
 FILENAME = "measured.json"
 

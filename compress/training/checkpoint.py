@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from compress.artifact import RunFolder
-from compress.errors import CompressError, Exit
-from compress.files import write_bytes
-from compress.spec import SCHEMA_VERSION
+from compress.core.errors import CompressError, Exit
+from compress.core.files import write_bytes
+from compress.core.spec import SCHEMA_VERSION
 from compress.training.method import TrainableMethod
 
 State = dict[str, Any]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from compress.artifact import RunFolder
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 from compress.training.device import sum_over_processes
 from compress.training.forward import EAGER, Mode
 from compress.training.probe import NoProbe

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from compress.spec import Record
+from compress.core.spec import Record
 
 
 class TrainConfig(Record):

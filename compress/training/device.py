@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 from compress.training.config import TrainConfig
 
 _WRAPPER_ATTRIBUTES = ("forward", "_original_forward", "_is_accelerate_prepared")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress.core.errors import CompressError
 from compress.data.pixels import send
-from compress.errors import CompressError
 
 
 @dataclass(frozen=True)

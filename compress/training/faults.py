@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 
 from compress.artifact import RunFolder
+from compress.core.errors import CompressError, Exit
 from compress.data.workers import worker_died
-from compress.errors import CompressError, Exit
 from compress.training.config import TrainConfig
 from compress.training.interrupt import Saved
 

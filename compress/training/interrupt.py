@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from compress.artifact import RunFolder
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 
 class Saved:

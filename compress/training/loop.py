@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from compress.artifact import RunFolder
+from compress.core.errors import CompressError
 from compress.data.base import delivering_to
 from compress.data.resident import reside
-from compress.errors import CompressError
 from compress.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from compress.training.compiling import choose
 from compress.training.config import TrainConfig

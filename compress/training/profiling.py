@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from compress.files import explained, write_json
-from compress.spec import SCHEMA_VERSION
+from compress.core.files import explained, write_json
+from compress.core.spec import SCHEMA_VERSION
 from compress.training.probe import StepClock
 
 _WARM, _CLOCKED, _TRACED = 10, 20, 5

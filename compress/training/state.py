@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from compress.artifact import RunFolder
 from compress.artifact.run import FREE_ON_RESUME
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.training.checkpoint import State, load_model_state
 from compress.training.config import TrainConfig
 from compress.training.ema import Ema

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 LOOK_EVERY = 50
 """Steps between two looks at the loss where the device computes on its own."""

@@ -7,6 +7,6 @@ float32 inputs and outputs and a report of what stayed in float32 and why. Nothi
 
 from __future__ import annotations
 
-from export.precision.convert import reduce
+from compress.export.precision.convert import reduce
 
 __all__ = ["reduce"]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.errors import CompressError, Exit
-from compress.files import beside
-from export.options import BF16_OPSET, Precision
-from export.precision.graphs import load
-from export.precision.half import to_half, unsupported
-from export.precision.int8 import to_int8
-from export.precision.ranges import largest_values, out_of_range
+from compress.core.errors import CompressError, Exit
+from compress.core.files import beside
+from compress.export.options import BF16_OPSET, Precision
+from compress.export.precision.graphs import load
+from compress.export.precision.half import to_half, unsupported
+from compress.export.precision.int8 import to_int8
+from compress.export.precision.ranges import largest_values, out_of_range
 
 
 def reduce(
@@ -37,7 +37,7 @@ def reduce(
     Raises:
         CompressError: no images (exit USAGE); the result is no valid ONNX file (exit BUILD).
     """
-    from export.onnx import check_file
+    from compress.export.formats.onnx import check_file
 
     if len(images) == 0:
         raise CompressError(
@@ -58,7 +58,7 @@ def reduce(
 def _half(source: Path, path: Path, precision: Precision, images: NDArray[np.float32]) -> dict[str, Any]:
     import onnx
 
-    from export.onnx import opset_of
+    from compress.export.formats.onnx import opset_of
 
     assert precision in ("fp16", "bf16"), precision
     model = load(source)

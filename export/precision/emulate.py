@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.precision.graphs import chunks, fixed_batch, load, open_model, types_of
+from compress.export.precision.graphs import chunks, fixed_batch, load, open_model, types_of
 
 RUNNER = "ONNX Runtime, float32 arithmetic rounded to {precision} after each operator"
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export.precision.ranges import KeptNode
+from compress.export.precision.ranges import KeptNode
 
 Half = Literal["fp16", "bf16"]
 

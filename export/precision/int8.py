@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.precision.graphs import chunks, fixed_batch
+from compress.export.precision.graphs import chunks, fixed_batch
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.precision.emulate import emulated
-from export.precision.graphs import chunks, fixed_batch, float_outputs, load, open_model, with_outputs
+from compress.export.precision.emulate import emulated
+from compress.export.precision.graphs import (
+    chunks,
+    fixed_batch,
+    float_outputs,
+    load,
+    open_model,
+    with_outputs,
+)
 
 IMAGES = 4
 """Images the layers' outputs are compared on; every output is held in memory at once."""

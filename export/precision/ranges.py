@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from export.precision.graphs import chunks, fixed_batch, float_outputs, open_model, with_outputs
+from compress.export.precision.graphs import chunks, fixed_batch, float_outputs, open_model, with_outputs
 
 LARGEST = 65504.0
 """Largest finite FP16 number."""

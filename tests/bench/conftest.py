@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench import machine
 from compress import artifact, data, models
 from compress.artifact import RunFolder
-from compress.spec import Costs
-from export.onnx import to_onnx
+from compress.bench.protocol import machine
+from compress.core.spec import Costs
+from compress.export.formats.onnx import to_onnx
 
 FACTORY = """
 from torch import nn

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.machine import CpuState
-from bench.record import ArtefactRecord, BatchRecord, BenchResult, ComparisonRecord, RatioRecord, SideRecord
-from bench.stats import Verdict
-from compress.artifact.machine import Machine
+from compress.bench.protocol.machine import CpuState
+from compress.bench.protocol.stats import Verdict
+from compress.bench.results.record import (
+    ArtefactRecord,
+    BatchRecord,
+    BenchResult,
+    ComparisonRecord,
+    RatioRecord,
+    SideRecord,
+)
+from compress.core.machine import Machine
 
 
 def artefact(label: str, **other: Any) -> ArtefactRecord:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from compress.artifact.machine import Machine
+from compress.core.machine import Machine
 from compress.cost import LatencyTable, LayerShape
 from compress.cost.latency import Curve, Entry, Point
 from compress.cost.shapes import Axis

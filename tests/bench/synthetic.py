@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure import Side
-from bench.runners import RunConfig
-from bench.scenarios.clock import VirtualClock
-from bench.scenarios.loaded import Networks
+from compress.bench.backends import RunConfig
+from compress.bench.protocol.measure import Side
+from compress.bench.scenarios.clock import VirtualClock
+from compress.bench.scenarios.loaded import Networks
 
 MS = 1_000_000
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import bench, table
-from bench.artefacts import Subject, comparisons, described
-from bench.files import Pair
-from bench.measure import Side
-from compress.errors import CompressError, Exit
-from compress.files import sha256_file
-from export import export
+from compress.bench import bench
+from compress.bench.artefacts import Subject, comparisons, described
+from compress.bench.files import Pair
+from compress.bench.protocol.measure import Side
+from compress.bench.results.table import table
+from compress.core.errors import CompressError, Exit
+from compress.core.files import sha256_file
+from compress.export import export
 
 
 @pytest.fixture

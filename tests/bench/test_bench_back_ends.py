@@ -11,12 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from bench.files import onnx_pair, settled_dense
-from bench.memory import peak_memory
-from bench.runners import RunConfig, Runner, backends, check_reads, usable
 from compress import artifact
 from compress.artifact import RunFolder, compact_info
-from compress.errors import CompressError, Exit
+from compress.bench.backends import RunConfig, Runner, backends, check_reads, usable
+from compress.bench.files import onnx_pair, settled_dense
+from compress.bench.protocol.memory import peak_memory
+from compress.core.errors import CompressError, Exit
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 HERE = ("ort-cpu", "openvino", "torch")
@@ -104,7 +104,7 @@ def test_openvino_names_a_file_it_cannot_read_in_one_line(tmp_path: Path, name: 
 
 
 def test_openvino_refuses_another_batch_size_than_the_files(tmp_path: Path) -> None:
-    from export.onnx import to_onnx
+    from compress.export.formats.onnx import to_onnx
 
     path = tmp_path / "four.onnx"
     to_onnx(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), torch.zeros(1, 1, 8, 8), path,
@@ -177,7 +177,7 @@ def test_torch_on_a_gpu_says_that_there_is_none() -> None:
 def test_a_provider_that_would_fall_back_to_the_cpu_is_an_error(
     onnx_of_run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from export.session import open_session
+    from compress.export.session import open_session
 
     with pytest.raises(CompressError) as caught:
         open_session(onnx_of_run, providers=[("CUDAExecutionProvider", {"device_id": "0"})])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.compare import Cell, Comparison, _beaten, _row, compare
-from compress.errors import CompressError
+from compress.bench.compare.compare import Cell, Comparison, _beaten, _row, compare
+from compress.core.errors import CompressError
 
 SETTINGS = {"batch_size": 96, "lr": 0.05, "tensorboard": False, "device": "cpu"}
 

@@ -12,18 +12,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import cli
-from bench.demo import DemoResult, commands, demo
-from bench.record import BenchResult
-from compress import artifact
-from compress.errors import CompressError
+from compress import artifact, cli
+from compress.bench.demo import DemoResult, commands, demo
+from compress.bench.results.record import BenchResult
+from compress.core.errors import CompressError
 
 ROOT = Path(cli.__file__).parent
 
 
 def test_demo_halves_the_macs_keeps_the_accuracy_and_shows_the_commands(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "demo", "--json"],
+        [sys.executable, "-m", "compress", "demo", "--json"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,

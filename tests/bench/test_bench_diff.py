@@ -9,10 +9,10 @@ import pytest
 from made_results import artefact, batch, comparison, result, speed
 from rich.console import Console
 
-from bench.diff import Change, Diff, diff, table
-from bench.machine import CpuState
-from bench.record import BenchResult
-from compress.artifact.machine import Machine
+from compress.bench.protocol.machine import CpuState
+from compress.bench.results.diff import Change, Diff, diff, table
+from compress.bench.results.record import BenchResult
+from compress.core.machine import Machine
 
 
 def slower(**other: Any) -> BenchResult:

@@ -11,10 +11,10 @@ from made_results import batch, comparison, result, side
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bench.energy import LOAD_NS, EnergyRecord, energy, rapl
-from bench.gpu import GpuBlock, gpu_record, reasons
-from bench.record import BenchResult
-from bench.table import table
+from compress.bench.protocol.energy import LOAD_NS, EnergyRecord, energy, rapl
+from compress.bench.protocol.gpu import GpuBlock, gpu_record, reasons
+from compress.bench.results.record import BenchResult
+from compress.bench.results.table import table
 
 
 def zone(root: Path, folder: str, name: str, used_uj: int, range_uj: int = 10_000_000) -> Path:

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from bench.files import Pair, Prepared
-from bench.runners import RunConfig, backends
-from bench.runners.tensorrt import EngineRunner
 from compress.artifact import RunFolder
-from compress.errors import CompressError, Exit
-from compress.files import sha256_file
+from compress.bench.backends import RunConfig, backends
+from compress.bench.backends.tensorrt import EngineRunner
+from compress.bench.files import Pair, Prepared
+from compress.core.errors import CompressError, Exit
+from compress.core.files import sha256_file
 
 rtx: Any = pytest.importorskip("tensorrt_rtx")
 
 
 def engines(run: Path, batches: list[int]) -> Pair:
-    pytest.importorskip("export.tensorrt_build")
+    pytest.importorskip("compress.export.formats.tensorrt_build")
     with RunFolder.open(run, write=True) as folder:
         return Prepared(folder).pair(backends()["trt-rtx"], batches)
 
@@ -53,7 +53,7 @@ def test_an_engine_that_was_changed_is_built_again(run: Path) -> None:
 
 
 def test_an_engine_that_no_manifest_knows_is_refused(unknown: Path) -> None:
-    pytest.importorskip("export.trusted")
+    pytest.importorskip("compress.export.trust.trusted")
     with pytest.raises(CompressError, match="nothing vouches for") as caught:
         EngineRunner(rtx, unknown, RunConfig(1, 1))
     assert "--trust" in caught.value.hint

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.evaluate import evaluate_any
 from compress import artifact, data
-from compress.errors import CompressError, Exit
-from export import export
+from compress.bench.evaluate import evaluate_any
+from compress.core.errors import CompressError, Exit
+from compress.export import export
 
 
 @pytest.fixture

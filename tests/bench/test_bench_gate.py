@@ -11,12 +11,12 @@ import pytest
 from made_results import artefact, batch, comparison, result, side, speed
 from rich.console import Console
 
-from bench.gate import Check, Gate, Outcome, judge, junit, read, table, to_json
-from bench.gate.judge import COUNTED, MEASURED
-from bench.gate.rules import Constraints
-from bench.gate.scenarios import SCENARIOS
-from bench.record import BatchRecord, BenchResult
-from compress.errors import CompressError, Exit
+from compress.bench.gate import Check, Gate, Outcome, judge, junit, read, table, to_json
+from compress.bench.gate.judge import COUNTED, MEASURED
+from compress.bench.gate.rules import Constraints
+from compress.bench.gate.scenarios import SCENARIOS
+from compress.bench.results.record import BatchRecord, BenchResult
+from compress.core.errors import CompressError, Exit
 
 PASSED, FAILED, INCONCLUSIVE = Outcome.PASSED, Outcome.FAILED, Outcome.INCONCLUSIVE
 

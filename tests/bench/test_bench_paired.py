@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench import paired, stats
-from bench.paired import MEASURE_NS, MIN_PAIRS, collector_off, compare, repeats_for, warm_up
+from compress.bench.protocol import paired, stats
+from compress.bench.protocol.paired import MEASURE_NS, MIN_PAIRS, collector_off, compare, repeats_for, warm_up
 
 pytestmark = pytest.mark.usefixtures("short_rests")
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-import cli
-from bench import BenchResult, bench, process, read, summary_rows
-from bench.child import FORKS
-from bench.measure import Job, Measured, Side
-from bench.runners import RunConfig
-from compress.errors import CompressError, Exit
+from compress import cli
+from compress.bench import BenchResult, bench, read, summary_rows
+from compress.bench.backends import RunConfig
+from compress.bench.protocol import process
+from compress.bench.protocol.child import FORKS
+from compress.bench.protocol.measure import Job, Measured, Side
+from compress.core.errors import CompressError, Exit
 
 PRINTING = """
 from torch import nn
@@ -175,7 +176,7 @@ def test_an_interrupt_of_this_process_ends_that_one(narrow: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_is_left_when_the_command_is_ended(run: Path, number: signal.Signals) -> None:
     command = subprocess.Popen(
-        [sys.executable, "-m", "cli", "bench", str(run), "--budget", "600", "--threads", "1"],
+        [sys.executable, "-m", "compress", "bench", str(run), "--budget", "600", "--threads", "1"],
         cwd=Path(cli.__file__).parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -199,7 +200,7 @@ def test_no_process_is_left_when_the_command_is_ended(run: Path, number: signal.
 def test_what_a_network_prints_does_not_disturb_the_measurement(tmp_path: Path) -> None:
     from compress import artifact, data, models
     from compress.artifact import RunFolder
-    from compress.spec import Costs
+    from compress.core.spec import Costs
 
     (tmp_path / "loud.py").write_text(PRINTING)
     name = f"{tmp_path / 'loud.py'}:tiny"

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import BenchResult, bench, read, summary_row, table
-from bench.files import onnx_pair
 from compress.artifact import RunFolder, compact_info
-from compress.errors import CompressError, Exit
-from compress.files import sha256_file
-from export import export
+from compress.bench import BenchResult, bench, read, summary_row
+from compress.bench.files import onnx_pair
+from compress.bench.results.table import table
+from compress.core.errors import CompressError, Exit
+from compress.core.files import sha256_file
+from compress.export import export
 
 
 @pytest.fixture(scope="session")

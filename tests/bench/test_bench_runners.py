@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.machine import OthersLoad, cpu_state, default_threads, wait_for_rest
-from bench.memory import peak_memory
-from bench.runners import RunConfig, backend_named, backends
-from compress.errors import CompressError, Exit
-from export.onnx import to_onnx
+from compress.bench.backends import RunConfig, backend_named, backends
+from compress.bench.protocol.machine import OthersLoad, cpu_state, default_threads, wait_for_rest
+from compress.bench.protocol.memory import peak_memory
+from compress.core.errors import CompressError, Exit
+from compress.export.formats.onnx import to_onnx
 
 
 def test_ort_cpu_is_a_registered_back_end() -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.energy import EnergyRecord
-from bench.gpu import GpuBlock
-from bench.measure import BatchTaken, Job, Pairs, Side, SideTaken
-from bench.memory import Memory
-from bench.paired import WarmUp
-from bench.pipeline import _Plan, _protocol
-from bench.sessions import together
-from bench.stats import Verdict
+from compress.bench.pipeline import _Plan, _protocol
+from compress.bench.protocol.energy import EnergyRecord
+from compress.bench.protocol.gpu import GpuBlock
+from compress.bench.protocol.measure import BatchTaken, Job, Pairs, Side, SideTaken
+from compress.bench.protocol.memory import Memory
+from compress.bench.protocol.paired import WarmUp
+from compress.bench.protocol.sessions import together
+from compress.bench.protocol.stats import Verdict
 
 WIDE = Side(label="wide", path=Path("wide.onnx"), macs=400)
 NARROW = Side(label="narrow", path=Path("narrow.onnx"), macs=100)

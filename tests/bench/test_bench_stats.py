@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from bench.stats import (
+from compress.bench.protocol.stats import (
     PERCENTILE_NEEDS,
     SAME_WITHIN,
     Interval,

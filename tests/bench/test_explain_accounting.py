@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.explain.accounting import Item, gap, loss
+from compress.bench.explain.accounting import Item, gap, loss
 
 TIMES = st.floats(0, 1e3, allow_nan=False)
 ROWS = st.lists(

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.explain.accounting import Item, loss
-from bench.explain.causes import Evidence, Limits, better_width, causes
-from bench.explain.probes import Probed, Spec, alternatives
-from bench.explain.record import Cause
+from compress.bench.explain.accounting import Item, loss
+from compress.bench.explain.causes import Evidence, Limits, better_width, causes
+from compress.bench.explain.probes import Probed, Spec, alternatives
+from compress.bench.explain.record import Cause
 
 LIMITS = Limits(macs_per_ms=40e6, bytes_per_ms=10e6, node_ms=0.001)
 REDUCTION = 4.0

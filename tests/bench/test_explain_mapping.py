@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from bench.explain import overhead, probes
-from bench.explain.graph import Graph, read_graph
-from bench.explain.mapping import rows_of, unseen
-from bench.explain.profilers import profiler_for, profilers
-from bench.explain.profilers.tensorrt import node
-from bench.explain.profilers.torch_onnx import OnnxModule
-from bench.runners import RunConfig
 from compress import models
-from compress.errors import CompressError
+from compress.bench.backends import RunConfig
+from compress.bench.explain import overhead, probes
+from compress.bench.explain.graph import Graph, read_graph
+from compress.bench.explain.mapping import rows_of, unseen
+from compress.bench.explain.profilers import profiler_for, profilers
+from compress.bench.explain.profilers.tensorrt import node
+from compress.bench.explain.profilers.torch_onnx import OnnxModule
+from compress.core.errors import CompressError
+from compress.export.formats.onnx import to_onnx
 from compress.graph import trace
 from compress.slicing import scatter, slice_model
-from export.onnx import to_onnx
 
 CONFIG = RunConfig(1, threads=1)
 SAMPLE = ("vgg_small", "resnet20")

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-import cli
-from bench.explain import Cause, Explanation, explain, read, table
-from bench.explain.record import MEANING
-from bench.report import report
-from bench.report.explained import layer_bars
-from compress import artifact, console, data, models
+from compress import artifact, cli, data, models
 from compress.artifact import RunFolder
-from compress.errors import CompressError, Exit
+from compress.bench.explain import Cause, Explanation, explain, read, table
+from compress.bench.explain.record import MEANING
+from compress.bench.report import report
+from compress.bench.report.explained import layer_bars
+from compress.core import console
+from compress.core.errors import CompressError, Exit
 from compress.graph import trace
 from compress.slicing import slice_model
 

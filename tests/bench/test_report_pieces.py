@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import compress
-from bench.report import figures, svg, words
-from bench.report.facts import LayerRow, LineageRow
-from bench.stats import Verdict
+from compress.bench.protocol.stats import Verdict
+from compress.bench.report import figures, svg, words
+from compress.bench.report.facts import LayerRow, LineageRow
 from compress.cost import layer_costs
 
 LAYER = LayerRow(name="conv", width=8, narrow_width=4, macs=800, narrow_macs=200)

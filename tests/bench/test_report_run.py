@@ -13,12 +13,12 @@ import pytest
 from browser import look, needs_browser, printed
 from PIL import Image
 
-from bench import bench
-from bench.report import Report, report
 from compress import artifact
-from compress.errors import CompressError
+from compress.bench import bench
+from compress.bench.report import Report, report
+from compress.core.errors import CompressError
+from compress.export import export
 from compress.pipeline import TrainRequest, train
-from export import export
 
 HOSTILE = "<img src=x onerror=console.error(1)> & $x_{^"
 """Name of a run folder that is markup in HTML, in Markdown and in the labels of a figure."""

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import Side
-from bench.runners import RunConfig, Runner
-from bench.scenarios import Scenario
-from bench.scenarios import offline as sweep
-from bench.scenarios.headroom import SWAP_BYTES, Headroom, HostMemory, Reading, ran_out
-from bench.scenarios.loaded import Networks
-from bench.scenarios.offline import offline
-from bench.scenarios.options import Options
-from bench.scenarios.record import Offline
-from compress.errors import CompressError
+from compress.bench.backends import RunConfig, Runner
+from compress.bench.protocol.measure import Side
+from compress.bench.scenarios import Scenario
+from compress.bench.scenarios import offline as sweep
+from compress.bench.scenarios.headroom import SWAP_BYTES, Headroom, HostMemory, Reading, ran_out
+from compress.bench.scenarios.loaded import Networks
+from compress.bench.scenarios.offline import offline
+from compress.bench.scenarios.options import Options
+from compress.bench.scenarios.record import Offline
+from compress.core.errors import CompressError
 
 MB = 10**6
 

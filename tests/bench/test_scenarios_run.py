@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import cli
-from bench import gate, scenarios
-from bench.report import report
-from bench.scenarios import ScenarioResult
-from bench.scenarios.rates import Outcome
-from compress.errors import CompressError, Exit
+from compress import cli
+from compress.bench import gate, scenarios
+from compress.bench.report import report
+from compress.bench.scenarios import ScenarioResult
+from compress.bench.scenarios.rates import Outcome
+from compress.core.errors import CompressError, Exit
 
 
 @dataclass(frozen=True)

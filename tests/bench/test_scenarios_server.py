@@ -10,18 +10,18 @@ import pytest
 from numpy.typing import NDArray
 from synthetic import MS, md1_mean_wait, md1_p99, synthetic
 
-from bench.gate.scenarios import SCENARIOS
-from bench.scenarios import Scenario
-from bench.scenarios.arrivals import poisson
-from bench.scenarios.clock import HostClock, VirtualClock
-from bench.scenarios.options import Options
-from bench.scenarios.queue import Served, serve, sizes_up_to
-from bench.scenarios.rates import Outcome, judged, queries_of
-from bench.scenarios.record import Server
-from bench.scenarios.search import MAX_RATES, WITHIN, Given, Search
-from bench.scenarios.server import server
-from bench.scenarios.times import times
-from bench.scenarios.words import change_of_speed
+from compress.bench.gate.scenarios import SCENARIOS
+from compress.bench.scenarios import Scenario
+from compress.bench.scenarios.arrivals import poisson
+from compress.bench.scenarios.clock import HostClock, VirtualClock
+from compress.bench.scenarios.options import Options
+from compress.bench.scenarios.queue import Served, serve, sizes_up_to
+from compress.bench.scenarios.rates import Outcome, judged, queries_of
+from compress.bench.scenarios.record import Server
+from compress.bench.scenarios.search import MAX_RATES, WITHIN, Given, Search
+from compress.bench.scenarios.server import server
+from compress.bench.scenarios.times import times
+from compress.bench.scenarios.words import change_of_speed
 
 pytestmark = pytest.mark.usefixtures("short_rests")
 

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 import compress
-from bench.runners import RunConfig, backend_named
-from bench.staircase.choose import by_shape, choose
-from bench.staircase.grid import widths
-from bench.staircase.load import load
-from bench.staircase.networks import LayerModule, image_size, write_onnx
-from bench.staircase.rounds import MIN_ROUNDS, Rounds, ratios, rounds
+from compress.bench.backends import RunConfig, backend_named
+from compress.bench.staircase.choose import by_shape, choose
+from compress.bench.staircase.grid import widths
+from compress.bench.staircase.load import load
+from compress.bench.staircase.networks import LayerModule, image_size, write_onnx
+from compress.bench.staircase.rounds import MIN_ROUNDS, Rounds, ratios, rounds
+from compress.core.errors import CompressError
 from compress.cost import LayerShape, ShapedLayer, shaped_layers
-from compress.errors import CompressError
-from export.session import OnnxClassifier
+from compress.export.session import OnnxClassifier
 
 
 class Every(nn.Module):

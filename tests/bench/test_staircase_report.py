@@ -9,10 +9,10 @@ import pytest
 from browser import look, needs_browser, printed
 from made_tables import CONV, curve, entry, table
 
-from bench.report import report
-from bench.report.facts import LayerRow
-from bench.report.stairs import LIMIT, OPEN, advice, figure, view
-from bench.staircase import merge
+from compress.bench.report import report
+from compress.bench.report.facts import LayerRow
+from compress.bench.report.stairs import LIMIT, OPEN, advice, figure, view
+from compress.bench.staircase import merge
 from compress.cost import LatencyTable
 from compress.cost.latency import Curve
 

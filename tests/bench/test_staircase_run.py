@@ -11,12 +11,12 @@ import pytest
 from made_tables import curve, entry, table
 from PIL import Image
 
-from bench.asked import Choices
-from bench.staircase import Staircase, plot, show, staircase
-from bench.staircase.measure import summary
-from bench.staircase.rounds import MIN_ROUNDS, Rounds
+from compress.bench.bench_setup import Choices
+from compress.bench.staircase import Staircase, plot, show, staircase
+from compress.bench.staircase.measure import summary
+from compress.bench.staircase.rounds import MIN_ROUNDS, Rounds
+from compress.core.errors import CompressError, Exit
 from compress.cost import LatencyTable
-from compress.errors import CompressError, Exit
 
 QUICK = {"threads": 1, "budget_s": 0.1, "asked": (3, 4, 64), "command": ("compress", "bench")}
 

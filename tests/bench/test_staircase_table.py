@@ -10,9 +10,9 @@ import pytest
 from made_tables import CONV, blocks, curve, entry, table
 from pydantic import ValidationError
 
-from bench.staircase import merge
+from compress.bench.staircase import merge
+from compress.core.errors import CompressError, Exit
 from compress.cost import LatencyTable, LayerShape
-from compress.errors import CompressError, Exit
 
 DEPTHWISE = LayerShape(kind="conv", in_channels=16, out_channels=16, groups=16, kernel=(3, 3))
 

@@ -10,10 +10,10 @@ from typing import Any
 import onnx
 import pytest
 
-from bench.record import RatioRecord, SessionRecord
-from bench.stats import Verdict
 from benchmarks import bench_validity
 from benchmarks.busy import FORMS, loaded
+from compress.bench.protocol.stats import Verdict
+from compress.bench.results.record import RatioRecord, SessionRecord
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import BenchResult
-from bench.runners import backends
 from benchmarks import gpu_latency, gpu_probe, latency_files
-from compress.errors import CompressError
+from compress.bench.backends import backends
+from compress.bench.results.record import BenchResult
+from compress.core.errors import CompressError
 
 RECIPE = """
 model = "vgg_small"

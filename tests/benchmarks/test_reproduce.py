@@ -14,8 +14,8 @@ from benchmarks.budget import Budget, BudgetUsed
 from benchmarks.reproduced import against, is_data_of, merge, summarised
 from benchmarks.reproducing import How, Unfinished, form_of
 from compress import recipes
-from compress.errors import CompressError
-from compress.spec import DataInfo, Preprocess
+from compress.core.errors import CompressError
+from compress.core.spec import DataInfo, Preprocess
 from compress.training import NoProgress
 
 TINY = """

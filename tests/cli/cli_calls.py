@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import cli
+from compress import cli
 
 ROOT = Path(cli.__file__).parent
 
@@ -45,7 +45,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def arguments(*words: object) -> list[str]:
     """The command line of a process."""
-    return [sys.executable, "-m", "cli", *map(str, words)]
+    return [sys.executable, "-m", "compress", *map(str, words)]
 
 
 def command(*words: object, cwd: Path, **more: str) -> Outcome:

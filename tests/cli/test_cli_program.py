@@ -12,9 +12,9 @@ import pytest
 import typer
 from cli_calls import ROOT, Here, arguments, command, environment
 
-import cli
-from compress import __version__, console
-from compress.errors import CompressError, Exit
+from compress import __version__, cli
+from compress.core import console
+from compress.core.errors import CompressError, Exit
 
 COMMANDS = ("train", "slice", "eval", "export", "bench", "demo", "recipes")
 

@@ -20,7 +20,7 @@ def key(call: Here, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def exported_once(trained: tuple[Path, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shared run with an export. Not to be changed."""
-    from export import export
+    from compress.export import export
 
     path = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(trained[0], path)
@@ -47,7 +47,7 @@ def test_openssl_checks_the_signature_too(call: Here, exported: Path, key: Path)
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
-    from export.signing import SigningKey
+    from compress.export.trust.signing import SigningKey
 
     SigningKey(key).sign(exported / "export")
     words = ["pkeyutl", "-verify", "-pubin", "-inkey", "key.pub.pem", "-rawin"]

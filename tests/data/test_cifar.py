@@ -12,8 +12,8 @@ import torch
 import torchvision
 
 from compress import data
+from compress.core.errors import CompressError, Exit
 from compress.data.cifar import download_root
-from compress.errors import CompressError, Exit
 
 DATASETS = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}
 

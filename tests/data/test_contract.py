@@ -7,9 +7,9 @@ import torch
 from image_arrays import SaveNpz, arrays
 
 from compress import data
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import Preprocess
 from compress.data import ImageData, as_model_wants, normalised
-from compress.errors import CompressError, Exit
-from compress.spec import Preprocess
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from compress import data
+from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
-from compress.errors import CompressError, Exit
 
 SIZE = (3, 24, 24)
 

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 
 from compress import data
+from compress.core.errors import CompressError, Exit
 from compress.data.crops import AREA, RATIO, random_crop
 from compress.data.decode import pillow_rgb, pixels_rgb
 from compress.data.folder import FolderImages
-from compress.errors import CompressError, Exit
 
 SIZE = (3, 24, 24)
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from compress import data
+from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
-from compress.errors import CompressError, Exit
 
 
 def test_without_the_package_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

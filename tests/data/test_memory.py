@@ -10,10 +10,10 @@ from image_arrays import SaveNpz, arrays
 from torch import Tensor
 
 from compress import data
+from compress.core.errors import CompressError
 from compress.data import Batch, Batches, ImageData
 from compress.data.augment import Augmentation
 from compress.data.order import generator
-from compress.errors import CompressError
 
 
 def equal(a: Batches, b: Batches) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compress import data
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 
 
 def test_all_sources_are_listed() -> None:

@@ -11,7 +11,7 @@ import torch
 from image_arrays import SaveNpz, arrays
 
 from compress import data
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 
 def medmnist(**options: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compress.core.errors import CompressError
 from compress.data import order
-from compress.errors import CompressError
 
 sizes = st.integers(1, 200)
 worlds = st.integers(1, 5)

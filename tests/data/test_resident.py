@@ -10,11 +10,11 @@ from image_arrays import SaveNpz, arrays
 from torchvision.transforms.v2 import functional as tv
 
 from compress import data
+from compress.core.errors import CompressError
 from compress.data import ImageData, order
 from compress.data.augment import Augmentation
 from compress.data.memory import InMemory
 from compress.data.resident import SHARE, reside
-from compress.errors import CompressError
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 

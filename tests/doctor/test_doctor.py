@@ -10,12 +10,12 @@ from typing import Any
 import onnxruntime
 import pytest
 
-import cli
-from bench.runners.registry import backends
-from doctor import Report, examine, show
-from doctor.packages import probe
-from doctor.record import Check
-from export.registry import formats
+from compress import cli
+from compress.bench.backends.registry import backends
+from compress.doctor import Report, examine, show
+from compress.doctor.packages import probe
+from compress.doctor.record import Check
+from compress.export.registry import formats
 
 ROOT = Path(cli.__file__).parent
 
@@ -31,7 +31,7 @@ def diagnosed(tmp_path: Path, **broken: str) -> tuple[int, Any]:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(content)
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "doctor", "--json"],
+        [sys.executable, "-m", "compress", "doctor", "--json"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
         text=True,

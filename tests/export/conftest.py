@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from compress import artifact, data, models
 from compress.artifact import RunFolder
+from compress.core.spec import Costs
 from compress.data import ImageData
-from compress.spec import Costs
-from export import export
-from export.onnx import to_onnx
+from compress.export import export
+from compress.export.formats.onnx import to_onnx
 
 FACTORY = """
 from torch import nn

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from export.device import DeviceRecord
-from export.manifest import FileRecord
+from compress.export.trust.device import DeviceRecord
+from compress.export.trust.manifest import FileRecord
 
 LINUX = "Linux-6.1.0-x86_64-with-glibc2.36"
 A10 = DeviceRecord(

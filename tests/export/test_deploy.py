@@ -14,14 +14,16 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from compress import data
+from compress.core.errors import CompressError
 from compress.data import ImageData
-from compress.errors import CompressError
-from export import export, manifest, standalone
-from export.deploy import prepare
-from export.inference_script import write_script
-from export.session import OnnxClassifier
-from export.signing import PublicKey, new_key
-from export.verify import verify
+from compress.export import export
+from compress.export.deploy import standalone
+from compress.export.deploy.deployment import prepare
+from compress.export.deploy.inference_script import write_script
+from compress.export.session import OnnxClassifier
+from compress.export.trust import manifest
+from compress.export.trust.signing import PublicKey, new_key
+from compress.export.trust.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
-from compress.errors import CompressError, Exit
-from export import export, manifest, source
-from export.options import BatchRange, Options, Precision, check_options, parse_batch, parse_targets
-from export.parity import LIMITS
-from export.parity_chain import COMPACT, Chain, open_chain
-from export.parity_text import chain_lines
+from compress.export import export, source
+from compress.export.options import BatchRange, Options, Precision, check_options, parse_batch, parse_targets
+from compress.export.parity.chain import COMPACT, Chain, open_chain
+from compress.export.parity.check import LIMITS
+from compress.export.parity.text import chain_lines
+from compress.export.trust import manifest
 
 Images = NDArray[np.float32]
 

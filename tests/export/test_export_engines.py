@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from compress import models
+from compress.export.formats.onnx import to_onnx
+from compress.export.formats.tensorrt_build import build_engine
+from compress.export.options import Options, Precision
+from compress.export.precision import reduce
 from compress.graph import trace
 from compress.slicing import slice_model
-from export.onnx import to_onnx
-from export.options import Options, Precision
-from export.precision import reduce
-from export.tensorrt_build import build_engine
 
 rtx = pytest.importorskip("tensorrt_rtx")
 

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from compress import data
+from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
-from compress.errors import CompressError, Exit
-from export import evaluate_onnx, to_onnx
-from export.session import META_CLASSES, META_PREPROCESS, OnnxClassifier, open_session
+from compress.export import evaluate_onnx, to_onnx
+from compress.export.session import META_CLASSES, META_PREPROCESS, OnnxClassifier, open_session
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 
@@ -93,7 +93,7 @@ def test_other_preprocessing_and_classes_are_warned_of(
     to_onnx(model, EXAMPLE, tmp_path / "m.onnx", metadata=meta)
     with caplog.at_level(logging.WARNING):
         evaluate_onnx(tmp_path / "m.onnx", digits)
-    said = [entry.getMessage() for entry in caplog.records if entry.name == "export.evaluate"]
+    said = [entry.getMessage() for entry in caplog.records if entry.name == "compress.export.evaluate"]
     assert len(said) == 2
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.errors import CompressError, Exit
-from export.onnx import opset_of, to_onnx
+from compress.core.errors import CompressError, Exit
+from compress.export.formats.onnx import opset_of, to_onnx
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 

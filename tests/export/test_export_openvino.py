@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compress.errors import CompressError, Exit
-from compress.files import sha256_file
-from export import export, manifest
-from export.openvino import OpenVINOClassifier, OpenVINOFormat
-from export.options import BatchRange, Options, Precision
-from export.registry import Source
+from compress.core.errors import CompressError, Exit
+from compress.core.files import sha256_file
+from compress.export import export
+from compress.export.formats.openvino import OpenVINOClassifier, OpenVINOFormat
+from compress.export.options import BatchRange, Options, Precision
+from compress.export.registry import Source
+from compress.export.trust import manifest
 
 openvino = pytest.importorskip("openvino")
 

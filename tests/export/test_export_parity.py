@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
-from compress.errors import CompressError, Exit
-from export import parity
-from export.session import OnnxClassifier
+from compress.export.parity import check as parity
+from compress.export.session import OnnxClassifier
 
 LABELS = np.array([0, 1, 2, 0], dtype=np.int64)
 LOGITS = np.array([[4, 1, 0], [0, 5, 1], [0, 1, 3], [1, 2, 0]], dtype=np.float32)

@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
-from compress.errors import CompressError, Exit
-from export import evaluate_onnx
-from export.onnx import to_onnx
-from export.options import Precision
-from export.precision import reduce
-from export.precision.emulate import EmulatedClassifier
-from export.precision.graphs import load
-from export.precision.half import to_half
-from export.precision.losses import layer_losses
-from export.precision.ranges import LARGEST, largest_values
-from export.session import OnnxClassifier
+from compress.export import evaluate_onnx
+from compress.export.formats.onnx import to_onnx
+from compress.export.options import Precision
+from compress.export.precision import reduce
+from compress.export.precision.emulate import EmulatedClassifier
+from compress.export.precision.graphs import load
+from compress.export.precision.half import to_half
+from compress.export.precision.losses import layer_losses
+from compress.export.precision.ranges import LARGEST, largest_values
+from compress.export.session import OnnxClassifier
 
 Images = NDArray[np.float32]
 

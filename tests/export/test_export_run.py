@@ -8,16 +8,17 @@ import pytest
 
 from compress import artifact
 from compress.artifact import RunFolder, compact_info
+from compress.core.errors import CompressError, Exit
+from compress.core.files import sha256_file
+from compress.core.spec import Preprocess
 from compress.data import ImageData
-from compress.errors import CompressError, Exit
-from compress.files import sha256_file
+from compress.export import evaluate_onnx, export
+from compress.export.formats.onnx import OnnxFormat
+from compress.export.registry import formats, require
+from compress.export.trust import manifest
 from compress.graph import trace
 from compress.slicing import slice_model
-from compress.spec import Preprocess
 from compress.training.evaluation import evaluate
-from export import evaluate_onnx, export, manifest
-from export.onnx import OnnxFormat
-from export.registry import formats, require
 
 
 def test_an_export_leaves_the_file_and_its_manifest_and_nothing_else(run: Path) -> None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from export import simplify as simplifying
-from export.onnx import to_onnx
-from export.session import OnnxClassifier
-from export.simplify import simplify
+from compress.export.formats import simplify as simplifying
+from compress.export.formats.onnx import to_onnx
+from compress.export.formats.simplify import simplify
+from compress.export.session import OnnxClassifier
 
 
 @pytest.fixture

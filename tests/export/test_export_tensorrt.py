@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from compress import models
-from compress.errors import CompressError, Exit
-from export import export, manifest
-from export.onnx import to_onnx
-from export.options import BatchRange, Options, Precision
-from export.tensorrt_build import build_engine, targets
+from compress.core.errors import CompressError, Exit
+from compress.export import export
+from compress.export.formats.onnx import to_onnx
+from compress.export.formats.tensorrt_build import build_engine, targets
+from compress.export.options import BatchRange, Options, Precision
+from compress.export.trust import manifest
 
 rtx = pytest.importorskip("tensorrt_rtx")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from compress.files import sha256_file
-from export import manifest
-from export.device import DeviceRecord, sm, this_device
-from export.manifest import CompanionRecord, Manifest
+from compress.core.files import sha256_file
+from compress.export.trust import manifest
+from compress.export.trust.device import DeviceRecord, sm, this_device
+from compress.export.trust.manifest import CompanionRecord, Manifest
 
 
 def test_the_manifest_names_the_run_record_the_file_was_made_from(exported: Path) -> None:

@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from compress.errors import CompressError, Exit
-from export import manifest
-from export.signing import PASSWORD, PublicKey, SigningKey, new_key
-from export.verify import verify
+from compress.core.errors import CompressError, Exit
+from compress.export.trust import manifest
+from compress.export.trust.signing import PASSWORD, PublicKey, SigningKey, new_key
+from compress.export.trust.verify import verify
 
 PKCS8 = (form.Encoding.PEM, form.PrivateFormat.PKCS8)
 

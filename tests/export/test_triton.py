@@ -8,10 +8,10 @@ import pytest
 from records import trt
 from triton_config import KINDS, TYPES, parse
 
-from compress.errors import CompressError
-from export import manifest
-from export.manifest import FileRecord
-from export.triton import MAX_BATCH, batching, config, write_repository
+from compress.core.errors import CompressError
+from compress.export.deploy.triton import MAX_BATCH, batching, config, write_repository
+from compress.export.trust import manifest
+from compress.export.trust.manifest import FileRecord
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from records import A10, LINUX, machine, rtx, trt
 
-from compress.errors import CompressError, Exit
-from export import manifest
-from export.compat import export_command, mismatches
-from export.device import DeviceRecord
-from export.manifest import FileRecord, Manifest
-from export.trusted import open_trusted
+from compress.core.errors import CompressError, Exit
+from compress.export.trust import manifest
+from compress.export.trust.compat import export_command, mismatches
+from compress.export.trust.device import DeviceRecord
+from compress.export.trust.manifest import FileRecord, Manifest
+from compress.export.trust.trusted import open_trusted
 
 
 @pytest.fixture(scope="session")
@@ -236,7 +236,7 @@ def test_an_engine_without_a_manifest_is_opened_only_on_trust(
     with pytest.raises(CompressError, match="nothing vouches") as caught:
         open_trusted(engine)
     assert "--trust" in caught.value.hint
-    with caplog.at_level(logging.WARNING, logger="export.trusted"):
+    with caplog.at_level(logging.WARNING, logger="compress.export.trust.trusted"):
         assert open_trusted(engine, trust=True) is None
     assert "unchecked" in caplog.text
 

@@ -8,11 +8,11 @@ from typing import Any
 import onnx
 import pytest
 
-from compress.errors import CompressError, Exit
-from compress.files import sha256_file
-from export import manifest
-from export.manifest import Manifest
-from export.verify import Finding, verify
+from compress.core.errors import CompressError, Exit
+from compress.core.files import sha256_file
+from compress.export.trust import manifest
+from compress.export.trust.manifest import Manifest
+from compress.export.trust.verify import Finding, verify
 
 
 def faults(folder: Path) -> dict[str, Finding]:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.explain import overhead, probes, roofline
-from bench.explain.graph import read_graph
-from bench.explain.mapping import rows_of, unseen
-from bench.explain.probes import Spec, write_probe
-from bench.explain.profilers import profiler_for
-from bench.runners import RunConfig
+from compress.bench.backends import RunConfig
+from compress.bench.explain import overhead, probes, roofline
+from compress.bench.explain.graph import read_graph
+from compress.bench.explain.mapping import rows_of, unseen
+from compress.bench.explain.probes import Spec, write_probe
+from compress.bench.explain.profilers import profiler_for
 
 OWN = Spec("Conv", (33, 16, 3, 3), (16, 32, 32), pads=(1, 1, 1, 1))
 DENSE = Spec("Conv", (64, 16, 3, 3), (16, 32, 32), pads=(1, 1, 1, 1))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import compress
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 from compress.pipeline import estimate
 
 SETTINGS = {"epochs": 1, "batch_size": 1024, "lr": 0.05, "device": "cuda", "tensorboard": False}

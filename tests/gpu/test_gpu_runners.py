@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import compress
-from bench import Choices, bench, scenarios
-from bench.evaluate import evaluate_any
-from bench.files import Prepared
-from bench.runners import FOLDER, RunConfig, Runner, backends, usable
-from bench.scenarios.headroom import ran_out
 from compress.artifact import RunFolder, compact_info
-from compress.errors import CompressError
+from compress.bench import Choices, bench, scenarios
+from compress.bench.backends import FOLDER, RunConfig, Runner, backends, usable
+from compress.bench.evaluate import evaluate_any
+from compress.bench.files import Prepared
+from compress.bench.scenarios.headroom import ran_out
+from compress.core.errors import CompressError
 
 NAMES = ("torch", "torch-compile", "ort-cuda", "ort-trt", "trt", "trt-rtx")
 CONFIG = RunConfig(4, threads=2, device="cuda")

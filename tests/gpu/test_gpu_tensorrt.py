@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from compress import models
-from export.onnx import to_onnx
-from export.options import BatchRange, Options, Precision
-from export.parity import LIMITS
-from export.precision import reduce
-from export.precision.emulate import EmulatedClassifier
-from export.registry import NotRun
-from export.session import OnnxClassifier
-from export.tensorrt_build import build_engine
-from export.tensorrt_engine import EngineClassifier, open_engine
+from compress.export.formats.onnx import to_onnx
+from compress.export.formats.tensorrt_build import build_engine
+from compress.export.formats.tensorrt_engine import EngineClassifier, open_engine
+from compress.export.options import BatchRange, Options, Precision
+from compress.export.parity.check import LIMITS
+from compress.export.precision import reduce
+from compress.export.precision.emulate import EmulatedClassifier
+from compress.export.registry import NotRun
+from compress.export.session import OnnxClassifier
 
 RUNTIMES = ("tensorrt", "tensorrt_rtx")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")

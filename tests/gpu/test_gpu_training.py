@@ -10,7 +10,7 @@ import torch
 import compress
 from benchmarks.steps import side, training
 from compress.artifact import RunFolder
-from compress.methods.dcff import coding
+from compress.methods.dcff.method import coding
 from compress.training import read_metrics
 from compress.training.forward import EAGER, Mode
 from compress.training.probe import NoProbe

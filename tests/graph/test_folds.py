@@ -15,10 +15,10 @@ from families import CASES, Net, StandardisedConv
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan
-from compress.graph.plan import FOLD
 from compress.graph.rewrite import TracedModel
+from compress.planning.plan import FOLD
 from compress.slicing import apply_plan, compare, slice_model
 
 

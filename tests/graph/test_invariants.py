@@ -14,7 +14,7 @@ from exactness import assert_exact, traced
 from families import CASES, Net, block, conv
 from torch import Tensor, nn
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.rewrite import TracedModel
 from compress.slicing import apply_plan, compare, slice_model

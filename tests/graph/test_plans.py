@@ -8,7 +8,7 @@ from exactness import assert_exact, traced
 from families import CASES, Net, block
 from torch import Tensor, nn
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 from compress.graph import ChannelGraph, trace
 
 

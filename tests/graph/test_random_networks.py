@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from random_networks import Composed, Spec, specs
 from torch import nn
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.groups import layer_name
 

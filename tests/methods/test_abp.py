@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from compress import artifact, models
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.graph import trace
-from compress.methods.abp import ABP, ABPConfig, AttentionGates, attention, sharpness
 from compress.methods.base import Setup
-from compress.methods.gates import gates_of
+from compress.methods.gated.abp import ABP, ABPConfig, AttentionGates, attention, sharpness
+from compress.methods.gated.gates import gates_of
 from compress.pipeline import TrainResult
 from compress.training import TrainConfig
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.live_bytes import LiveBytes
-from compress.errors import CompressError
-from compress.methods.dcff import DCFFConfig, choose, coding, distances, temperature
+from compress.core.errors import CompressError
+from compress.methods.dcff.method import DCFFConfig, choose, coding, distances, temperature
 from compress.pipeline import TrainRequest, resolve
 
 TEMPERATURES = [1.0, 3.7, 100.0, 2500.0, 1e4]

@@ -15,8 +15,8 @@ from compress.artifact import RunFolder, load, new_record, save_compact
 from compress.data import load as load_data
 from compress.graph import ChannelGraph, trace
 from compress.methods import Prepared, Setup, get, names
-from compress.methods.dcff import DCFF, DCFFConfig
-from compress.methods.fusion import FusedBias, FusedFilters, fused_layers, rows
+from compress.methods.dcff.fusion import FusedBias, FusedFilters, fused_layers, rows
+from compress.methods.dcff.method import DCFF, DCFFConfig
 from compress.slicing import compare
 from compress.training import TrainConfig
 from compress.training.ema import Ema
@@ -297,7 +297,7 @@ def test_filters_that_stay_keep_their_channel_in_a_network() -> None:
 
 
 def test_ranked_channels_follow_the_importance() -> None:
-    from compress.methods.dcff import coding
+    from compress.methods.dcff.method import coding
 
     method, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16, slots="ranked")
     method.begin_epoch(made.model, 3, 10)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from compress import models
 from compress.graph import ChannelGraph, SlicePlan, trace
-from compress.graph.own_code import _perturb
 from compress.graph.placement import Placement
-from compress.methods.gates import TRACE, Gates, gate, gates_of, plain_state, units
+from compress.methods.gated.gates import TRACE, Gates, gate, gates_of, plain_state, units
+from compress.planning.own_code import _perturb
 from compress.slicing import compare, mask_model, slice_model
 
 

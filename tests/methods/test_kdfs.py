@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from compress import models
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.graph import SlicePlan, trace
 from compress.graph.stages import stage_ends
 from compress.methods.base import Setup
-from compress.methods.gates import gates_of
-from compress.methods.kdfs import (
+from compress.methods.gated.gates import gates_of
+from compress.methods.gated.kdfs import (
     KDFS,
     KDFSConfig,
     SamplerGates,
@@ -285,7 +285,7 @@ def test_scattered_streams_are_whole_and_their_branches_are_not() -> None:
 
 
 def test_scattered_network_trains_exports_and_computes_the_same_in_onnx(run: Run, tmp_path: Path) -> None:
-    from export import export
+    from compress.export import export
 
     options = {"residual": "scatter"}
     result = run("kdfs", 5, model="resnet20", target="macs=0.5", align="none", options=options)

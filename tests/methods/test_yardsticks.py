@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from compress import artifact
-from compress.errors import CompressError
-from compress.files import read_json
+from compress.core.errors import CompressError
+from compress.core.files import read_json
 from compress.pipeline import TrainResult
 
 Run = Callable[..., TrainResult]

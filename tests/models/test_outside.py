@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from compress import models
-from compress.errors import CompressError, Exit
-from compress.spec import ModelSpec
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import ModelSpec
 
 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "shufflenet_v2_x0_5", "mobilenet_v3_small"])

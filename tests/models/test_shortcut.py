@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.models.resnet import ResNet, padded_shortcut
 
 

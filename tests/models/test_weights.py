@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from compress import models
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 PRETRAINED = Path(__file__).parents[3] / "shared/data/weights/resnet56-4bfd9763.th"
 

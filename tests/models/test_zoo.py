@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from compress import models
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 
 NAMES = models.names()
 

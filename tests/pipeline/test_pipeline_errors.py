@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_training import Make
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 from compress.pipeline import TrainRequest, resolve, slice_to_run, train
 
 Case = tuple[dict[str, Any], str, Exit, list[str]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny_training import Make
 
-from compress import show
-from compress.errors import CompressError, Exit
+from compress import tables as show
+from compress.core.errors import CompressError, Exit
 from compress.pipeline import Estimate, TrainRequest, estimate, train
 
 SECONDS = 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.pipeline.inspect import Inspection, inspect, plot
 
 

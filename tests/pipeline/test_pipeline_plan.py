@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compress import models
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 from compress.graph import ChannelGraph, trace
 from compress.pipeline import TrainRequest, parse_target, plan_training, resolve
 from compress.pipeline.plan import plan_for_target

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import typer
 
-import cli
-from compress import models, recipes, show
-from compress.errors import CompressError, Exit
+from compress import cli, models, recipes
+from compress import tables as show
+from compress.core.errors import CompressError, Exit
+from compress.core.spec import Costs
 from compress.graph import ChannelGraph, trace
 from compress.methods import get
 from compress.pipeline import TrainRequest, plan_training, resolve
-from compress.spec import Costs
 from compress.training import TrainConfig
 
 # Convolution and linear MACs and parameters: dense, kept. Computed by hand from the published lists.
@@ -169,7 +169,7 @@ def parsed(command: str) -> dict[str, Any]:
     """The options of a launch command's `compress train`, as the program reads them."""
     words = shlex.split(command)
     start = words.index("train")
-    assert words[:start] == ["compress"] or words[start - 2 : start] == ["-m", "cli"]
+    assert words[:start] == ["compress"] or words[start - 2 : start] == ["-m", "compress"]
     group: Any = typer.main.get_command(cli.app)
     context = group.commands["train"].make_context("train", words[start + 1 :])
     given: dict[str, Any] = context.params

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.steps import Side, side, training
 from compress.artifact import RunFolder
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.training import TrainConfig, forward
 from compress.training.compiling import LEAST_S, Decision, Trial
 from compress.training.forward import EAGER, Mode

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 from compress.training import evaluate
 
 

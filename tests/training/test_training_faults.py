@@ -19,9 +19,9 @@ from PIL import Image
 
 from compress import data as images
 from compress.artifact import RunFolder, new_record
-from compress.errors import CompressError, Exit
-from compress.files import write_bytes
-from compress.spec import Costs, ModelSpec
+from compress.core.errors import CompressError, Exit
+from compress.core.files import write_bytes
+from compress.core.spec import Costs, ModelSpec
 from compress.training import NoProgress, PlainMethod, TrainConfig, fit, load_checkpoint, read_metrics
 from compress.training.faults import fault
 

@@ -20,7 +20,7 @@ from training_job import JOB, ROOT
 
 from compress import data as images
 from compress.artifact import RunFolder
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 from compress.training import (
     LineProgress,
     NoProgress,

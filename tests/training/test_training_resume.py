@@ -13,7 +13,7 @@ import training_job
 from training_job import Job
 
 from compress.artifact import RunFolder
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 from compress.training import PlainMethod, load_checkpoint, read_metrics
 from compress.training.checkpoint import checkpoint_path
 

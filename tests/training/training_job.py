@@ -19,8 +19,8 @@ from torch import nn
 
 from compress import data as images
 from compress.artifact import RunFolder, RunRecord, new_record
-from compress.errors import CompressError
-from compress.spec import Costs, ModelSpec
+from compress.core.errors import CompressError
+from compress.core.spec import Costs, ModelSpec
 from compress.training import FitResult, NoProgress, PlainMethod, TrainConfig, fit
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ long each node took and which nodes of the file it came from, and judges nothing
 
 from __future__ import annotations
 
-from bench.explain.profilers.registry import (
+from compress.bench.explain.profilers.registry import (
     Profiled,
     Profiler,
     RuntimeNode,

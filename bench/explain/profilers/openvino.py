@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.explain.profilers.registry import Profiled, RuntimeNode, register
-from bench.runners import RunConfig, Timed, backend_named
-from bench.runners.feeding import noise
-from bench.runners.openvino import properties
+from compress.bench.backends import RunConfig, Timed, backend_named
+from compress.bench.backends.feeding import noise
+from compress.bench.backends.openvino import properties
+from compress.bench.explain.profilers.registry import Profiled, RuntimeNode, register
 
 SAMPLE_NS = 3_000_000
 """Inferences of about this long together make a sample: short, so that some are not interrupted."""

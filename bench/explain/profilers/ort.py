@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU: the events of its own profiler.
 
 Its event of a node lasts from before the kernel to after the event's own arguments are written, which is
-microseconds more than the kernel: `bench.explain.overhead` measures how many.
+microseconds more than the kernel: `compress.bench.explain.overhead` measures how many.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.explain.profilers.registry import Profiled, RuntimeNode, Shape, register
-from bench.runners import RunConfig, Timed, backend_named
-from bench.runners.feeding import fixed_size, noise
-from export.session import CPU, open_session
+from compress.bench.backends import RunConfig, Timed, backend_named
+from compress.bench.backends.feeding import fixed_size, noise
+from compress.bench.explain.profilers.registry import Profiled, RuntimeNode, Shape, register
+from compress.export.session import CPU, open_session
 
 CONVERTS = frozenset(("ReorderInput", "ReorderOutput"))
 """Operators by which it goes into and out of its blocked layout."""

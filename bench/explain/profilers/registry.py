@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.runners import RunConfig, Timed
-from compress.errors import CompressError
+from compress.bench.backends import RunConfig, Timed
+from compress.core.errors import CompressError
 
 Shape = tuple[int, ...]
 
@@ -94,7 +94,7 @@ def register(cls: P) -> P:
 def profilers() -> dict[str, Profiler]:
     """Return every profiler by the name of its back end; imports the files of this folder on first use."""
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        importlib.import_module(f"bench.explain.profilers.{module.name}")
+        importlib.import_module(f"compress.bench.explain.profilers.{module.name}")
     return dict(sorted(_PROFILERS.items()))
 
 

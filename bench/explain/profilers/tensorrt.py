@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.explain.profilers.registry import Profiled, RuntimeNode, register
-from bench.runners import Backend, RunConfig, Timed, backend_named
-from bench.runners.tensorrt import EngineRunner
-from compress.files import write_bytes
+from compress.bench.backends import Backend, RunConfig, Timed, backend_named
+from compress.bench.backends.tensorrt import EngineRunner
+from compress.bench.explain.profilers.registry import Profiled, RuntimeNode, register
+from compress.core.files import write_bytes
 
 FUSED = " + "
 """Between the names of the file's nodes in the name of a fused layer."""
@@ -119,8 +119,8 @@ def _engine(runtime: Backend, path: Path, config: RunConfig) -> tuple[Path, RunC
     """An engine as it is, or one built of a small ONNX file beside it; with what vouches for it."""
     if path.suffix != ".onnx":
         return path, config
-    from export.options import BatchRange, Options
-    from export.tensorrt_build import build_engine
+    from compress.export.formats.tensorrt_build import build_engine
+    from compress.export.options import BatchRange, Options
 
     name = _package(runtime.requires)
     sizes = BatchRange(config.batch, config.batch, config.batch)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from bench.explain.profilers.registry import Profiled, RuntimeNode, register
-from bench.explain.profilers.torch_onnx import OnnxModule
-from bench.runners import RunConfig, Timed, cuda
-from bench.runners.feeding import host_times, noise
 from compress import artifact
+from compress.bench.backends import RunConfig, Timed, cuda
+from compress.bench.backends.feeding import host_times, noise
+from compress.bench.explain.profilers.registry import Profiled, RuntimeNode, register
+from compress.bench.explain.profilers.torch_onnx import OnnxModule
 
 SCATTER_INDEX = "scatter_index"
 """In the name of the buffer by which `compress.slicing.scatter` puts channels back."""
@@ -142,7 +142,7 @@ class TorchProfiler:
 
 def module_at(path: Path, config: RunConfig) -> tuple[nn.Module, tuple[int, ...]]:
     """Return the network at a path in evaluation mode, and the size of its images."""
-    from bench.files import settled_dense
+    from compress.bench.files import settled_dense
 
     if path.suffix == ".onnx":
         module = OnnxModule(path)

@@ -1,4 +1,4 @@
-"""A small ONNX graph as a PyTorch module: the probes of `bench.explain.probes`, operator by operator."""
+"""A small ONNX graph as a PyTorch module: the probes of `compress.bench.explain.probes`, operator by operator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.errors import CompressError, Exit
+from compress.core.errors import CompressError, Exit
 
 Attributes = dict[str, Any]
 

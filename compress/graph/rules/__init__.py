@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from ..context import Context, short
+from compress.graph.context import Context, short
 
 Rule = Callable[[Context, Node, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -39,4 +39,4 @@ def find(node: Node) -> Rule | None:
     return RULES.get(name) or (RULES.get(name[:-1]) if name.endswith("_") else None)
 
 
-from . import conv, elementwise, indexing, linear, movement, norm, pad, parts, pool, reduce  # noqa: E402, F401
+from compress.graph.rules import conv, elementwise, indexing, linear, movement, norm, pad, parts, pool, reduce  # noqa: E402, F401

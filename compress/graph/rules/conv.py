@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..context import Context, MacTerm, Mismatch, numbers, positions, static_shape
-from ..labels import NONE, Lab, vector
-from . import rule
+from compress.graph.context import Context, MacTerm, Mismatch, numbers, positions, static_shape
+from compress.graph.labels import NONE, Lab, vector
+from compress.graph.rules import rule
 
 
 @rule("conv1d", "conv2d", "conv3d")

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..context import Context, Mismatch, short, static_shape
-from ..labels import Field, Lab
-from . import rule
-from .elementwise import pair
-from .movement import common
-from .parts import argument, in_order, pick
+from compress.graph.context import Context, Mismatch, short, static_shape
+from compress.graph.labels import Field, Lab
+from compress.graph.rules import rule
+from compress.graph.rules.elementwise import pair
+from compress.graph.rules.movement import common
+from compress.graph.rules.parts import argument, in_order, pick
 
 
 @rule("index_select", "index", "gather", "take")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from ..context import Context, MacTerm, numbers, short, static_shape
-from ..labels import NONE, Field, Lab, vector
-from . import rule
+from compress.graph.context import Context, MacTerm, numbers, short, static_shape
+from compress.graph.labels import NONE, Field, Lab, vector
+from compress.graph.rules import rule
 
 
 @rule("linear")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..context import Context, Mismatch, short, static_shape, unlabelled
-from ..labels import NONE, Lab, broadcast
-from . import rule
+from compress.graph.context import Context, Mismatch, short, static_shape, unlabelled
+from compress.graph.labels import NONE, Lab, broadcast
+from compress.graph.rules import rule
 
 
 @rule(

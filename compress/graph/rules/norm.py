@@ -9,9 +9,9 @@ from typing import Any
 
 from torch.fx import Node
 
-from ..context import Context, Mismatch, short, static_shape
-from ..labels import NONE, Lab
-from . import rule
+from compress.graph.context import Context, Mismatch, short, static_shape
+from compress.graph.labels import NONE, Lab
+from compress.graph.rules import rule
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm", "cudnn_batch_norm")

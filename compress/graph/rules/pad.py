@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..context import Context, Mismatch, short, static_shape
-from ..labels import Lab, vector
-from . import rule
+from compress.graph.context import Context, Mismatch, short, static_shape
+from compress.graph.labels import Lab, vector
+from compress.graph.rules import rule
 
 
 @rule(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ..context import Context, Mismatch, short, static_shape
-from ..labels import NONE, Lab, Move
-from ..plan import PICK
-from . import rule
+from compress.graph.context import Context, Mismatch, short, static_shape
+from compress.graph.labels import NONE, Lab, Move
+from compress.graph.rules import rule
+from compress.planning.plan import PICK
 
 
 @rule("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch.fx import Node
 
-from ..context import Context, static_shape
-from ..labels import NONE, Field, Lab, vector
-from . import rule
+from compress.graph.context import Context, static_shape
+from compress.graph.labels import NONE, Field, Lab, vector
+from compress.graph.rules import rule
 
 
 @rule(

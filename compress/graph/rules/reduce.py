@@ -7,10 +7,10 @@ from typing import Any
 
 from torch.fx import Node
 
-from ..context import Context, short, static_shape
-from ..labels import Field, Lab
-from ..plan import SHARE
-from . import rule
+from compress.graph.context import Context, short, static_shape
+from compress.graph.labels import Field, Lab
+from compress.graph.rules import rule
+from compress.planning.plan import SHARE
 
 SPREADS = {"var", "std", "var_mean", "std_mean"}
 KEEPS_ZERO = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm", *SPREADS}
@@ -34,7 +34,7 @@ KEEPS_ZERO = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm",
 )
 def reduce(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Reduce over dimensions; the two-operand forms of max and min are elementwise."""
-    from .elementwise import binary
+    from compress.graph.rules.elementwise import binary
 
     x = args[0]
     name = short(node)

@@ -1,0 +1,253 @@
+"""ONNX Runtime: on the CPU, and on an NVIDIA GPU by its CUDA and its TensorRT provider."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.bench.backends import cuda
+from compress.bench.backends.feeding import check_batch, fixed_size, host_times, noise
+from compress.bench.backends.registry import RunConfig, register
+from compress.export.session import OnnxClassifier
+
+ORT = {"onnxruntime": "onnxruntime-gpu"}
+CUDA_PROVIDER = "CUDAExecutionProvider"
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+
+
+class OrtCpuRunner:
+    """A session with a fixed input; each time is one `session.run`.
+
+    Raises:
+        CompressError: see `compress.export.session.OnnxClassifier`; or the file's fixed batch size is another.
+    """
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        start = time.perf_counter_ns()
+        model = OnnxClassifier(path, threads=config.threads)
+        self._load_ns = time.perf_counter_ns() - start
+        check_batch(path, model.batch, config.batch)
+        self._model, self._config = model, config
+        self._feed = {model.inputs[0].name: noise(config, fixed_size(path, model.image_shape))}
+        self._names = [model.outputs[0].name]
+
+    @property
+    def load_ns(self) -> int:
+        """Nanoseconds from the file to a session, graph optimisation included."""
+        return self._load_ns
+
+    @property
+    def image_shape(self) -> tuple[int | str, ...]:
+        """`(channels, height, width)` of one image."""
+        return self._model.image_shape
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of outputs, or None where the file leaves it free."""
+        return self._model.num_classes
+
+    @property
+    def device_ns(self) -> None:
+        """None: the host's clock is the only one."""
+        return
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Providers, threads and the defaults that were left as they are."""
+        return _settings(self._model, self._config) | {"allow_spinning": "default (on)"}
+
+    def run(self, count: int) -> NDArray[np.int64]:
+        """Run `count` inferences; return the nanoseconds of each."""
+        run, names, feed = self._model.session.run, self._names, self._feed
+        return host_times(lambda: run(names, feed), count)
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return float32 `[N, classes]` for float32 `[N, C, H, W]`."""
+        return self._model.logits(images)
+
+    def close(self) -> None:
+        """Drop the session and its threads."""
+        del self._model
+
+
+class OrtGpuRunner:
+    """A session on the GPU with input and output bound to buffers there; runs on their stream.
+
+    Raises:
+        CompressError: as `OrtCpuRunner`; or the provider fell back to another (exit MISSING).
+    """
+
+    def __init__(self, path: Path, config: RunConfig, provider: str) -> None:
+        import onnxruntime
+
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # the CUDA and cuDNN that torch brings serve ONNX Runtime too
+        start = time.perf_counter_ns()
+        stream = cuda.new_stream()
+        chosen = [(provider, _provider_options(provider, config, stream.cuda_stream))]
+        if provider == TENSORRT_PROVIDER:  # takes what TensorRT has no kernel for
+            chosen.append((CUDA_PROVIDER, _provider_options(CUDA_PROVIDER, config, stream.cuda_stream)))
+        self._model = OnnxClassifier(path, threads=config.threads, providers=chosen)
+        self._load_ns = time.perf_counter_ns() - start
+        check_batch(path, self._model.batch, config.batch)
+        self._config = config
+        image = fixed_size(path, self._model.image_shape)
+        classes = self._model.num_classes or len(self._probe(image))
+        self._buffers = cuda.Buffers(config, image, (config.batch, classes), stream=stream)
+        self._binding = self._bound()
+        self._options = onnxruntime.RunOptions()
+        # the stream is waited for by the clock around the run, not inside it
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._device: NDArray[np.int64] | None = None
+
+    def _probe(self, image: tuple[int, int, int]) -> NDArray[np.float32]:
+        first: NDArray[np.float32] = self._model.logits(noise(self._config, image))[0]
+        return first
+
+    def _bound(self) -> Any:
+        binding, buffers = self._model.session.io_binding(), self._buffers
+        for bind, tensor, name in (
+            (binding.bind_input, buffers.x, self._model.inputs[0].name),
+            (binding.bind_output, buffers.y, self._model.outputs[0].name),
+        ):
+            device = tensor.device.index or 0
+            bind(name, "cuda", device, np.float32, tuple(tensor.shape), tensor.data_ptr())
+        return binding
+
+    def _launch(self) -> None:
+        self._model.session.run_with_iobinding(self._binding, self._options)
+
+    @property
+    def load_ns(self) -> int:
+        """Nanoseconds from the file to a session; TensorRT builds its engines in the first inference."""
+        return self._load_ns
+
+    @property
+    def image_shape(self) -> tuple[int | str, ...]:
+        """`(channels, height, width)` of one image."""
+        return self._model.image_shape
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of outputs, or None where the file leaves it free."""
+        return self._model.num_classes
+
+    @property
+    def device_ns(self) -> NDArray[np.int64] | None:
+        """Times of the last `run` between CUDA events."""
+        return self._device
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Providers, threads, the GPU and its options."""
+        return _settings(self._model, self._config) | self._buffers.settings
+
+    def run(self, count: int) -> NDArray[np.int64]:
+        """Run `count` inferences; return the host's nanoseconds of each."""
+        host, self._device = self._buffers.times(self._launch, count)
+        return host
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return float32 `[N, classes]` for float32 `[N, C, H, W]`."""
+        return self._buffers.logits(self._launch, images)
+
+    def close(self) -> None:
+        """Drop the session and the buffers."""
+        del self._binding, self._model, self._buffers
+
+
+@register
+class OrtCpu:
+    """``--backend ort-cpu``."""
+
+    name = "ort-cpu"
+    requires: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime"}
+    reads = (".onnx",)
+    honours: frozenset[str] = frozenset()
+
+    def check(self, config: RunConfig) -> None:
+        """Nothing but its package is needed."""
+
+    def load(self, path: Path, config: RunConfig) -> OrtCpuRunner:
+        """Open a session with the CPU provider, or fail."""
+        return OrtCpuRunner(path, config)
+
+    def timed(self, config: RunConfig) -> str:
+        """One `session.run`."""
+        return (
+            "one session.run of ONNX Runtime on the CPU, NumPy array in and a new NumPy array out; "
+            "reading, decoding and normalising images is not included"
+        )
+
+
+class _OrtGpu:
+    """What the two providers of the GPU share."""
+
+    name: str
+    provider: str
+    requires: ClassVar[Mapping[str, str]] = ORT
+    reads = (".onnx",)
+    honours = frozenset({"cuda_graph", "transfers"})
+
+    def check(self, config: RunConfig) -> None:
+        """An NVIDIA GPU is needed."""
+        cuda.require_gpu(self.name)
+
+    def load(self, path: Path, config: RunConfig) -> OrtGpuRunner:
+        """Open a session with the provider, or fail."""
+        self.check(config)
+        return OrtGpuRunner(path, config, self.provider)
+
+    def timed(self, config: RunConfig) -> str:
+        """One run with bound buffers."""
+        return cuda.timed(f"one run of ONNX Runtime ({self.provider}) with IO binding", config)
+
+
+@register
+class OrtCuda(_OrtGpu):
+    """``--backend ort-cuda``."""
+
+    name = "ort-cuda"
+    provider = CUDA_PROVIDER
+
+
+@register
+class OrtTensorRT(_OrtGpu):
+    """``--backend ort-trt``; needs the libraries of TensorRT, which its wheel brings."""
+
+    name = "ort-trt"
+    provider = TENSORRT_PROVIDER
+    requires: ClassVar[Mapping[str, str]] = {**ORT, "tensorrt": "tensorrt"}
+
+    def load(self, path: Path, config: RunConfig) -> OrtGpuRunner:
+        """Open a session with the provider, or fail; importing TensorRT loads its libraries."""
+        import importlib
+
+        self.check(config)
+        importlib.import_module("tensorrt")
+        return OrtGpuRunner(path, config, self.provider)
+
+
+def _provider_options(provider: str, config: RunConfig, stream: int) -> dict[str, str]:
+    graph = "trt_cuda_graph_enable" if provider == TENSORRT_PROVIDER else "enable_cuda_graph"
+    options = {"device_id": "0", "user_compute_stream": str(stream)}
+    return options | ({graph: "1"} if config.cuda_graph else {})
+
+
+def _settings(model: OnnxClassifier, config: RunConfig) -> dict[str, str]:
+    import onnxruntime
+
+    defaults = onnxruntime.SessionOptions()
+    return {
+        "onnxruntime": onnxruntime.__version__,
+        "providers": ", ".join(model.session.get_providers()),
+        "intra_op_num_threads": str(config.threads),
+        "inter_op_num_threads": "1",
+        "execution_mode": str(defaults.execution_mode).rpartition(".")[2],
+        "graph_optimization_level": str(defaults.graph_optimization_level).rpartition(".")[2],
+    }

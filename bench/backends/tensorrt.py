@@ -1,0 +1,252 @@
+"""TensorRT engines on an NVIDIA GPU: one code path over the module object, `tensorrt` or `tensorrt_rtx`.
+
+An engine is native code: its hash and the machine it was built for are compared with the manifest before any
+byte of it is deserialized.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.bench.backends import cuda
+from compress.bench.backends.feeding import check_batch, fixed_size
+from compress.bench.backends.registry import RTX_ENGINE, RunConfig, register
+from compress.core.errors import CompressError, Exit
+
+
+class EngineRunner:
+    """An engine with its execution context, its buffers in torch tensors, on a stream of its own.
+
+    Args:
+        module: `tensorrt` or `tensorrt_rtx`.
+        path: the engine, with the manifest in its folder.
+        config: its `trust` allows an engine without a manifest.
+
+    Raises:
+        CompressError: the engine is not to be trusted or from another machine (see
+            `compress.export.trust.trusted.open_trusted`), TensorRT refuses it (exit MISSING), or the batch size is outside
+            of its profile.
+    """
+
+    def __init__(self, module: Any, path: Path, config: RunConfig) -> None:
+        start = time.perf_counter_ns()
+        self._trt, self._path, self._config = module, path, config
+        self._log = _logger(module)
+        self._engine = self._deserialized()
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise self._failed("no execution context can be made")
+        source, result = self._tensors()
+        self._shape = fixed_size(path, _sizes(self._engine.get_tensor_shape(source))[1:])
+        self._check_profile(source)
+        if not self._context.set_input_shape(source, (config.batch, *self._shape)):
+            raise self._failed(f"the batch size {config.batch} is refused")
+        missing = self._context.infer_shapes()
+        if missing:
+            raise self._failed(f"shapes stay unknown: {', '.join(missing)}")
+        output = tuple(int(size) for size in self._context.get_tensor_shape(result))
+        self._classes = output[-1]
+        self._buffers = cuda.Buffers(config, self._shape, output)
+        self._context.set_tensor_address(source, self._buffers.x.data_ptr())
+        self._context.set_tensor_address(result, self._buffers.y.data_ptr())
+        self._launch = self._enqueue
+        self._buffers.times(self._enqueue, 1)  # before a capture every lazy step must be done
+        if config.cuda_graph:
+            self._launch = self._buffers.captured(self._enqueue)
+        self._device: NDArray[np.int64] | None = None
+        self._load_ns = time.perf_counter_ns() - start
+
+    def _deserialized(self) -> Any:
+        """Return the engine after the manifest has vouched for exactly the bytes that are loaded."""
+        wanted, version_compat = self._vouched()
+        content = self._path.read_bytes()
+        if wanted is not None and hashlib.sha256(content).hexdigest() != wanted:
+            raise CompressError(
+                f"{str(self._path)!r} changed while it was being opened",
+                hint="export it again",
+                code="changed-file",
+                exit=Exit.MISSING,
+            )
+        runtime = self._trt.Runtime(self._log)
+        if version_compat:
+            runtime.engine_host_code_allowed = True  # it carries a runtime of its own, and its hash is known
+        engine = runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise self._failed("it cannot be deserialized")
+        self._runtime = runtime
+        return engine
+
+    def _vouched(self) -> tuple[str | None, bool]:
+        """Return the hash the content must have, and whether the engine brings a runtime of its own.
+
+        None for the hash only where the user trusts a file that no manifest knows.
+        """
+        if self._config.sha256 is not None:
+            return self._config.sha256, False
+        from compress.export.trust.trusted import open_trusted  # type: ignore[import-not-found, unused-ignore]
+
+        record = open_trusted(self._path, trust=self._config.trust)
+        if record is None:
+            return None, False
+        return record.sha256, bool(record.details.get("build", {}).get("version_compat"))
+
+    def _tensors(self) -> tuple[str, str]:
+        """Names of the one input and the one output, both float32."""
+        engine, trt = self._engine, self._trt
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        modes = {name: engine.get_tensor_mode(name) for name in names}
+        sources = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
+        results = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
+        floats = all(engine.get_tensor_dtype(name) == trt.DataType.FLOAT for name in names)
+        ranks = [len(engine.get_tensor_shape(name)) for name in (*sources, *results)]
+        if ranks != [4, 2] or not floats:
+            raise CompressError(
+                f"{str(self._path)!r} is no image classifier: its tensors are {', '.join(names)}",
+                hint="one float32 input [batch, channels, height, width] and a float32 output "
+                "[batch, classes] are needed",
+                code="not-a-classifier",
+            )
+        return sources[0], results[0]
+
+    def _check_profile(self, source: str) -> None:
+        first = int(self._engine.get_tensor_shape(source)[0])
+        check_batch(self._path, first if first >= 0 else None, self._config.batch)
+        low, best, high = (int(shape[0]) for shape in self._engine.get_tensor_profile_shape(source, 0))
+        self._profile = f"{low}:{best}:{high}"
+        if not low <= self._config.batch <= high:
+            raise CompressError(
+                f"{str(self._path)!r} takes batches of {low} to {high}, not {self._config.batch}",
+                hint=f"choose --batch within {low} and {high}, or export with --batch MIN:OPT:MAX",
+                code="profile",
+                details={"min": low, "max": high, "asked": self._config.batch},
+            )
+
+    def _enqueue(self) -> None:
+        if not self._context.execute_async_v3(self._buffers.stream.cuda_stream):
+            raise self._failed("an inference failed")
+
+    def _failed(self, what: str) -> CompressError:
+        said = f": {self._log.last}" if self._log.last else ""
+        name = self._trt.__name__
+        return CompressError(
+            f"{name} {self._trt.__version__} does not run {str(self._path)!r}: {what}{said}",
+            hint="export it again on this machine",
+            code="bad-engine",
+            exit=Exit.MISSING,
+            details={"runtime": name, "version": self._trt.__version__},
+        )
+
+    @property
+    def context(self) -> Any:
+        """TensorRT's execution context, for its profiler."""
+        return self._context
+
+    @property
+    def load_ns(self) -> int:
+        """Nanoseconds from the file to the end of a first inference, its verification included."""
+        return self._load_ns
+
+    @property
+    def image_shape(self) -> tuple[int | str, ...]:
+        """`(channels, height, width)` of one image."""
+        return self._shape
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of outputs."""
+        return self._classes
+
+    @property
+    def device_ns(self) -> NDArray[np.int64] | None:
+        """Times of the last `run` between CUDA events."""
+        return self._device
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The runtime's version, the GPU and its options."""
+        own = {self._trt.__name__: self._trt.__version__, "profile": self._profile}
+        return own | self._buffers.settings
+
+    def run(self, count: int) -> NDArray[np.int64]:
+        """Run `count` inferences; return the host's nanoseconds of each."""
+        host, self._device = self._buffers.times(self._launch, count)
+        return host
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return float32 `[N, classes]` for float32 `[N, C, H, W]`."""
+        return self._buffers.logits(self._launch, images)
+
+    def close(self) -> None:
+        """Drop the context before the engine, and the engine before the runtime."""
+        del self._launch, self._context, self._engine, self._runtime, self._buffers
+
+
+class _TensorRT:
+    """What the two packages share."""
+
+    name: str
+    module: str
+    requires: ClassVar[Mapping[str, str]]
+    reads: tuple[str, ...]
+    honours = frozenset({"cuda_graph", "transfers", "trust"})
+
+    def check(self, config: RunConfig) -> None:
+        """An NVIDIA GPU is needed."""
+        cuda.require_gpu(self.name)
+
+    def load(self, path: Path, config: RunConfig) -> EngineRunner:
+        """Deserialize an engine that the manifest vouches for."""
+        self.check(config)
+        return EngineRunner(importlib.import_module(self.module), path, config)
+
+    def timed(self, config: RunConfig) -> str:
+        """One inference by `execute_async_v3`."""
+        how = "one replay of its CUDA graph" if config.cuda_graph else "one execute_async_v3"
+        return cuda.timed(f"{how} of {self.module} on a stream of its own", config)
+
+
+@register
+class TensorRT(_TensorRT):
+    """``--backend trt``."""
+
+    name = "trt"
+    module = "tensorrt"
+    requires: ClassVar[Mapping[str, str]] = {"tensorrt": "tensorrt"}
+    reads = (".engine",)
+
+
+@register
+class TensorRTRTX(_TensorRT):
+    """``--backend trt-rtx``."""
+
+    name = "trt-rtx"
+    module = "tensorrt_rtx"
+    requires: ClassVar[Mapping[str, str]] = {"tensorrt_rtx": "tensorrt-rtx"}
+    reads = (RTX_ENGINE,)
+
+
+def _sizes(shape: Any) -> list[int | str]:
+    return [int(size) if size >= 0 else "?" for size in shape]
+
+
+def _logger(trt: Any) -> Any:
+    """Return a logger that keeps the last error's text and prints nothing."""
+
+    class Keeping(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.last = " ".join(message.split())
+
+    return Keeping()

@@ -1,0 +1,1 @@
+"""The measurement protocol: sessions, pairs, statistics, and the processes that measure."""

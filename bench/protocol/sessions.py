@@ -1,0 +1,115 @@
+"""One result of several sessions, put together so that the differences between them count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, median_low
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.bench.protocol import gpu, stats
+from compress.bench.protocol.measure import BatchTaken, Pairs, Side, SideTaken
+from compress.bench.protocol.paired import WarmUp
+from compress.bench.protocol.stats import Interval, Latency
+from compress.bench.results import record
+from compress.bench.results.record import BatchRecord, SessionRecord, SideRecord
+
+SESSIONS = 9
+"""Sessions of a comparison when no number is given.
+
+The interval over nine (`compress.bench.protocol.stats.over_sessions`) has the second smallest and the second largest as its
+ends, so one session that was disturbed on either side does not move it.
+"""
+
+Times = list[NDArray[np.int64]]
+"""The times of one side, `[inferences]` of each session."""
+
+
+def together(taken: Sequence[BatchTaken], baseline: Side, candidate: Side, seed: int) -> BatchRecord:
+    """Return the record of a comparison at one batch size.
+
+    Args:
+        taken: of each session, in the order measured; the first one has energy and memory.
+        baseline, candidate: what was compared.
+        seed: of the bootstrap within a session.
+    """
+    noise = stats.over_sessions([one.same.ratios for one in taken], seed=seed)
+    found = stats.over_sessions([one.other.ratios for one in taken], seed=seed)
+    device = [one.device for one in taken if one.device is not None]
+    speedup = record.ratio_record(found)
+    macs = baseline.macs, candidate.macs
+    reduction = None if macs[0] is None or macs[1] is None else macs[0] / max(macs[1], 1)
+    states = [one.gpu for one in taken]
+    blocks = [block for state in states if state is not None for block in state]
+    return BatchRecord(
+        batch=taken[0].batch,
+        baseline=_side(baseline.label, 0, taken, [one.baseline for one in taken], device),
+        candidate=_side(candidate.label, 1, taken, [one.candidate for one in taken], device),
+        noise=record.ratio_record(noise),
+        floor=noise.reach,
+        speedup=speedup,
+        device_speedup=record.ratio_record(_by_device(device, seed)) if device else None,
+        verdict=stats.verdict(found, noise.reach),
+        mac_reduction=reduction,
+        efficiency=None if reduction is None else speedup.ratio / reduction,
+        others_load=fmean(one.others_load for one in taken),
+        gpu=None if None in states else gpu.gpu_record(blocks),
+        sessions=tuple(_session(one, seed) for one in taken),
+    )
+
+
+def _by_device(device: Sequence[Pairs], seed: int) -> Interval:
+    return stats.over_sessions([one.ratios for one in device], seed=seed)
+
+
+def _session(one: BatchTaken, seed: int) -> SessionRecord:
+    return SessionRecord(
+        noise=record.ratio_record(stats.interval(one.same.ratios, seed=seed)),
+        speedup=record.ratio_record(stats.interval(one.other.ratios, seed=seed)),
+        others_load=one.others_load,
+    )
+
+
+def _side(
+    label: str,
+    i: int,
+    taken: Sequence[BatchTaken],
+    own: Sequence[SideTaken],
+    device: Sequence[Pairs],
+) -> SideRecord:
+    first = own[0]
+    assert first.memory is not None
+    repeats = [one.other.repeats[i] for one in taken]
+    by_session: Times = [(one.other.a_ns, one.other.b_ns)[i] for one in taken]
+    on_device: Times = [(one.a_ns, one.b_ns)[i] for one in device]
+    return record.side_record(
+        label,
+        _warm([one.warm for one in own]),
+        _latency(by_session, repeats),
+        load_ns=median_low(one.load_ns for one in own),
+        batch=taken[0].batch,
+        repeats=median_low(repeats),
+        memory=first.memory,
+        device=stats.latency(np.concatenate(on_device)) if on_device else None,
+        energy=first.energy,
+    )
+
+
+def _latency(sessions: Times, repeats: Sequence[int]) -> Latency:
+    """All times in one summary; those of a measurement resemble each other, and those of a session."""
+    measurements = [
+        part for times, count in zip(sessions, repeats, strict=True) for part in times.reshape(-1, count)
+    ]
+    return stats.latency(np.concatenate(sessions), clusters=(measurements, sessions))
+
+
+def _warm(all_: Sequence[WarmUp]) -> WarmUp:
+    """The warm-ups of all sessions: the middle first inference, sums, and whether all came to rest."""
+    return WarmUp(
+        first_ns=median_low(one.first_ns for one in all_),
+        count=sum(one.count for one in all_),
+        total_ns=sum(one.total_ns for one in all_),
+        settled=all(one.settled for one in all_),
+        typical_ns=median_low(one.typical_ns for one in all_),
+    )

@@ -1,0 +1,1 @@
+"""Benchmark results: records, tables and differences."""

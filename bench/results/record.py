@@ -1,0 +1,296 @@
+"""`bench/results.json`: what was measured, how, and on which machine in which state."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from compress.bench.protocol.energy import EnergyRecord
+from compress.bench.protocol.gpu import GpuRecord
+from compress.bench.protocol.machine import CpuState
+from compress.bench.protocol.memory import Memory
+from compress.bench.protocol.paired import WarmUp
+from compress.bench.protocol.stats import Interval, Latency, Verdict
+from compress.core.files import write_json
+from compress.core.machine import Machine
+from compress.core.records import read_record
+from compress.core.spec import Record
+
+SCHEMA_VERSION = 4
+"""Version of results.json."""
+
+READABLE = (2, 3, SCHEMA_VERSION)
+"""Versions that are read; 2 had no intervals of percentiles, no energy and no state of the GPU; 2 and 3 had
+one session, whose intervals do not say how sessions differ."""
+
+FILENAME = "results.json"
+
+
+class ArtefactRecord(Record):
+    """One network as one back end runs it.
+
+    Attributes:
+        label: how a reader knows it: ``dense`` or ``compact`` of the only run, else with its name before it.
+        artefact: name of the run folder or of the file it belongs to.
+        model, method: the dense network and how it was made narrow; None for a file that does not say.
+        file: name of the file measured; None where the modules of a run are.
+        sha256, bytes: of the file, or of a run's weights; None for a dense network of fresh weights.
+        opset: of an ONNX file.
+        precision: as the manifest says; ``fp32`` for what was made here.
+        weights: whose weights it holds.
+        macs, params: of one image, convolution and linear; None for a file of no run.
+        top1: accuracy on test images as the run or the manifest recorded it, 0 to 1; None where neither did.
+        top1_images: on how many, always the first ones of the set; None as above, and in version 2.
+    """
+
+    label: str
+    artefact: str
+    model: str | None = None
+    method: str | None = None
+    file: str | None
+    sha256: str | None
+    bytes: int | None
+    opset: int | None = None
+    precision: str | None = None
+    weights: str
+    macs: int | None = None
+    params: int | None = None
+    top1: float | None = None
+    top1_images: int | None = None
+
+
+class RatioRecord(Record):
+    """A speed ratio with its 95% interval; 2 means twice as fast. See `compress.bench.protocol.stats.over_sessions`."""
+
+    ratio: float
+    low: float
+    high: float
+    pairs: int
+    log_half_width: float
+    sessions: int = 1
+
+
+class SessionRecord(Record):
+    """What one session found by itself; its intervals are over its pairs and know nothing of other sessions.
+
+    Attributes:
+        noise, speedup, others_load: see `BatchRecord`.
+    """
+
+    noise: RatioRecord
+    speedup: RatioRecord
+    others_load: float
+
+
+class DeviceRecord(Record):
+    """Times by the device's own clock, milliseconds; percentiles by the same rule as the host's."""
+
+    p50_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    mad_ms: float
+
+
+class SideRecord(Record):
+    """One network at one batch size; milliseconds of one inference of the whole batch.
+
+    Attributes:
+        label: which artefact.
+        load_ms: from the file to a session of the runtime; the middle one of all sessions.
+        first_ms: the first inference, in none of the other numbers; the middle one of all sessions.
+        warm_up_inferences, warm_up_ms, settled: how it was warmed up in all sessions together, and whether
+            its median came to rest in each.
+        count: inferences the numbers below rest on.
+        p90_ms, p99_ms: None below 30 and 1000 inferences.
+        mad_ms: median absolute deviation.
+        images_per_s: images over the time of all inferences.
+        repeats: inferences of one measurement of a pair, in the middle one of all sessions.
+        peak_bytes, added_bytes: of the host's memory, see `compress.bench.protocol.memory.Memory`.
+        device: the same inferences by the device's clock; None without a device of its own.
+        p50_ends_ms, p99_ends_ms: 95% intervals, see `compress.bench.protocol.stats.percentile_interval`; None where the
+            percentile is, and in results of version 2. An upper end of None: the samples show none.
+        energy: of an inference, by every counter of the machine; see `ComparisonRecord.energy`.
+    """
+
+    label: str
+    load_ms: float
+    first_ms: float
+    warm_up_inferences: int
+    warm_up_ms: float
+    settled: bool
+    count: int
+    p50_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    mad_ms: float
+    images_per_s: float
+    repeats: int
+    peak_bytes: int
+    added_bytes: int
+    device: DeviceRecord | None = None
+    p50_ends_ms: tuple[float, float | None] | None = None
+    p99_ends_ms: tuple[float, float | None] | None = None
+    energy: tuple[EnergyRecord, ...] = ()
+
+
+class BatchRecord(Record):
+    """The comparison at one batch size.
+
+    Attributes:
+        noise: the baseline against a second one of itself in the same process (A/A).
+        floor: log-ratio up to which the machine differs from itself, see `compress.bench.protocol.stats.Interval.reach`.
+        speedup: baseline over candidate, by the host's clock.
+        device_speedup: the same by the device's clock.
+        verdict: FASTER, SAME, SLOWER or UNCLEAR, of the candidate.
+        mac_reduction: MACs of the baseline over those of the candidate; None where one is not known.
+        efficiency: `speedup.ratio` over `mac_reduction`.
+        others_load: share of the processors that other processes took meanwhile, 0 to 1.
+        gpu: its state after each block of baseline against candidate; None without one, or where it does
+            not tell.
+        sessions: what each found, in the order measured; empty in results of versions 2 and 3.
+    """
+
+    batch: int
+    baseline: SideRecord
+    candidate: SideRecord
+    noise: RatioRecord
+    floor: float
+    speedup: RatioRecord
+    device_speedup: RatioRecord | None = None
+    verdict: Verdict
+    mac_reduction: float | None
+    efficiency: float | None
+    others_load: float
+    gpu: GpuRecord | None = None
+    sessions: tuple[SessionRecord, ...] = ()
+
+
+class ComparisonRecord(Record):
+    """One candidate against its baseline on one back end, at every batch size.
+
+    Attributes:
+        timed: what one time contains, and what it does not.
+        session: what the baseline's session ran with, in the runtime's own words.
+        energy: for ``rapl`` and ``nvml``, what was counted, or ``not available`` and why; empty in results
+            of version 2.
+    """
+
+    backend: str
+    timed: str
+    session: dict[str, str]
+    energy: dict[str, str] = Field(default_factory=dict)
+    baseline: ArtefactRecord
+    candidate: ArtefactRecord
+    batches: tuple[BatchRecord, ...]
+
+
+class BenchResult(Record):
+    """Everything one `compress bench` found.
+
+    Attributes:
+        artefacts: what was measured, as the user named it, without the folders.
+        sessions: how many processes measured each comparison, one after the other.
+        comparisons: a back end's stand together, in the order they were asked for.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["compress-bench"] = "compress-bench"
+    created: str
+    command: tuple[str, ...]
+    artefacts: tuple[str, ...]
+    protocol: str
+    threads: int
+    sessions: int = 1
+    seed: int
+    machine: Machine
+    before: CpuState
+    after: CpuState
+    versions: dict[str, str]
+    comparisons: tuple[ComparisonRecord, ...]
+
+
+def ratio_record(interval: Interval) -> RatioRecord:
+    """Return an interval of log-ratios as ratios."""
+    return RatioRecord(
+        ratio=math.exp(interval.median),
+        low=math.exp(interval.low),
+        high=math.exp(interval.high),
+        pairs=interval.pairs,
+        log_half_width=interval.half_width,
+        sessions=interval.sessions,
+    )
+
+
+def side_record(
+    label: str,
+    warm: WarmUp,
+    times: Latency,
+    *,
+    load_ns: int,
+    batch: int,
+    repeats: int,
+    memory: Memory,
+    device: Latency | None = None,
+    energy: tuple[EnergyRecord, ...] = (),
+) -> SideRecord:
+    """Return what was measured of one side, in milliseconds."""
+    return SideRecord(
+        label=label,
+        load_ms=load_ns / 1e6,
+        first_ms=warm.first_ns / 1e6,
+        warm_up_inferences=warm.count,
+        warm_up_ms=warm.total_ns / 1e6,
+        settled=warm.settled,
+        count=times.count,
+        p50_ms=_ms(times.p50) or 0.0,
+        p90_ms=_ms(times.p90),
+        p99_ms=_ms(times.p99),
+        mad_ms=times.mad / 1e6,
+        images_per_s=batch * 1e9 / times.mean,
+        repeats=repeats,
+        peak_bytes=memory.peak,
+        added_bytes=memory.added,
+        device=None if device is None else _device(device),
+        p50_ends_ms=_ends_ms(times.p50_ends),
+        p99_ends_ms=_ends_ms(times.p99_ends),
+        energy=energy,
+    )
+
+
+def _device(times: Latency) -> DeviceRecord:
+    return DeviceRecord(
+        p50_ms=_ms(times.p50) or 0.0,
+        p90_ms=_ms(times.p90),
+        p99_ms=_ms(times.p99),
+        mad_ms=times.mad / 1e6,
+    )
+
+
+def save(result: BenchResult, path: Path) -> Path:
+    """Write a result, whole or not at all; return its path."""
+    write_json(path, result.model_dump(mode="json"))
+    return path
+
+
+def read(path: Path) -> BenchResult:
+    """Return a result that `save` wrote: of a file, or `bench/results.json` of a run folder.
+
+    Raises:
+        CompressError: missing, damaged, or of another version.
+    """
+    path = path / "bench" / FILENAME if path.is_dir() else path
+    hint = "measure again with `compress bench RUN`"
+    return read_record(
+        path, BenchResult, what="benchmark result", hint=hint, versions=READABLE, kind="compress-bench"
+    )
+
+
+def _ends_ms(ends: tuple[float, float] | None) -> tuple[float, float | None] | None:
+    return None if ends is None else (ends[0] / 1e6, ends[1] / 1e6 if math.isfinite(ends[1]) else None)
+
+
+def _ms(value: float | None) -> float | None:
+    return None if value is None else value / 1e6

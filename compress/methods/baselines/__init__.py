@@ -1,0 +1,1 @@
+"""Baselines: dense, scratch, l1 and random."""

@@ -1,0 +1,1 @@
+"""Methods that learn a gate per channel: KDFS and ABP."""

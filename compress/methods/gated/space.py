@@ -1,0 +1,134 @@
+"""What a method with gates chooses from: the units of a network, what they cost, and the plan they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.core.errors import CompressError
+from compress.cost import CostModel
+from compress.graph import ChannelGraph, SlicePlan
+from compress.graph.classes import Classes
+from compress.graph.labels import NONE
+from compress.graph.placement import Branch, Placement
+from compress.graph.trace import parameter_names
+from compress.methods.gated.budget import layers
+from compress.methods.gated.gates import units
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The units of a network.
+
+    Attributes:
+        graph: its channel graph. classes: the graph's, or with the channels of `branches` apart.
+        unit_of: unit of each class `[classes]`, -1 for what is always kept. cost: costs of kept classes.
+        layers: the units of each layer.
+        branches: layers whose narrow output is scattered into a whole stream.
+    """
+
+    graph: ChannelGraph
+    classes: Classes
+    unit_of: Ints
+    cost: CostModel
+    layers: tuple[Ints, ...]
+    branches: tuple[Branch, ...] = ()
+
+    @property
+    def least(self) -> NDArray[np.float64]:
+        """Kept classes `[classes]` if every layer has a single unit left."""
+        first = [group[0] for group in self.layers]
+        return ((self.unit_of < 0) | np.isin(self.unit_of, first)).astype(np.float64)
+
+    def plan(self, keep: Bools) -> SlicePlan:
+        """The plan that keeps these classes `[classes]`.
+
+        Raises:
+            CompressError: ``not-available``: narrow branches in a network whose own code cannot run narrow.
+        """
+        groups = self.graph.groups
+        plan = self.graph.plan(
+            keep={g.name: [int(i) for i in np.flatnonzero(keep[g.classes])] for g in groups}
+        )
+        for branch in self.branches:
+            start = self.graph.facts.registry.start(*branch.tensors[0])
+            own = keep[self.classes.root[start : start + branch.width]]
+            if not own.all():
+                plan = _scatter(plan, branch, own)
+        return replace(plan, narrow=self.cost.costs(keep)) if self.branches else plan
+
+
+def _scatter(plan: SlicePlan, branch: Branch, own: Bools) -> SlicePlan:
+    """Cut one branch's own tensors; its output keeps its width."""
+    if plan.rewrites:
+        raise CompressError(
+            f"the output of {branch.module} cannot be scattered in a network whose traced copy is cut",
+            hint="use --residual tied or keep",
+            code="not-available",
+        )
+    stays, goes = ([int(i) for i in np.flatnonzero(m)] for m in (own, ~own))
+    kept, masked = ({name: dict(dims) for name, dims in part.items()} for part in (plan.kept, plan.masked))
+    for name, dim in branch.tensors:
+        kept.setdefault(name, {})[dim] = stays
+        masked.setdefault(name, {})[dim] = goes
+    scattered = {**plan.scattered, branch.module: (stays, branch.width)}
+    widths = {**plan.widths, branch.layer: (len(stays), branch.width)}
+    return replace(plan, kept=kept, masked=masked, scattered=scattered, widths=widths)
+
+
+def whole_space(graph: ChannelGraph, fixed: Bools) -> Space:
+    """The graph's own groups; classes in `fixed` `[classes]` are kept."""
+    unit_of = units(graph, fixed)
+    groups = layers((g.classes for g in graph.groups), unit_of)
+    return Space(graph, graph.classes, unit_of, graph.cost, tuple(groups))
+
+
+def scattered_space(graph: ChannelGraph, place: Placement) -> Space:
+    """Residual streams stay whole, and the layers that end their branches have units of their own."""
+    inner = whole_space(graph, place.never | place.residual)
+    registry, branches = graph.facts.registry, place.branches
+    root, count = graph.classes.root.copy(), graph.classes.count
+    unit_of, unit = inner.unit_of, len(np.unique(inner.unit_of[inner.unit_of >= 0]))
+    groups, apart = list(inner.layers), np.zeros(registry.size, dtype=np.bool_)
+    for branch in branches:
+        for name, dim in branch.tensors:
+            start = registry.start(name, dim)
+            root[start : start + branch.width] = np.arange(count, count + branch.width)
+            apart[start : start + branch.width] = True
+        own = np.arange(unit, unit + branch.width)
+        unit_of, groups = np.concatenate([unit_of, own]), [*groups, own]
+        count, unit = count + branch.width, unit + branch.width
+    free = np.concatenate([graph.classes.free, np.ones(count - graph.classes.count, dtype=np.bool_)])
+    classes = Classes(root, count, free, graph.classes.why, graph.classes.ties)
+    return Space(graph, classes, unit_of, _cost(graph, classes, apart), tuple(groups), branches)
+
+
+def _cost(graph: ChannelGraph, classes: Classes, apart: Bools) -> CostModel:
+    """The costs where the streams, which some inputs know by the labels of their branches, are whole."""
+
+    def whole(labels: Ints) -> Ints:
+        return np.where((labels != NONE) & apart[labels], NONE, labels)
+
+    facts = replace(
+        graph.facts,
+        terms=[replace(term, inputs=whole(term.inputs)) for term in graph.facts.terms],
+        groups={name: whole(rows) for name, rows in graph.facts.groups.items()},
+    )
+    return CostModel(facts, classes, _shapes(graph))
+
+
+def _shapes(graph: ChannelGraph) -> dict[str, tuple[int, ...]]:
+    names, signature = parameter_names(graph.program), graph.program.graph_signature
+    return {
+        names[node.name]: tuple(node.meta["val"].shape)
+        for node in graph.program.graph.nodes
+        if node.op == "placeholder" and node.name in signature.inputs_to_parameters
+    }
+
+
+__all__ = ["Space", "scattered_space", "whole_space"]

@@ -1,0 +1,147 @@
+"""Plans by name: ratios, widths or indices for the groups a user names."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compress.core.errors import CompressError, near
+from compress.graph.ties import Counts, Knob
+from compress.planning.choose import Mask, Scores, best
+
+if TYPE_CHECKING:
+    from compress.graph.channels import ChannelGraph
+    from compress.graph.groups import ChannelGroup
+
+Value = float | int | Sequence[int]
+
+
+def named(graph: ChannelGraph, keep: Mapping[str, Value], scores: Scores, align: int, min_width: int) -> Mask:
+    """The mask for what is named; other groups stay whole unless a tie makes them follow.
+
+    Raises:
+        CompressError: (exit 2) an unknown or protected name, a width or indices that cannot be had, or two
+            groups that must agree and do not.
+    """
+    wanted: dict[int, Value] = {}
+    for pattern, value in keep.items():
+        for g in _find(graph, pattern):
+            wanted[g] = value
+    mask = np.ones(graph.classes.count, dtype=np.bool_)
+    for knob in graph.knobs:
+        asked = {g: wanted[g] for g in sorted(knob.groups()) if g in wanted}
+        if asked:
+            _apply(graph, knob, asked, mask, scores, align, min_width)
+    return mask
+
+
+def _find(graph: ChannelGraph, pattern: str) -> list[int]:
+    exact = [i for i, g in enumerate(graph.groups) if g.name == pattern]
+    found = exact or [i for i, g in enumerate(graph.groups) if fnmatch.fnmatchcase(g.name, pattern)]
+    if found:
+        return found
+    for kept in graph.protected:
+        if kept.name == pattern:
+            raise CompressError(
+                f"{pattern} is protected: {kept.why}",
+                code="protected-group",
+                hint="leave it out; `compress inspect --model ...` lists the groups",
+            )
+    raise CompressError(
+        f"no channel group is called {pattern!r}", code="unknown-group",
+        hint=near(pattern, [g.name for g in graph.groups])
+        or "`compress inspect --model ...` lists the groups",
+    )  # fmt: skip
+
+
+def _apply(
+    graph: ChannelGraph,
+    knob: Knob,
+    asked: Mapping[int, Value],
+    mask: Mask,
+    scores: Scores,
+    align: int,
+    min_width: int,
+) -> None:
+    chosen: dict[int, list[int]] = {g: _indices(graph.groups[g], v) for g, v in asked.items() if _is_list(v)}
+    counts = _counts(graph, knob, asked, chosen, align, min_width)
+    for (g, c), count in zip(knob.cells, counts, strict=True):
+        group = graph.groups[g]
+        cell = group.cells[c]
+        mask[cell] = False
+        if g in chosen:
+            mask[np.intersect1d(group.classes[chosen[g]], cell)] = True
+        else:
+            mask[best(scores, cell, count)] = True
+
+
+def _is_list(value: Value) -> bool:
+    return isinstance(value, Sequence)
+
+
+def _indices(group: ChannelGroup, value: Value) -> list[int]:
+    assert isinstance(value, Sequence)
+    index = sorted({int(i) for i in value})
+    if not index or index[0] < 0 or index[-1] >= group.width:
+        raise CompressError(
+            f"{group.name}: indices must lie in 0..{group.width - 1}, at least one", code="group-indices"
+        )
+    return index
+
+
+def _counts(
+    graph: ChannelGraph,
+    knob: Knob,
+    asked: Mapping[int, Value],
+    chosen: Mapping[int, list[int]],
+    align: int,
+    min_width: int,
+) -> Counts:
+    if chosen:
+        return _counts_of_indices(graph, knob, chosen)
+    targets = {}
+    for g, value in asked.items():
+        group = graph.groups[g]
+        assert isinstance(value, (int, float))
+        exact = isinstance(value, int) and not isinstance(value, bool)
+        if not 0 < value <= (group.width if exact else 1):
+            raise CompressError(
+                f"{group.name}: {value} is not in " + (f"1..{group.width}" if exact else "0..1"),
+                code="group-width",
+            )
+        targets[g] = value if exact else value * group.width
+    levels = knob.levels(*((1, 1) if any(isinstance(v, int) for v in asked.values()) else (align, min_width)))
+    widths = [
+        {g: sum(n for (h, _), n in zip(knob.cells, level, strict=True) if h == g) for g in targets}
+        for level in levels
+    ]
+    at = min(range(len(levels)), key=lambda i: sum(abs(widths[i][g] - t) for g, t in targets.items()))
+    for g, value in asked.items():
+        if isinstance(value, int) and widths[at][g] != value:
+            possible = sorted({w[g] for w in widths})
+            raise CompressError(
+                f"{graph.groups[g].name}: width {value} cannot be had here",
+                code="group-width",
+                hint=f"possible: {', '.join(map(str, possible[:12]))}",
+            )
+    return levels[at]
+
+
+def _counts_of_indices(graph: ChannelGraph, knob: Knob, chosen: Mapping[int, list[int]]) -> Counts:
+    """What the named indices leave in each cell; cells that are tied to them follow."""
+    fixed = {
+        i: int(np.isin(graph.groups[g].cells[c], graph.groups[g].classes[chosen[g]]).sum())
+        for i, (g, c) in enumerate(knob.cells) if g in chosen
+    }  # fmt: skip
+    counts = knob.solve(1.0, fixed=fixed)
+    if counts is None:
+        names = ", ".join(graph.groups[g].name for g in chosen)
+        raise CompressError(
+            f"{names}: these indices leave different numbers of channels where equally many must stay",
+            hint="keep as many in each part",
+            code="group-indices",
+        )
+    return counts

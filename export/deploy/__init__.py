@@ -1,0 +1,1 @@
+"""Deployment: inference script and Triton model repository."""

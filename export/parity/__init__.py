@@ -1,0 +1,1 @@
+"""Parity checks: does the exported file compute what the network computes?"""

@@ -1,0 +1,1 @@
+"""Manifests, signatures and the checks made before a file is loaded."""
