@@ -23,7 +23,7 @@ from compress.bench.backends import (
 )
 from compress.bench.files import Prepared
 from compress.bench.protocol.machine import default_threads
-from compress.core.errors import CompressError, near
+from compress.core.errors import CompressError, did_you_mean
 from compress.data import as_model_wants, load
 from compress.export.evaluate import Interface, check_fits, evaluate_logits
 from compress.export.session import Metadata, OnnxClassifier, onnx_metadata
@@ -190,7 +190,7 @@ def _two(device: str) -> Literal["cpu", "cuda"]:
 
 def _device(name: str) -> str:
     if name not in DEVICES:
-        hint = f"{near(name, DEVICES)} known: {', '.join(DEVICES)}".strip()
+        hint = f"{did_you_mean(name, DEVICES)} known: {', '.join(DEVICES)}".strip()
         raise CompressError(f"unknown device {name!r}", hint=hint, code="unknown-device")
     return resolve_device(TrainConfig.model_validate({"device": name}))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from compress.core.errors import CompressError, near
+from compress.core.errors import CompressError, did_you_mean
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """What the layers of a file compute in; its inputs and outputs are always float32."""
@@ -83,7 +83,7 @@ def check_batch(batch: Any) -> Batch:
     if isinstance(batch, int):
         what, hint = f"a batch size of {batch} is not possible", "give --batch dynamic or a number from 1"
     else:
-        guess = near(str(batch), ["dynamic"])
+        guess = did_you_mean(str(batch), ["dynamic"])
         what = f"{batch!r} is no batch size"
         hint = f"{guess} give --batch dynamic, a number, or MIN:OPT:MAX".strip()
     raise CompressError(what, hint=hint, code="bad-batch")
@@ -160,7 +160,8 @@ def check_options(options: Options) -> None:
     if options.precision not in PRECISIONS:
         raise CompressError(
             f"there is no precision {options.precision!r}",
-            hint=f"{near(str(options.precision), PRECISIONS)} give one of {', '.join(PRECISIONS)}".strip(),
+            hint=f"{did_you_mean(str(options.precision), PRECISIONS)} "
+            f"give one of {', '.join(PRECISIONS)}".strip(),
             code="unknown-precision",
         )
     if options.precision != "fp32" and options.calib_images < 1:

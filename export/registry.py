@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from compress.core.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, did_you_mean
 from compress.core.spec import ModelSpec, Preprocess
 from compress.export.options import Batch, BatchRange, Options, Precision
 from compress.export.trust.manifest import TensorRecord
@@ -180,7 +180,7 @@ def format_named(name: str) -> Format:
         listing = f"the formats are: {', '.join(known)}"
         raise CompressError(
             f"there is no export format {name!r}",
-            hint=f"{near(name, known)} {listing}".strip(),
+            hint=f"{did_you_mean(name, known)} {listing}".strip(),
             code="unknown-format",
             details={"format": name, "known": list(known)},
         )

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.core.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, did_you_mean
 from compress.export.registry import require
 
 FOLDER = "folder"
@@ -145,7 +145,7 @@ def backend_named(name: str) -> Backend:
     if name not in known:
         raise CompressError(
             f"there is no back end {name!r}",
-            hint=f"{near(name, known)} the back ends are: {', '.join(known)}".strip(),
+            hint=f"{did_you_mean(name, known)} the back ends are: {', '.join(known)}".strip(),
             code="unknown-backend",
             details={"backend": name, "known": list(known)},
         )

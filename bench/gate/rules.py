@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from compress.core.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, did_you_mean
 from compress.core.spec import Record
 
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
@@ -169,7 +169,7 @@ def _wrong(path: Path, error: ValidationError) -> CompressError:
     if fault["type"] == "extra_forbidden":
         known = [*_known(), *(("artefact", "backend", "batch") if inside else ("rule",))]
         message = f"the gate {str(path)!r} has the unknown key {key!r}{inside}"
-        hint = f"{near(key, known)} known: {', '.join(known)}".strip()
+        hint = f"{did_you_mean(key, known)} known: {', '.join(known)}".strip()
         if not inside and key in Rule.model_fields:
             hint = f"{key} belongs into a rule: put [[rule]] on a line before it"
         return _bad(message, hint)

@@ -9,7 +9,7 @@ from typing import Any
 
 from compress.bench.protocol import paired
 from compress.bench.protocol.stats import PERCENTILE_NEEDS
-from compress.core.errors import CompressError, near
+from compress.core.errors import CompressError, did_you_mean
 from compress.core.spec import Record
 
 MIN_QUERIES = PERCENTILE_NEEDS[99]
@@ -141,7 +141,7 @@ def _named(text: str | Sequence[str]) -> tuple[Scenario, ...]:
         if name.strip() not in known:
             raise CompressError(
                 f"there is no scenario {name.strip()!r}",
-                hint=f"{near(name, known)} the scenarios are: {', '.join(known)}".strip(),
+                hint=f"{did_you_mean(name, known)} the scenarios are: {', '.join(known)}".strip(),
                 code="unknown-scenario",
                 details={"scenario": name, "known": known},
             )

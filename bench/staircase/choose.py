@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from compress.core.errors import CompressError, near
+from compress.core.errors import CompressError, did_you_mean
 from compress.cost import LayerShape, ShapedLayer
 
 ALL = "all"
@@ -58,7 +58,7 @@ def _unknown(word: str, layers: Sequence[ShapedLayer]) -> CompressError:
     known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     return CompressError(
         f"the network has no layer {word!r}",
-        hint=f"{near(word, names)} all, or one of: {known}".strip(),
+        hint=f"{did_you_mean(word, names)} all, or one of: {known}".strip(),
         code="unknown-layer",
         details={"layer": word, "known": names},
     )

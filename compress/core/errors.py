@@ -1,4 +1,4 @@
-"""One error type for everything a user can mend: what was wrong, with the value, and what to do.
+"""The error type of everything that a user can fix: what is wrong, with the value, and what to do.
 
 The exit codes are those of the command line (see `README.md`, "Exit codes").
 """
@@ -56,7 +56,11 @@ class CompressError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """Return "Did you mean a, b?" for the known words nearest to `word`, or an empty string."""
-    matches = difflib.get_close_matches(word.lower(), list(known), n=3, cutoff=0.5)
-    return f"Did you mean {', '.join(matches)}?" if matches else ""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "Did you mean a, b?" for the known names nearest to `name`, or an empty string.
+
+    Upper and lower case are not told apart.
+    """
+    by_lower_case = {word.lower(): word for word in known}
+    matches = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.5)
+    return f"Did you mean {', '.join(by_lower_case[match] for match in matches)}?" if matches else ""

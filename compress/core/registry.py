@@ -1,34 +1,49 @@
-"""Registries: what can be looked up by name, filled by decorators, folders and other packages."""
+"""Registries: entries of one kind by name, from this package's modules and from installed packages.
+
+A new built-in entry is one new file in the registry's package that uses `Registry.register`. A package of
+somebody else's adds one with an entry point:
+
+    [project.entry-points."compress.methods"]
+    my_method = "my_package.my_method:MyMethod"
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Generic, TypeVar
 
-from compress.core.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, did_you_mean
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """The things of one kind, such as methods or export formats, by name.
+    """Entries of one kind, such as methods or export formats, by name.
 
-    Entries come from three places: modules of the package that call `add` or use `register`, found by
-    importing every module of `package` on first use; and other distributions, through the entry point group
-    ``compress.<group>``, whose entry points name a module to import (its decorators register) or an object
-    that is registered under the entry point's name.
+    Built-in entries are registered by the modules of `package`, which are imported on first use. Other
+    distributions add entries through the entry point group ``compress.<group>``. An entry point names either
+    an object, which is registered under the entry point's name, or a module, which must register an entry of
+    that name when it is imported.
 
-    Registering the same name twice is an error, except that a module may be imported again.
+    Registering a name twice is an error, except that a module may be imported again.
 
     Args:
-        kind: what one entry is, as in an error message: ``method``, ``export format``.
+        kind: what one entry is, as shown in error messages: ``method``, ``export format``.
         group: last part of the entry point group, such as ``methods``.
-        package: dotted name of the package whose modules register the built-in entries.
-        convert: turns the object an entry point names into an entry; None: it is one.
+        package: dotted name of the package whose modules register the built-in entries; empty if none do.
+        convert: makes an entry from the name and the object of an entry point; None: the object is the entry.
+        error_code: code of the error for an unknown name; empty: ``unknown-<kind>``.
+
+    Attributes:
+        failures: entry points that could not be loaded, by name, with the reason.
 
     Example:
         >>> colors: Registry[int] = Registry("color", group="colors")
@@ -38,20 +53,27 @@ class Registry(Mapping[str, T], Generic[T]):
         16711680
         >>> colors.get_or_raise("rde")
         Traceback (most recent call last):
-        compress.core.errors.CompressError: there is no color 'rde' (Did you mean red? Known: red)
+        compress.core.errors.CompressError: unknown color 'rde' (Did you mean red? Known: red)
     """
 
     def __init__(
-        self, kind: str, *, group: str, package: str = "", convert: Callable[[str, object], T] | None = None
+        self,
+        kind: str,
+        *,
+        group: str,
+        package: str = "",
+        convert: Callable[[str, object], T] | None = None,
+        error_code: str = "",
     ) -> None:
         self.kind = kind
-        self.group = f"compress.{group}"
+        self.group = _full_group(group)
         self.package = package
+        self.failures: dict[str, str] = {}
         self._convert = convert
+        self._error_code = error_code or f"unknown-{kind.replace(' ', '-')}"
         self._entries: dict[str, T] = {}
         self._discovered = False
-        self.failures: dict[str, str] = {}
-        """Entry points that could not be loaded, by name, with the reason."""
+        self._lock = threading.RLock()
 
     def add(self, name: str, entry: T) -> T:
         """Register `entry` under `name` and return it.
@@ -61,14 +83,15 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         known = self._entries.get(name)
         if known is not None and not _is_same(known, entry):
-            raise ValueError(f"there already is a {self.kind} named {name!r}: {known!r}")
+            raise ValueError(f"a {self.kind} named {name!r} is already registered: {known!r}")
         self._entries[name] = entry
         return entry
 
     def register(self, name: str) -> Callable[[D], D]:
-        """Return a decorator that registers the decorated object under `name`.
+        """Return a decorator that registers the decorated object under `name` and returns it unchanged.
 
-        The object must be a valid entry of this registry.
+        The object must be a valid entry of this registry. Give `name` as a literal string: `static_names`
+        reads it from the source.
         """
 
         def decorate(entry: D) -> D:
@@ -78,29 +101,36 @@ class Registry(Mapping[str, T], Generic[T]):
         return decorate
 
     def discover(self) -> None:
-        """Import what registers the built-in entries, then what other packages offer; done once.
+        """Import the modules of `package`, then load the entry points of other packages; done once.
 
         An entry point that fails is recorded in `failures`: a broken package of somebody else's must not stop
         every command.
         """
-        if self._discovered:
-            return
-        self._discovered = True
-        try:
-            if self.package:
-                for name in _modules(self.package):
-                    importlib.import_module(name)
-        except BaseException:
-            self._discovered = False
-            raise
-        for point in entry_points(group=self.group):
+        with self._lock:
+            if self._discovered:
+                return
+            self._discovered = True  # now, since a module that is imported here may read the registry
             try:
-                loaded = point.load()
-                if not _is_module(loaded) and not any(loaded is known for known in self._entries.values()):
-                    entry = loaded if self._convert is None else self._convert(point.name, loaded)
-                    self.add(point.name, entry)
-            except Exception as error:
-                self.failures[point.name] = f"{point.value}: {type(error).__name__}: {error}"
+                if self.package:
+                    for module in _module_names(self.package):
+                        importlib.import_module(module)
+            except BaseException:
+                self._discovered = False
+                raise
+            for point in entry_points(group=self.group):
+                try:
+                    self._add_loaded(point.name, point.load())
+                except Exception as error:
+                    self.failures[point.name] = f"{point.value}: {type(error).__name__}: {error}"
+
+    def _add_loaded(self, name: str, loaded: object) -> None:
+        """Register what the entry point `name` names, unless importing it has registered it already."""
+        if isinstance(loaded, ModuleType):
+            if name not in self._entries:
+                raise LookupError(f"the module registers no {self.kind} named {name!r}")
+        elif not any(loaded is entry for entry in self._entries.values()):
+            entry: T = loaded if self._convert is None else self._convert(name, loaded)  # type: ignore[assignment]
+            self.add(name, entry)
 
     def names(self) -> list[str]:
         """Return all names, sorted."""
@@ -111,12 +141,12 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the entry called `name`.
 
         Args:
-            name: as the user gave it.
-            hint: what to add to the error's remedy.
+            name: as the user wrote it.
+            hint: added to the error's hint.
 
         Raises:
             CompressError: (exit 2) ``unknown-<kind>``, with the nearest and all known names; or (exit 3)
-                ``broken-plugin``: another package offers the name, but could not be loaded.
+                ``broken-plugin``: another package provides the name, but it could not be loaded.
         """
         self.discover()
         if name in self._entries:
@@ -130,9 +160,9 @@ class Registry(Mapping[str, T], Generic[T]):
             )
         known = f"Known: {', '.join(self.names())}"
         raise CompressError(
-            f"there is no {self.kind} {name!r}",
-            hint=" ".join(part for part in (near(name, self._entries), known, hint) if part),
-            code=f"unknown-{self.kind.replace(' ', '-')}",
+            f"unknown {self.kind} {name!r}",
+            hint=" ".join(part for part in (did_you_mean(name, self._entries), known, hint) if part),
+            code=self._error_code,
             details={"name": name, "known": self.names()},
         )
 
@@ -151,22 +181,66 @@ class Registry(Mapping[str, T], Generic[T]):
         return f"Registry({self.kind!r}: {', '.join(self.names())})"
 
 
-def _modules(package: str) -> list[str]:
-    """Dotted names of all modules in a package, subpackages included."""
+def static_names(package_folder: Path, group: str) -> list[str]:
+    """Return the names that a registry will hold, without importing anything it imports.
+
+    Reads the sources under `package_folder` for ``REGISTRY.register("name")`` and
+    ``REGISTRY.add("name", ...)`` with a literal name, and adds the names of the installed entry points of the
+    group. The command line's help and shell completion use it, which must not wait for torch.
+
+    Args:
+        package_folder: folder of the registry's package.
+        group: the registry's group, such as ``methods``.
+
+    Returns:
+        The names, sorted. Entry points that turn out to be broken are included.
+    """
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package_folder.rglob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    variables = {name for node in nodes for name in _registry_variables(node, group)}
+    names = {name for node in nodes if (name := _registered_name(node, variables)) is not None}
+    return sorted(names | {point.name for point in entry_points(group=_full_group(group))})
+
+
+def _registry_variables(node: ast.AST, group: str) -> list[str]:
+    """Return the variables that ``NAME = Registry(..., group="<group>")`` assigns, if `node` is that."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Call):
+        return []
+    groups = [word.value for word in node.value.keywords if word.arg == "group"]
+    if not any(isinstance(value, ast.Constant) and value.value == group for value in groups):
+        return []
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _registered_name(node: ast.AST, variables: set[str]) -> str | None:
+    """Return the literal name that the call `node` registers in one of `variables`, else None.
+
+    Without `variables` (the registry is defined in another package) any variable in capitals counts.
+    """
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
+        return None
+    owner, name = node.func.value, node.args[0]
+    variable = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+    is_registry = variable in variables if variables else variable.isupper()
+    if node.func.attr not in ("register", "add") or not is_registry:
+        return None
+    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
+
+
+def _full_group(group: str) -> str:
+    return f"compress.{group}"
+
+
+def _module_names(package: str) -> list[str]:
+    """Return the dotted names of all modules in a package, subpackages included."""
     root = importlib.import_module(package)
-    return sorted(m.name for m in pkgutil.walk_packages(root.__path__, f"{package}."))
+    return sorted(module.name for module in pkgutil.walk_packages(root.__path__, f"{package}."))
 
 
 def _is_same(known: object, entry: object) -> bool:
-    """Whether two entries are one, or one made again by importing its module a second time."""
-    if known is entry:
+    """Whether two entries are equal, or one class or function whose module was imported twice."""
+    if known is entry or (type(known) is type(entry) and bool(known == entry)):
         return True
-    made = (getattr(known, "__module__", None), getattr(known, "__qualname__", None))
-    return None not in made and made == (
-        getattr(entry, "__module__", None),
-        getattr(entry, "__qualname__", None),
-    )
-
-
-def _is_module(loaded: object) -> bool:
-    return type(loaded).__name__ == "module"
+    origins = [(getattr(e, "__module__", None), getattr(e, "__qualname__", None)) for e in (known, entry)]
+    return None not in origins[0] and origins[0] == origins[1]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.core.errors import CompressError, near
+from compress.core.errors import CompressError, did_you_mean
 from compress.data.base import ImageData
 
 
@@ -115,7 +115,7 @@ def _unknown(name: str, word: str) -> CompressError:
     elif path.is_dir():
         guess = f"Did you mean folder:{name}?"
     else:
-        guess = near(word, _SOURCES)
+        guess = did_you_mean(word, _SOURCES)
     return CompressError(
         f"unknown data set {name!r}",
         hint=f"{guess} known: {', '.join(names())}".strip(),

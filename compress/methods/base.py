@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from compress.core.errors import CompressError, near
+from compress.core.errors import CompressError, did_you_mean
 from compress.core.spec import Record
 from compress.graph import ChannelGraph, Criterion, SlicePlan
 from compress.training.config import TrainConfig
@@ -159,6 +159,6 @@ def get(name: str) -> type[Method]:
         CompressError: (exit 2) unknown, with the nearest names.
     """
     if name not in _METHODS:
-        hint = near(name, _METHODS) or f"one of {', '.join(names())}"
+        hint = did_you_mean(name, _METHODS) or f"one of {', '.join(names())}"
         raise CompressError(f"unknown method {name!r}", hint=hint, code="unknown-method")
     return _METHODS[name]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from compress.core.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, did_you_mean
 from compress.core.spec import ModelSpec
 from compress.models import external, from_file, registry
 from compress.models.weights import load_weights
@@ -103,7 +103,7 @@ def _check_sizes(name: str, num_classes: int, input_size: Size) -> None:
 
 def _unknown(name: str) -> CompressError:
     outside = external.prefixed(name)
-    guess = f"Did you mean {outside}?" if outside else near(name, registry.names())
+    guess = f"Did you mean {outside}?" if outside else did_you_mean(name, registry.names())
     listing = (
         f"built-in: {', '.join(registry.names())};"
         " also torchvision/NAME, timm/NAME and path/to/file.py:factory"

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from compress.core.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, did_you_mean
 
 Size = tuple[int, int, int]
 
@@ -115,6 +115,6 @@ def _unknown(name: str, library: str, known: list[str]) -> CompressError:
     short = name.partition("/")[2]
     return CompressError(
         f"unknown model {name!r}: {library} has no classification network {short!r}",
-        hint=near(short, known) or f"{library} has {len(known)} of them, such as {library}/resnet50",
+        hint=did_you_mean(short, known) or f"{library} has {len(known)} of them, such as {library}/resnet50",
         code="unknown-model",
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from compress.core.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, did_you_mean
 from compress.models.registry import accepted
 
 Size = tuple[int, int, int]
@@ -118,7 +118,7 @@ def _find(module: ModuleType, path: Path, word: str) -> Callable[..., Any]:
     listing = f"it has {', '.join(own)}" if own else "it defines no function or class"
     raise CompressError(
         f"{path} has no factory {word!r}",
-        hint=f"{near(word, own)} {listing}".strip(),
+        hint=f"{did_you_mean(word, own)} {listing}".strip(),
         code="unknown-model",
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compress.core.errors import CompressError, near
+from compress.core.errors import CompressError, did_you_mean
 from compress.graph.ties import Counts, Knob
 from compress.planning.choose import Mask, Scores, best
 
@@ -52,7 +52,7 @@ def _find(graph: ChannelGraph, pattern: str) -> list[int]:
             )
     raise CompressError(
         f"no channel group is called {pattern!r}", code="unknown-group",
-        hint=near(pattern, [g.name for g in graph.groups])
+        hint=did_you_mean(pattern, [g.name for g in graph.groups])
         or "`compress inspect --model ...` lists the groups",
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from compress.core.errors import CompressError, Exit, near
+from compress.core.errors import CompressError, Exit, did_you_mean
 from compress.core.spec import Record
 from compress.graph import ChannelGraph
 
@@ -111,7 +111,7 @@ def load(name: str) -> Recipe:
             raise CompressError(
                 f"unknown recipe {name!r}",
                 code="unknown-recipe",
-                hint=near(name, names()) or f"one of {', '.join(names())}",
+                hint=did_you_mean(name, names()) or f"one of {', '.join(names())}",
             )
         text = resources.files(__package__).joinpath(f"{name}.toml").read_bytes()
     try:
@@ -151,7 +151,7 @@ def widths(graph: ChannelGraph, drop: dict[str, list[float]]) -> dict[str, int]:
             raise CompressError(
                 f"no channel group is called {pattern!r}",
                 code="unknown-group",
-                hint=near(pattern, every) or f"the groups are {', '.join(every[:8])}, ...",
+                hint=did_you_mean(pattern, every) or f"the groups are {', '.join(every[:8])}, ...",
             )
         if len(rates) not in (1, len(found)):
             raise CompressError(
