@@ -7,12 +7,28 @@ a network.
 
 from __future__ import annotations
 
-from compress.bench.bench_setup import Choices
-from compress.bench.explain.pipeline import explain
-from compress.bench.pipeline import bench
-from compress.bench.protocol.stats import Verdict
-from compress.bench.results.record import BenchResult, read
-from compress.bench.results.table import SummaryRow, summary_row, summary_rows, table
+from typing import TYPE_CHECKING
+
+from compress.core.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from compress.bench.bench_setup import Choices
+    from compress.bench.pipeline import bench
+    from compress.bench.protocol.stats import Verdict
+    from compress.bench.results.record import BenchResult, read
+    from compress.bench.results.table import SummaryRow, summary_row, summary_rows, table
+
+_HOMES = {
+    "BenchResult": "results.record",
+    "Choices": "bench_setup",
+    "SummaryRow": "results.table",
+    "Verdict": "protocol.stats",
+    "bench": "pipeline",
+    "read": "results.record",
+    "summary_row": "results.table",
+    "summary_rows": "results.table",
+    "table": "results.table",
+}
 
 __all__ = [
     "BenchResult",
@@ -20,9 +36,10 @@ __all__ = [
     "SummaryRow",
     "Verdict",
     "bench",
-    "explain",
     "read",
     "summary_row",
     "summary_rows",
     "table",
 ]
+
+__getattr__ = lazy_attributes(__name__, _HOMES)

@@ -8,8 +8,9 @@ The names below are loaded when they are first used, so that importing the packa
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from compress.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from compress.artifact import load
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
+_HOMES = {
     "ChannelGraph": "graph",
     "ChannelGroup": "graph",
-    "CompressError": "errors",
+    "CompressError": "core.errors",
     "SlicePlan": "graph",
     "TrainRequest": "pipeline",
     "TrainResult": "pipeline",
@@ -56,8 +57,4 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, _HOMES)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+import compress
 from compress import cli
 
-ROOT = Path(cli.__file__).parent
+ROOT = Path(compress.__file__).parents[1]
 
 NETWORK = ("--model", "vgg_small", "--data", "digits", "--input-size", "1,8,8")
 TRAIN = ("train", *NETWORK, "--target", "macs=0.5", "--batch-size", "32", "--lr", "0.05")

@@ -31,7 +31,7 @@ def test_version_as_json_is_one_object(call: Here) -> None:
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["train", "--help"], ["nope"]])
 def test_what_needs_no_network_does_not_import_torch(words: list[str]) -> None:
     code = (
-        f"import sys; sys.argv = ['compress', *{words!r}]\nimport cli\n"
+        f"import sys; sys.argv = ['compress', *{words!r}]\nfrom compress import cli\n"
         "try:\n    cli.main()\nexcept SystemExit: pass\n"
         "print('torch' in sys.modules, file=sys.stderr)"
     )

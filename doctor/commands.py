@@ -1,0 +1,26 @@
+"""Command that checks this machine."""
+
+from __future__ import annotations
+
+import typer
+
+from compress.core import console
+from compress.core.errors import Exit
+from compress.core.options import JsonOption
+
+app = typer.Typer()
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """What works on this machine, and the command that mends what does not."""
+    from compress.doctor import examine, show
+
+    report = examine()
+    if as_json:
+        console.emit("doctor", {"works": report.works, **report.model_dump(mode="json")})
+    else:
+        console.show(*show.parts(report))
+        console.note(show.verdict(report))
+    if not report.works:
+        raise typer.Exit(int(Exit.MISSING))

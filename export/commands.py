@@ -1,0 +1,150 @@
+"""Commands that export a run and verify an export folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from compress.core import console
+from compress.core.errors import CompressError, Exit
+from compress.core.options import DataOption, JsonOption, RunArgument, deployment_option, option
+
+EXPORT_EXAMPLES = """\b
+Examples:
+  compress export runs/a
+  compress export runs/a --batch 8 --opset 20 --simplify
+  compress export runs/a --format openvino --precision int8
+  compress export runs/a --format trt-rtx --precision fp16 --batch 1:8:32 --target-sm 86,89
+  compress export runs/a --script runs/a/export/infer.py --sign key.pem
+  compress export runs/a --triton models"""
+
+
+VERIFY_EXAMPLES = """\b
+Examples:
+  compress verify --new-key key.pem
+  compress export runs/a --sign key.pem
+  compress verify runs/a/export --public-key key.pub.pem
+
+Exit code 5 where a file is not what the manifest says."""
+
+
+app = typer.Typer()
+
+
+@app.command("export", epilog=EXPORT_EXAMPLES)
+def export_(
+    run: RunArgument,
+    format: Annotated[str, option("--format", help="onnx, openvino, trt or trt-rtx.")] = "onnx",
+    precision: Annotated[str, option(help="fp32, fp16, bf16 or int8.")] = "fp32",
+    opset: Annotated[int | None, option(help="ONNX operator set, from 18; default: the exporter's.")] = None,
+    batch: Annotated[str, option(help="dynamic, a fixed number, or MIN:OPT:MAX.")] = "dynamic",
+    simplify: Annotated[
+        bool, option("--simplify", help="Try onnxsim; kept only if smaller and equal.")
+    ] = False,
+    sign: Annotated[
+        Path | None, deployment_option(help="Sign the manifest with this Ed25519 private key (PEM).")
+    ] = None,
+    script: Annotated[
+        Path | None, deployment_option(help="Write an inference script that needs no torch to this file.")
+    ] = None,
+    triton: Annotated[
+        Path | None, deployment_option(help="Add the file to this Triton model repository.")
+    ] = None,
+    data: DataOption = None,
+    samples: Annotated[int, option(min=1, help="Test images that are compared.")] = 256,
+    calib_images: Annotated[int, option(help="Training images that ranges are taken from.")] = 256,
+    quantize_ends: Annotated[
+        bool, option("--quantize-ends", help="INT8 for the first and the last layer too.")
+    ] = False,
+    target_sm: Annotated[
+        str | None, option(help="trt-rtx: GPUs to compile for, such as 86,89; default: when loaded.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, option(metavar="FILE", help="trt: keep its measurements for the next build.")
+    ] = None,
+    workspace: Annotated[int | None, option(metavar="MIB", help="Scratch memory a layer may use.")] = None,
+    hardware_compat: Annotated[
+        bool, option("--hardware-compat", help="trt: run on other GPUs from Ampere on too.")
+    ] = False,
+    version_compat: Annotated[
+        bool, option("--version-compat", help="trt: run in later versions of TensorRT too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a file for a runtime, after proving that it computes the same."""
+    from compress.export import export
+    from compress.export.deploy import deployment as deploy
+    from compress.export.options import parse_batch, parse_targets
+    from compress.export.parity.text import chain_lines
+
+    deployment = deploy.prepare(run, format, sign=sign, script=script, triton_repository=triton)
+    result = export(
+        run,
+        format,
+        opset,
+        parse_batch(batch),
+        simplify,
+        data,
+        samples,
+        precision=cast(Any, precision),  # `export` refuses other words
+        target_sm=parse_targets(target_sm),
+        timing_cache=timing_cache,
+        workspace_mb=workspace,
+        hardware_compat=hardware_compat,
+        version_compat=version_compat,
+        calib_images=calib_images,
+        quantize_ends=quantize_ends,
+    )
+    delivered = deployment.deliver(result).to_json()
+    record = result.record
+    if as_json:
+        console.emit("export", {"path": str(result.path), **record.model_dump(mode="json"), **delivered})
+        return
+    console.show(str(result.path))
+    size = record.bytes + sum(companion.bytes for companion in record.companions)
+    console.note(f"opset {record.opset}, {size:,} bytes, sha256 {record.sha256[:16]}...")
+    for line in chain_lines(record):
+        console.note(line)
+    for what, path in delivered.items():
+        console.note(f"{what}: {path}")
+
+
+@app.command(epilog=VERIFY_EXAMPLES)
+def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="An export folder.", show_default=False)
+    ] = None,
+    public_key: Annotated[
+        Path | None, option(help="Ed25519 key (PEM) that must have signed the manifest.")
+    ] = None,
+    new_key: Annotated[
+        Path | None, option(help="Make a key pair in this file, and check nothing.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Whether an export folder is what its manifest says, and nothing else."""
+    from compress.export.trust import signing
+    from compress.export.trust.verify import verify
+    from compress.export.trust.verify_table import table, verdict
+
+    if new_key is not None:
+        public = signing.new_key(new_key)
+        if as_json:
+            console.emit("verify", {"private_key": str(new_key), "public_key": str(public)})
+            return
+        console.show(str(public))
+        console.note(f"{new_key} signs and stays secret; {public} checks and goes to whoever loads the files")
+        return
+    if folder is None:
+        raise CompressError("no folder is given", hint="such as `compress verify runs/a/export`")
+    found = verify(folder, public_key)
+    if as_json:
+        values = found.model_dump(mode="json")
+        console.emit("verify", {"passed": found.passed, **values})
+    else:
+        console.show(table(found))
+        console.note(verdict(found))
+    if not found.passed:
+        raise typer.Exit(int(Exit.PARITY))
