@@ -13,5 +13,17 @@ from compress.data import cifar, digits, folder, hub, npz  # noqa: F401  (regist
 from compress.data.base import Batch, Batches, ImageData, delivering_to
 from compress.data.contract import as_model_wants, normalised
 from compress.data.registry import load, names
+from compress.data.user_data import UserData, from_torch
 
-__all__ = ["Batch", "Batches", "ImageData", "as_model_wants", "delivering_to", "load", "names", "normalised"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "ImageData",
+    "UserData",
+    "as_model_wants",
+    "delivering_to",
+    "from_torch",
+    "load",
+    "names",
+    "normalised",
+]
