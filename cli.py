@@ -57,9 +57,9 @@ def _options(
 ) -> None:
     if version:
         if as_json:
-            console.emit("version", {"version": __version__})
+            console.print_json("version", {"version": __version__})
         else:
-            console.show(f"compress {__version__}")
+            console.print_result(f"compress {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         if as_json:
@@ -89,12 +89,12 @@ def _invoke(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """Do what the arguments say, print the outcome, and return the exit code."""
-    return console.guarded(_invoke, arguments)
+    return console.run_command(_invoke, arguments)
 
 
 def main() -> None:
     """Entry point of the console script."""
-    console.prepare(sys.argv[1:])
+    console.set_up_process(sys.argv[1:])
     sys.exit(run(sys.argv[1:]))
 
 

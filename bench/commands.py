@@ -125,9 +125,9 @@ def eval_(
         trust=trust,
     )
     if as_json:
-        console.emit("eval", result.to_json(confusion=confusion))
+        console.print_json("eval", result.to_json(confusion=confusion))
         return
-    console.show(*result.lines(confusion=confusion))
+    console.print_result(*result.lines(confusion=confusion))
 
 
 @app.command("bench", epilog=BENCH_EXAMPLES)
@@ -266,12 +266,12 @@ def bench_(
         gates.write_junit(judged, junit)
     if as_json:
         values = {} if judged is None else gates.to_json(judged)
-        console.emit("bench", {"result": result.model_dump(mode="json"), **values})
+        console.print_json("bench", {"result": result.model_dump(mode="json"), **values})
     else:
-        console.show(table(result), *([] if judged is None else [gates.table(judged)]))
+        console.print_result(table(result), *([] if judged is None else [gates.table(judged)]))
     if judged is not None:
         if not as_json:
-            console.note("\n".join(gates.verdict(judged)))
+            console.print_message("\n".join(gates.verdict(judged)))
         raise typer.Exit(int(judged.exit))
 
 
@@ -287,9 +287,9 @@ def bench_diff(
 
     found = diff.diff(read(first), read(second), (str(first), str(second)))
     if as_json:
-        console.emit("bench diff", found.model_dump(mode="json"))
+        console.print_json("bench diff", found.model_dump(mode="json"))
         return
-    console.show(diff.table(found))
+    console.print_result(diff.table(found))
 
 
 @app.command("report", epilog=REPORT_EXAMPLES)
@@ -306,12 +306,14 @@ def report_(
 
     found = report(*runs, out=out)
     if as_json:
-        console.emit("report", found.to_json())
+        console.print_json("report", found.to_json())
         return
-    console.show(str(found.html), str(found.markdown))
+    console.print_result(str(found.html), str(found.markdown))
     for run in found.facts.runs:
         for entry in run.missing:
-            console.note(f"{run.name}: {entry.why}" + (f"; `{entry.command}`" if entry.command else ""))
+            console.print_message(
+                f"{run.name}: {entry.why}" + (f"; `{entry.command}`" if entry.command else "")
+            )
 
 
 @app.command()
@@ -325,12 +327,15 @@ def demo(
 
     with console.progress_bar() as progress:
         result = demo(
-            out, progress=progress_for(), say=lambda line: console.note(f"\n$ {line}"), measuring=progress
+            out,
+            progress=progress_for(),
+            say=lambda line: console.print_message(f"\n$ {line}"),
+            measuring=progress,
         )
     if as_json:
-        console.emit("demo", result.to_json())
+        console.print_json("demo", result.to_json())
         return
-    console.show(*result.parts())
+    console.print_result(*result.parts())
 
 
 @app.command(epilog=COMPARE_EXAMPLES)
@@ -399,12 +404,12 @@ def compare(
         align=align,
         latency=latency,
         progress=progress_for(),
-        say=console.note,
+        say=console.print_message,
     )
     if as_json:
-        console.emit("compare", result.model_dump(mode="json"))
+        console.print_json("compare", result.model_dump(mode="json"))
         return
-    console.show(*result.parts())
+    console.print_result(*result.parts())
 
 
 def _check_replay(context: typer.Context, what: list[Path] | None, replay: Path | None) -> None:
@@ -456,9 +461,9 @@ def _explain(
             command=command_line(),
         )
     if as_json:
-        console.emit("bench", {"explanations": [entry.model_dump(mode="json") for entry in found]})
+        console.print_json("bench", {"explanations": [entry.model_dump(mode="json") for entry in found]})
         return
-    console.show(*(table(entry) for entry in found))
+    console.print_result(*(table(entry) for entry in found))
 
 
 def _staircase(
@@ -498,11 +503,11 @@ def _staircase(
             choices=choices,
             out=out,
             progress=progress,
-            tell=console.note,
+            tell=console.print_message,
             command=command_line(),
         )
     if as_json:
-        console.emit("bench", {"staircase": found.to_json()})
+        console.print_json("bench", {"staircase": found.to_json()})
         return
-    console.show(table(found))
-    console.note(f"{found.path}\n{found.figure}")
+    console.print_result(table(found))
+    console.print_message(f"{found.path}\n{found.figure}")

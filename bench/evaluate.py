@@ -24,7 +24,7 @@ from compress.bench.backends import (
 from compress.bench.files import Prepared
 from compress.bench.protocol.machine import default_threads
 from compress.core.errors import CompressError, did_you_mean
-from compress.data import as_model_wants, load
+from compress.data import load, with_preprocess
 from compress.export.evaluate import Interface, check_fits, evaluate_logits
 from compress.export.session import Metadata, OnnxClassifier, onnx_metadata
 from compress.export.trust import manifest
@@ -129,7 +129,7 @@ def evaluate_any(
     config = RunConfig(batch_size or BATCH, threads or default_threads(), trust=trust, device=_two(device))
     with _loaded(path, backend or _default(path), config) as (runner, used):
         images = load(name, wanted.input_size if wanted else None, workers=workers)
-        fits = as_model_wants(images, wanted) if wanted else images
+        fits = with_preprocess(images, wanted) if wanted else images
         check_fits(Interface(path, runner.image_shape, runner.num_classes, said), fits)
         result = evaluate_logits(runner, fits, batch_size or BATCH)
     return Evaluated(result, images.info.name, said.classes or images.info.classes, used)
@@ -141,7 +141,7 @@ def _module(path: Path, data: str | None, where: str, batch_size: int, workers: 
     model = artifact.load(path).to(where)
     images = load(data or info.data, info.preprocess.input_size, workers=workers)
     _check_classes(len(info.classes), images.info.num_classes, images.info.name)
-    batches = as_model_wants(images, info.preprocess).test_batches(batch_size=batch_size)
+    batches = with_preprocess(images, info.preprocess).test_batches(batch_size=batch_size)
     result = evaluate(model, batches, where, info.model.num_classes, confusion=True)
     names = info.classes + tuple(str(i) for i in range(len(info.classes), info.model.num_classes))
     return Evaluated(result, images.info.name, names)

@@ -179,7 +179,7 @@ def settled_dense(run: str | Path | RunFolder) -> nn.Module:
     A deep network of fresh weights can vanish or overflow from layer to layer, and denormal numbers slow a
     CPU many times; with the statistics of a real pass its activations are of a trained network's size.
     """
-    model = artifact.load_dense(run)
+    model = artifact.build_dense(run)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return model

@@ -51,7 +51,7 @@ GOALS = {"step": 1.15, "memory": 1.3, "coding_ms": 50.0, "coding_mb": 50.0}
 def plan_of(recipe: str = RECIPE, model: str = MODEL) -> tuple[SlicePlan, list[str]]:
     """The recipe's plan for the network, and the names of the weights that DCFF may fuse."""
     graph = trace(models.build(model), torch.rand(2, *SIZE), free_pads=True)
-    widths = recipes.widths(graph, recipes.load(recipe).drop)
+    widths = recipes.widths_from_drop_rates(graph, recipes.load(recipe).drop)
     return graph.plan(keep=widths, criterion="window"), graph.mixing_weights()
 
 

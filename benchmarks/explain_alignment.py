@@ -41,7 +41,7 @@ def make_run(path: Path, extra: int) -> Path:
     dense = models.build(NETWORK, CLASSES, SIZE).eval()
     graph = trace(dense, torch.rand(2, *SIZE))
     plan = graph.plan(keep={group.name: group.width // 2 + extra for group in graph.groups})
-    spec = models.spec(NETWORK, CLASSES, SIZE)
+    spec = models.model_spec(NETWORK, CLASSES, SIZE)
     record = artifact.new_record(
         model=spec,
         data=DataInfo(

@@ -205,7 +205,7 @@ def measure_network(session: Session, name: str, pair: Pair, found: Sequence[str
                 continue
             if time.monotonic() > until:
                 return False
-            console.note(f"{name}, {precision}, {backend}")
+            console.print_message(f"{name}, {precision}, {backend}")
             try:
                 record["rows"] += rows(measure(pair, backend, precision, form), part)
             except CompressError as error:
@@ -282,9 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found, session.record["absent"] = present(form)
         session.save()
         for one in session.record["questions"]:
-            console.show(f"{one['question']} {one['answer']}: {one['message']}")
+            console.print_result(f"{one['question']} {one['answer']}: {one['message']}")
         for one in session.record["absent"]:
-            console.note(f"{one['backend']}: {one['reason']}")
+            console.print_message(f"{one['backend']}: {one['reason']}")
         if asked.questions_only:
             return 0
         names = asked.networks.split(",") if asked.networks else _default_networks(asked, form)
@@ -293,12 +293,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         Console(width=None if sys.stdout.isatty() else 160).print(table(session.record))
         for one in session.record["failures"]:
-            console.note(f"{one['network']}, {one['precision']}, {one['backend']}: {one['reason']}")
+            console.print_message(f"{one['network']}, {one['precision']}, {one['backend']}: {one['reason']}")
         if not complete:
-            console.note("the time was up: run the same command again for the rest")
+            console.print_message("the time was up: run the same command again for the rest")
         return 0
 
-    return console.guarded(work, words)
+    return console.run_command(work, words)
 
 
 def _default_networks(asked: argparse.Namespace, form: Form) -> list[str]:
@@ -314,5 +314,5 @@ def _pair(asked: argparse.Namespace, name: str, form: Form) -> Pair:
 
 
 if __name__ == "__main__":
-    console.prepare(sys.argv[1:])
+    console.set_up_process(sys.argv[1:])
     sys.exit(main())

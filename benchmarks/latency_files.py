@@ -13,7 +13,7 @@ from compress.artifact import CompactInfo, compact_info
 from compress.bench.backends import FOLDER, Backend
 from compress.bench.backends.registry import RTX_ENGINE
 from compress.core import console
-from compress.core.files import beside
+from compress.core.files import atomic_path
 from compress.export import export
 from compress.export.options import Batch, BatchRange, Precision
 from compress.export.registry import format_named
@@ -62,7 +62,7 @@ def made(recipe: str, folder: Path, device: str) -> Pair:
             out=out,
             resume=(out / "run.json").is_file(),
         )
-        console.note(f"making {out}: {IMAGES} images of noise")
+        console.print_message(f"making {out}: {IMAGES} images of noise")
         train(request, progress=NoProgress())
     return Pair(folder / "dense", folder / "compact", True)
 
@@ -81,7 +81,7 @@ def noise(recipe: str, folder: Path) -> Path:
     for part in ("train", "test"):
         arrays[f"x_{part}"] = random.integers(0, 256, (IMAGES, *found.input_size), dtype=np.uint8)
         arrays[f"y_{part}"] = random.integers(0, found.num_classes, IMAGES)
-    with beside(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays, classes=np.array([str(c) for c in range(found.num_classes)]))
     return path
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from compress import models
 from compress.core.spec import ModelSpec
-from compress.data import ImageData, as_model_wants, load
+from compress.data import ImageData, load, with_preprocess
 from compress.export.options import CALIB_IMAGES, Options, Precision
 from compress.export.parity.chain import open_chain
 from compress.export.pipeline import translate
@@ -162,7 +162,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     raw = load(given.data, input_size=SIZE)
-    data = as_model_wants(raw, raw.info.preprocess.model_copy(update=IMAGENET))
+    data = with_preprocess(raw, raw.info.preprocess.model_copy(update=IMAGENET))
     rows = [
         {
             "network": subject.label,

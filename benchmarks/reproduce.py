@@ -43,10 +43,10 @@ def chosen(text: str) -> list[str]:
     found: list[str] = []
     for word in text.split(","):
         if any(letter in word for letter in "*?["):
-            matching = fnmatch.filter(recipes.names(), word)
+            matching = fnmatch.filter(recipes.list_recipes(), word)
             if not matching:
                 raise CompressError(
-                    f"no recipe matches {word!r}", hint=f"the recipes are {', '.join(recipes.names())}"
+                    f"no recipe matches {word!r}", hint=f"the recipes are {', '.join(recipes.list_recipes())}"
                 )
             found += matching
         else:
@@ -91,7 +91,9 @@ def reproduce(
     for name in names:
         for seed in seeds:
             if budget.is_used:
-                console.note(f"the time is up before {name}, seed {seed}: run the same command again")
+                console.print_message(
+                    f"the time is up before {name}, seed {seed}: run the same command again"
+                )
                 return found
             place = out / f"{Path(name).stem if name.endswith('.toml') else name}-seed{seed}"
             outcome = Reproduction(name, seed, place, how, command).go(budget)
@@ -99,13 +101,13 @@ def reproduce(
                 continue
             found.append(outcome)
             if isinstance(outcome, Unfinished):
-                console.note(
+                console.print_message(
                     f"not finished, run again: {name}, seed {seed}, has {outcome.finished} of "
                     f"{outcome.epochs} epochs in {outcome.out}"
                 )
                 return found
             path = merge(outcome, results, measured)
-            console.note(f"{name}, seed {seed}: written to {path}")
+            console.print_message(f"{name}, seed {seed}: written to {path}")
     return found
 
 
@@ -221,9 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Console(width=None if sys.stdout.isatty() else 180).print(table(finished))
         return 0
 
-    return console.guarded(work, words)
+    return console.run_command(work, words)
 
 
 if __name__ == "__main__":
-    console.prepare(sys.argv[1:])
+    console.set_up_process(sys.argv[1:])
     sys.exit(main())

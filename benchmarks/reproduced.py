@@ -10,7 +10,7 @@ from typing import Any, Literal
 from benchmarks.common import write_result
 from compress.core.files import read_json
 from compress.core.spec import DataInfo
-from compress.recipes import Measured, Published, Recipe, load, names, write_measured
+from compress.recipes import Measured, Published, Recipe, list_recipes, load, save_measured
 
 NAME = "reproduce"
 SCHEMA_VERSION = 1
@@ -92,7 +92,7 @@ def merge(entry: dict[str, Any], folder: Path, measured: Path) -> Path:
     kept = [old for old in entries if any(old[word] != entry[word] for word in key)]
     entries = sorted([*kept, entry], key=lambda one: tuple(one[word] for word in key))
     write_result(NAME, {"schema_version": SCHEMA_VERSION, "entries": entries}, folder)
-    write_measured(summarised(entries), measured)
+    save_measured(summarised(entries), measured)
     return path
 
 
@@ -106,7 +106,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def summarised(entries: Sequence[dict[str, Any]]) -> dict[str, Measured]:
     """What the whole trainings by our recipes came to, by name; means over the seeds."""
-    known = set(names())
+    known = set(list_recipes())
     whole = [entry for entry in entries if entry["form"] == "whole" and entry["recipe"] in known]
     found = dict.fromkeys(entry["recipe"] for entry in whole)
     return {name: _mean([entry for entry in whole if entry["recipe"] == name]) for name in found}

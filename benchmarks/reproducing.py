@@ -12,14 +12,14 @@ from typing import Any
 from benchmarks.budget import Budget, BudgetUsed
 from benchmarks.reproduced import Form, against, is_data_of
 from compress.artifact import RunFolder, this_machine, versions
-from compress.artifact.run import FREE_ON_RESUME
+from compress.artifact.run import CHANGEABLE_ON_RESUME
 from compress.core import console
 from compress.core.files import read_json, write_json
 from compress.core.spec import DataInfo
 from compress.pipeline import TrainRequest, TrainResult, resolve, train
 from compress.recipes import Recipe, load
 
-SIDE = (*FREE_ON_RESUME, "precision", "channels_last", "seed", "compile", "data_on_device")
+SIDE = (*CHANGEABLE_ON_RESUME, "precision", "channels_last", "seed", "compile", "data_on_device")
 """Settings that leave a recipe what it is: they say where and how fast it is trained."""
 
 
@@ -108,7 +108,7 @@ class Reproduction:
         piece = _Piece(self.out, self.command)
         budget.saved = piece.note
         try:
-            result = train(self.request, progress=budget, command=self.command, say=console.note)
+            result = train(self.request, progress=budget, command=self.command, say=console.print_message)
         except BudgetUsed as used:
             return Unfinished(self.recipe.name, self.seed, used.finished, used.epochs, self.out)
         if not result.is_first:
@@ -128,7 +128,7 @@ class Reproduction:
         return entry if found["identity"] == self._identity() else None
 
     def _identity(self) -> dict[str, Any]:
-        settings = {key: v for key, v in self._resolved.settings().items() if key not in FREE_ON_RESUME}
+        settings = {key: v for key, v in self._resolved.settings().items() if key not in CHANGEABLE_ON_RESUME}
         words = {"data": self._resolved.data, "model": self._resolved.model, "target": self._resolved.target}
         text: dict[str, Any] = _as_json({**words, **settings, "method": self._resolved.method.name})
         return text

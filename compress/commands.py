@@ -197,17 +197,17 @@ def train(
         _print_plan(request, as_json)
         return
     if estimate:
-        _print_estimate(pipeline.estimate(request, estimate_seconds, say=console.note), as_json)
+        _print_estimate(pipeline.estimate(request, estimate_seconds, say=console.print_message), as_json)
         return
     result = pipeline.train(
-        request, progress=training.progress_for(), command=command_line(), say=console.note
+        request, progress=training.progress_for(), command=command_line(), say=console.print_message
     )
     if not result.is_first:
         return
     if as_json:
-        console.emit("train", _plain(result))
+        console.print_json("train", _plain(result))
         return
-    console.show(*show.training(result))
+    console.print_result(*show.training(result))
 
 
 @app.command("slice", epilog=SLICE_EXAMPLES)
@@ -246,9 +246,9 @@ def slice_(
         command=command_line(),
     )
     if as_json:
-        console.emit("slice", result)
+        console.print_json("slice", result)
         return
-    console.show(*show.slicing(result))
+    console.print_result(*show.slicing(result))
 
 
 @app.command(epilog=INSPECT_EXAMPLES)
@@ -270,9 +270,9 @@ def inspect(
     if plot is not None:
         inspection.plot(found, plot)
     if as_json:
-        console.emit("inspect", found.model_dump(mode="json"))
+        console.print_json("inspect", found.model_dump(mode="json"))
         return
-    console.show(*show.inspection(found))
+    console.print_result(*show.inspection(found))
 
 
 @app.command()
@@ -286,13 +286,15 @@ def recipes(
     from compress import recipes as book
     from compress import tables as show
 
-    every = [book.load(word) for word in ([name] if name else book.names())]
-    ours = book.measured()
+    every = [book.load(word) for word in ([name] if name else book.list_recipes())]
+    ours = book.load_measured()
     if as_json:
-        rows = [book.listed(recipe, ours.get(recipe.name)) for recipe in every]
-        console.emit("recipes", {"recipes": rows})
+        rows = [book.describe_recipe(recipe, ours.get(recipe.name)) for recipe in every]
+        console.print_json("recipes", {"recipes": rows})
         return
-    console.show(*(show.recipe(every[0], ours.get(every[0].name)) if name else [show.recipes(every, ours)]))
+    console.print_result(
+        *(show.recipe(every[0], ours.get(every[0].name)) if name else [show.recipes(every, ours)])
+    )
 
 
 def _print_plan(request: Any, as_json: bool) -> None:
@@ -307,9 +309,9 @@ def _print_plan(request: Any, as_json: bool) -> None:
         return
     if as_json:
         values = {"dry_run": True, **summary, "out": str(resolved.out), "settings": resolved.settings()}
-        console.emit("train", values)
+        console.print_json("train", values)
         return
-    console.show(*show.plan(summary))
+    console.print_result(*show.plan(summary))
 
 
 def _print_estimate(found: Any, as_json: bool) -> None:
@@ -318,9 +320,9 @@ def _print_estimate(found: Any, as_json: bool) -> None:
     if not found.is_first:
         return
     if as_json:
-        console.emit("train", found.to_json())
+        console.print_json("train", found.to_json())
         return
-    console.show(*show.estimate(found))
+    console.print_result(*show.estimate(found))
 
 
 def _rates(items: list[str]) -> dict[str, list[float]]:

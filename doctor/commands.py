@@ -18,9 +18,9 @@ def doctor(as_json: JsonOption = False) -> None:
 
     report = examine()
     if as_json:
-        console.emit("doctor", {"works": report.works, **report.model_dump(mode="json")})
+        console.print_json("doctor", {"works": report.works, **report.model_dump(mode="json")})
     else:
-        console.show(*show.parts(report))
-        console.note(show.verdict(report))
+        console.print_result(*show.parts(report))
+        console.print_message(show.verdict(report))
     if not report.works:
         raise typer.Exit(int(Exit.MISSING))

@@ -100,15 +100,17 @@ def export_(
     delivered = deployment.deliver(result).to_json()
     record = result.record
     if as_json:
-        console.emit("export", {"path": str(result.path), **record.model_dump(mode="json"), **delivered})
+        console.print_json(
+            "export", {"path": str(result.path), **record.model_dump(mode="json"), **delivered}
+        )
         return
-    console.show(str(result.path))
+    console.print_result(str(result.path))
     size = record.bytes + sum(companion.bytes for companion in record.companions)
-    console.note(f"opset {record.opset}, {size:,} bytes, sha256 {record.sha256[:16]}...")
+    console.print_message(f"opset {record.opset}, {size:,} bytes, sha256 {record.sha256[:16]}...")
     for line in chain_lines(record):
-        console.note(line)
+        console.print_message(line)
     for what, path in delivered.items():
-        console.note(f"{what}: {path}")
+        console.print_message(f"{what}: {path}")
 
 
 @app.command(epilog=VERIFY_EXAMPLES)
@@ -132,19 +134,21 @@ def verify(
     if new_key is not None:
         public = signing.new_key(new_key)
         if as_json:
-            console.emit("verify", {"private_key": str(new_key), "public_key": str(public)})
+            console.print_json("verify", {"private_key": str(new_key), "public_key": str(public)})
             return
-        console.show(str(public))
-        console.note(f"{new_key} signs and stays secret; {public} checks and goes to whoever loads the files")
+        console.print_result(str(public))
+        console.print_message(
+            f"{new_key} signs and stays secret; {public} checks and goes to whoever loads the files"
+        )
         return
     if folder is None:
         raise CompressError("no folder is given", hint="such as `compress verify runs/a/export`")
     found = verify(folder, public_key)
     if as_json:
         values = found.model_dump(mode="json")
-        console.emit("verify", {"passed": found.passed, **values})
+        console.print_json("verify", {"passed": found.passed, **values})
     else:
-        console.show(table(found))
-        console.note(verdict(found))
+        console.print_result(table(found))
+        console.print_message(verdict(found))
     if not found.passed:
         raise typer.Exit(int(Exit.PARITY))

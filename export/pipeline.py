@@ -188,7 +188,7 @@ def _check_samples(samples: int) -> None:
 
 def _images_of(info: CompactInfo, name: str | None) -> ImageData:
     """Return the run's data, or the data named, under the run's normalisation."""
-    from compress.data import as_model_wants, load
+    from compress.data import load, with_preprocess
 
     source = load(name or info.data, input_size=info.preprocess.input_size)
     if source.info.num_classes != len(info.classes):
@@ -198,7 +198,7 @@ def _images_of(info: CompactInfo, name: str | None) -> ImageData:
             hint=f"compare on the data the run was trained on, {info.data!r}",
             code="class-count",
         )
-    return as_model_wants(source, info.preprocess)
+    return with_preprocess(source, info.preprocess)
 
 
 def _record(

@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test with `builtin` among its arguments for the built-in networks."""
     if "builtin" in metafunc.fixturenames:
         all_of_them = metafunc.config.getoption("--zoo")
-        names = [name for name in models.names() if all_of_them or name not in DEEPER]
+        names = [name for name in models.list_models() if all_of_them or name not in DEEPER]
         metafunc.parametrize("builtin", names)
 
 

@@ -17,8 +17,8 @@ from test_artifact_run import record
 from torch import nn
 
 from compress import models
-from compress.artifact import RunFolder, compact_info, load, load_dense, save_compact
-from compress.artifact.weights import fill, read_weights, save_weights
+from compress.artifact import RunFolder, build_dense, compact_info, load, save_compact
+from compress.artifact.weights import load_state, read_weights, save_weights
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import Costs
 from compress.graph import trace
@@ -69,7 +69,7 @@ def test_cut_network_is_loaded_narrow_and_computes_the_same(narrow_run: tuple[Ru
     run, narrow = narrow_run
     loaded, batch = load(run), torch.randn(3, 3, 32, 32)
     assert sum(p.numel() for p in loaded.parameters()) == compact_info(run).compact.params
-    assert compact_info(run).compact.params < 0.5 * sum(p.numel() for p in load_dense(run).parameters())
+    assert compact_info(run).compact.params < 0.5 * sum(p.numel() for p in build_dense(run).parameters())
     assert torch.equal(loaded(batch), narrow.to(memory_format=torch.contiguous_format)(batch))
 
 
@@ -120,7 +120,7 @@ def test_info_says_what_it_is_and_costs(saved: RunFolder) -> None:
 
 def test_dense_network_is_the_same_every_time_and_leaves_the_generator_alone(saved: RunFolder) -> None:
     before = torch.get_rng_state()
-    first, second = load_dense(saved).state_dict(), load_dense(saved.path).state_dict()
+    first, second = build_dense(saved).state_dict(), build_dense(saved.path).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -172,7 +172,7 @@ def test_changed_model_file_is_noticed(trained: nn.Module, tmp_path: Path) -> No
         "    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
         "                         nn.Linear(4, num_classes))\n"
     )
-    spec = models.spec(f"{source}:tiny", 10, (3, 32, 32))
+    spec = models.model_spec(f"{source}:tiny", 10, (3, 32, 32))
     with RunFolder.create(tmp_path / "run", record(model=spec)) as run:
         model = models.build(spec.name, 10, (3, 32, 32))
         save_compact(run, model, spec, None, {}, compact=COSTS)
@@ -198,7 +198,7 @@ def test_tensors_that_do_not_fit_are_listed_and_nothing_is_loaded() -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = {"0.weight": torch.zeros(2, 4), "0.bias": torch.zeros(2), "2.bias": torch.zeros(1)}
     with pytest.raises(CompressError) as error:
-        fill(model, state, source="the file")
+        load_state(model, state, source="the file")
     for words in ("missing 1.bias", "missing 1.weight", "unexpected 2.bias", "0.weight is [2, 4]"):
         assert words in error.value.message
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -10,9 +10,9 @@ import pytest
 
 from compress.core.errors import CompressError
 from compress.core.files import (
-    beside,
+    atomic_path,
+    current_folder,
     read_json,
-    settled,
     sha256_file,
     staged_directory,
     write_bytes,
@@ -32,7 +32,7 @@ def test_written_bytes_are_read_back(tmp_path: Path) -> None:
 
 def test_cut_off_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"old")
-    with pytest.raises(Stop), beside(tmp_path / "a") as temporary:
+    with pytest.raises(Stop), atomic_path(tmp_path / "a") as temporary:
         temporary.write_bytes(b"half")
         raise Stop
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
@@ -73,7 +73,7 @@ def test_death_between_the_two_renames_leaves_the_old_directory_readable(tmp_pat
     with staged_directory(tmp_path / "d") as folder:
         (folder / "old").touch()
     (tmp_path / "d").rename(tmp_path / ".d.old")
-    assert (settled(tmp_path / "d") / "old").exists()
+    assert (current_folder(tmp_path / "d") / "old").exists()
     with staged_directory(tmp_path / "d") as folder:
         (folder / "new").touch()
     assert [p.name for p in tmp_path.iterdir()] == ["d"]

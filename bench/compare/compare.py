@@ -20,7 +20,7 @@ from compress.bench.pipeline import bench
 from compress.bench.results import record
 from compress.bench.results.table import summary_row
 from compress.core.errors import CompressError
-from compress.core.files import beside, read_json, write_json
+from compress.core.files import atomic_path, read_json, write_json
 from compress.core.spec import SCHEMA_VERSION, Record
 from compress.pipeline import TrainRequest, resolve, train
 from compress.pipeline.start import dense_epochs, needs_dense
@@ -365,7 +365,7 @@ def _plot(result: Comparison, path: Path) -> None:
             color=["grey", *(f"C{result.rows.index(r)}" for r in timed)],
         )
         axes[1].set(ylabel="median latency at batch 1 (ms)", title="measured, first seed")
-    with beside(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 

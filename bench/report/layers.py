@@ -37,7 +37,9 @@ def layer_rows(
     plan = read_json(run.compact / "plan.json", what="slicing plan")
     narrow = artifact.load(run).state_dict()
     image = torch.zeros(2, *info.model.input_size)
-    costs = layer_costs(artifact.load_dense(run), narrow, image, free_pads=bool(plan.get("free_pads", False)))
+    costs = layer_costs(
+        artifact.build_dense(run), narrow, image, free_pads=bool(plan.get("free_pads", False))
+    )
     own = times or {}
     return tuple(
         LayerRow(

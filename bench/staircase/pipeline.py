@@ -216,7 +216,7 @@ def _layers(run: RunFolder) -> tuple[str, list[ShapedLayer]]:
     info = artifact.compact_info(run)
     plan = read_json(run.compact / "plan.json", what="slicing plan")
     image = torch.zeros(2, *info.model.input_size)
-    graph = trace(artifact.load_dense(run), image, free_pads=bool(plan.get("free_pads", False)))
+    graph = trace(artifact.build_dense(run), image, free_pads=bool(plan.get("free_pads", False)))
     return info.model.name, shaped_layers(graph)
 
 

@@ -6,7 +6,7 @@ measures, and nothing here unpickles.
 
 from __future__ import annotations
 
-from compress.artifact.compact import CompactInfo, compact_info, load, load_dense, save_compact
+from compress.artifact.compact import CompactInfo, build_dense, compact_info, load, save_compact
 from compress.artifact.run import RunFolder, RunRecord, new_record
 from compress.core.machine import Machine, this_machine, versions
 
@@ -15,9 +15,9 @@ __all__ = [
     "Machine",
     "RunFolder",
     "RunRecord",
+    "build_dense",
     "compact_info",
     "load",
-    "load_dense",
     "new_record",
     "save_compact",
     "this_machine",

@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import nn
 
 from compress.artifact.run import RunFolder, check_version
-from compress.artifact.weights import fill, read_weights, save_weights
+from compress.artifact.weights import load_state, read_weights, save_weights
 from compress.core.errors import CompressError, Exit
-from compress.core.files import read_json, settled, sha256_file, staged_directory, write_json
+from compress.core.files import current_folder, read_json, sha256_file, staged_directory, write_json
 from compress.core.records import validated
 from compress.core.spec import SCHEMA_VERSION, Costs, ModelSpec, Preprocess, Record
 
@@ -154,11 +154,11 @@ def load(run: str | Path | RunFolder) -> nn.Module:
     model = _build(info.model)
     if plan.get("kept"):
         model = _cut(model, plan, folder / "plan.json")
-    fill(model, state, source=str(path), hint=_HINT)
+    load_state(model, state, source=str(path), hint=_HINT)
     return model.eval()
 
 
-def load_dense(run: str | Path | RunFolder) -> nn.Module:
+def build_dense(run: str | Path | RunFolder) -> nn.Module:
     """Return the run's dense network with fresh weights (seed 0), in evaluation mode: a yardstick for speed.
 
     Raises:
@@ -170,7 +170,7 @@ def load_dense(run: str | Path | RunFolder) -> nn.Module:
 def _folder(run: str | Path | RunFolder) -> Path:
     """The folder that holds `model.json`, whichever of the three ways it was named."""
     if isinstance(run, RunFolder):
-        return settled(run.compact)
+        return current_folder(run.compact)
     path = Path(run)
     if (path / "model.json").is_file():
         return path
@@ -181,7 +181,7 @@ def _folder(run: str | Path | RunFolder) -> Path:
             code="missing-file",
             exit=Exit.MISSING,
         )
-    return settled(path / "compact")
+    return current_folder(path / "compact")
 
 
 def _build(spec: ModelSpec) -> nn.Module:
@@ -189,7 +189,7 @@ def _build(spec: ModelSpec) -> nn.Module:
     from compress import models
 
     if spec.source_sha256 is not None:
-        now = models.spec(spec.name, spec.num_classes, spec.input_size)
+        now = models.model_spec(spec.name, spec.num_classes, spec.input_size)
         if now.source_sha256 != spec.source_sha256:
             raise CompressError(
                 f"the file of model {spec.name!r} has changed since the run",

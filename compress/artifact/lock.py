@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from compress.core.errors import CompressError, Exit
-from compress.core.files import explained
+from compress.core.files import explain_write_errors
 
 LOCK_FILES = (".lock", ".lock.json")
 """Files of the lock inside a run folder; they are no content."""
@@ -40,7 +40,7 @@ class FolderLock:
             CompressError: ``locked``, naming the folder and the process that holds it; ``disk-full``,
                 ``not-writable``.
         """
-        with explained(self._folder / LOCK_FILES[0]):
+        with explain_write_errors(self._folder / LOCK_FILES[0]):
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:

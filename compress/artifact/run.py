@@ -14,12 +14,12 @@ from pydantic import Field
 
 from compress.artifact.lock import LOCK_FILES, FolderLock
 from compress.core.errors import CompressError, Exit
-from compress.core.files import explained, read_json, remove_leftovers, write_json
+from compress.core.files import explain_write_errors, read_json, remove_leftovers, write_json
 from compress.core.machine import Machine, this_machine, versions
 from compress.core.records import validated
 from compress.core.spec import SCHEMA_VERSION, Costs, DataInfo, ModelSpec, Record
 
-FREE_ON_RESUME = (
+CHANGEABLE_ON_RESUME = (
     "device",
     "workers",
     "checkpoint_every",
@@ -108,7 +108,7 @@ class RunFolder:
         record: RunRecord,
         *,
         resume: bool = False,
-        free: Iterable[str] = FREE_ON_RESUME,
+        free: Iterable[str] = CHANGEABLE_ON_RESUME,
     ) -> RunFolder:
         """Make a run folder, or open an existing one to go on with it, and take its lock.
 
@@ -170,7 +170,7 @@ class RunFolder:
         """Whether this process holds the folder's lock."""
         return self._lock is not None and self._lock.held
 
-    def decide(self, name: str, decision: dict[str, Any]) -> None:
+    def record_decision(self, name: str, decision: dict[str, Any]) -> None:
         """Write into `run.json` what the training has chosen by itself; on the process that writes only."""
         decisions = {**self.record.decisions, name: decision}
         self.record = self.record.model_copy(update={"decisions": decisions})
@@ -274,7 +274,7 @@ def _is_first_process() -> bool:
 
 
 def _locked(folder: Path) -> FolderLock:
-    with explained(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(folder)
     lock.acquire()

@@ -67,7 +67,7 @@ def read_weights(path: Path, *, hint: str = "") -> dict[str, Tensor]:
         ) from error
 
 
-def fill(model: nn.Module, state: Mapping[str, Tensor], *, source: str, hint: str = "") -> None:
+def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str, hint: str = "") -> None:
     """Load `state` into `model`, strictly; the model is untouched if anything does not fit.
 
     Raises:

@@ -35,12 +35,12 @@ _TRUE = ("1", "true", "t", "yes", "y", "on")
 # --- what a command says --------------------------------------------------------------------------------
 
 
-def emit(command: str, values: dict[str, Any]) -> None:
+def print_json(command: str, values: dict[str, Any]) -> None:
     """Write the one JSON object of a command to stdout; a number that JSON has no word for becomes null."""
     _write_json({"schema_version": SCHEMA_VERSION, "command": command, **values})
 
 
-def show(*parts: RenderableType) -> None:
+def print_result(*parts: RenderableType) -> None:
     """Write text and tables to stdout, coloured on a terminal only."""
     from rich.console import Console
 
@@ -57,7 +57,7 @@ def show(*parts: RenderableType) -> None:
     _to_stdout(write)
 
 
-def note(text: str) -> None:
+def print_message(text: str) -> None:
     """Write a message to stderr."""
     print(text, file=sys.stderr, flush=True)
 
@@ -121,7 +121,7 @@ def _discard(stream: Any) -> None:
 # --- how a command ends ---------------------------------------------------------------------------------
 
 
-def prepare(arguments: Sequence[str]) -> None:
+def set_up_process(arguments: Sequence[str]) -> None:
     """Set this process up: signals, encoding, and whose warnings are shown."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -141,7 +141,7 @@ def prepare(arguments: Sequence[str]) -> None:
         logger.propagate = False
 
 
-def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
+def run_command(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
     """Call `command` with the arguments and return its exit code, whatever happens in it.
 
     Args:
@@ -226,5 +226,5 @@ def _fail(error: CompressError, as_json: bool) -> int:
         _write_json({"schema_version": SCHEMA_VERSION, "error": body})
     elif not as_json:
         with contextlib.suppress(BrokenPipeError):
-            note(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
+            print_message(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
     return int(error.exit)

@@ -18,7 +18,7 @@ from compress.core.errors import CompressError, Exit
 
 _LIMITED = {errno.EFBIG, getattr(errno, "EDQUOT", errno.EFBIG)}
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Name of what `beside` and `staged_directory` write to before they rename it."""
+"""Name of what `atomic_path` and `staged_directory` write to before they rename it."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -27,7 +27,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     Raises:
         CompressError: ``disk-full`` or ``not-writable``; the old file is then untouched.
     """
-    with beside(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(data)
 
 
@@ -86,7 +86,7 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def beside(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success flush it and rename it to `path`.
 
     On any exception, an interrupt too, the temporary file is removed and `path` stays as it was.
@@ -94,7 +94,7 @@ def beside(path: Path) -> Iterator[Path]:
     Raises:
         CompressError: ``disk-full`` or ``not-writable``, naming `path`.
     """
-    with explained(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -112,13 +112,13 @@ def beside(path: Path) -> Iterator[Path]:
 def staged_directory(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it takes the place of `path` as a whole.
 
-    A folder that was there is kept as ``.NAME.old`` until the new one is in place, and `settled` finds it
+    A folder that was there is kept as ``.NAME.old`` until the new one is in place, and `current_folder` finds it
     should the process die between the two renames.
 
     Raises:
         CompressError: ``disk-full`` or ``not-writable``, naming `path`; the old folder is then untouched.
     """
-    with explained(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         old = _old(path)
@@ -137,7 +137,7 @@ def staged_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def settled(path: Path) -> Path:
+def current_folder(path: Path) -> Path:
     """Return the folder to read for `path`: itself, or its previous version if a replacement was cut off."""
     old = _old(path)
     return old if not path.exists() and old.is_dir() else path
@@ -148,7 +148,7 @@ def _old(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn an operating system's refusal to write into an error a user can act on."""
     try:
         yield

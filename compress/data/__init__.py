@@ -10,9 +10,9 @@ one small file that registers itself; nothing here knows of models or methods.
 from __future__ import annotations
 
 from compress.data import cifar, digits, folder, hub, npz  # noqa: F401  (registers the sources)
-from compress.data.base import Batch, Batches, ImageData, delivering_to
-from compress.data.contract import as_model_wants, normalised
-from compress.data.registry import load, names
+from compress.data.base import Batch, Batches, ImageData, deliver_to
+from compress.data.contract import with_normalization, with_preprocess
+from compress.data.registry import list_datasets, load
 from compress.data.user_data import UserData, from_torch
 
 __all__ = [
@@ -20,10 +20,10 @@ __all__ = [
     "Batches",
     "ImageData",
     "UserData",
-    "as_model_wants",
-    "delivering_to",
+    "deliver_to",
     "from_torch",
+    "list_datasets",
     "load",
-    "names",
-    "normalised",
+    "with_normalization",
+    "with_preprocess",
 ]

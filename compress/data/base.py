@@ -64,12 +64,12 @@ class ImageData(Protocol):
         ...
 
 
-def delivering_to(data: ImageData, device: torch.device) -> ImageData:
+def deliver_to(data: ImageData, device: torch.device) -> ImageData:
     """Return `data` with its batches already on `device`, where the source can bring them there itself.
 
     A source that decodes sends bytes and makes floats of them on the device; others are returned as they are.
     """
-    move = getattr(data, "delivering_to", None)
+    move = getattr(data, "deliver_to", None)
     return data if move is None else cast(ImageData, move(device))
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from compress.core.errors import CompressError
 from compress.core.spec import DataInfo, Preprocess
-from compress.data.base import Batch, Batches, ImageData, delivering_to
+from compress.data.base import Batch, Batches, ImageData, deliver_to
 from compress.data.memory import InMemory
 
 
-def as_model_wants(data: ImageData, preprocess: Preprocess) -> ImageData:
+def with_preprocess(data: ImageData, preprocess: Preprocess) -> ImageData:
     """Return `data` normalised as `preprocess` says.
 
     Raises:
@@ -38,7 +38,7 @@ def as_model_wants(data: ImageData, preprocess: Preprocess) -> ImageData:
     return data.under(preprocess) if isinstance(data, InMemory) else _Renormalised(data, preprocess)
 
 
-def normalised(
+def with_normalization(
     data: ImageData, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
 ) -> ImageData:
     """Return `data` under another mean and deviation a channel (0 to 1 scale); None: as they are.
@@ -62,7 +62,7 @@ def normalised(
             hint="values on the 0 to 1 scale, such as 0.229,0.224,0.225",
             code="normalisation",
         )
-    return as_model_wants(data, own.model_copy(update={"mean": mean or own.mean, "std": std or own.std}))
+    return with_preprocess(data, own.model_copy(update={"mean": mean or own.mean, "std": std or own.std}))
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class _Renormalised:
         """The data set's own record with the model's preprocessing."""
         return self.data.info.model_copy(update={"preprocess": self.preprocess})
 
-    def delivering_to(self, device: torch.device) -> _Renormalised:
-        """See `compress.data.base.delivering_to`."""
-        return _Renormalised(delivering_to(self.data, device), self.preprocess)
+    def deliver_to(self, device: torch.device) -> _Renormalised:
+        """See `compress.data.base.deliver_to`."""
+        return _Renormalised(deliver_to(self.data, device), self.preprocess)
 
     def _convert(self, images: Tensor) -> Tensor:
         def column(values: tuple[float, ...]) -> Tensor:

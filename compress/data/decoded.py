@@ -143,7 +143,7 @@ class Decoded:
         """Names, sizes, preprocessing and fingerprint."""
         return self._info
 
-    def delivering_to(self, device: torch.device) -> Decoded:
+    def deliver_to(self, device: torch.device) -> Decoded:
         """Return the same data with the batches of training and test on `device`."""
         if device == self._device:
             return self

@@ -61,7 +61,7 @@ def source(word: str, argument: str = "") -> Callable[[Loader], Loader]:
     return decorate
 
 
-def names() -> list[str]:
+def list_datasets() -> list[str]:
     """Return the forms a data set's name can have, such as ``cifar10`` and ``npz:FILE``, sorted."""
     return sorted(f"{word}:{s.argument}" if s.argument else word for word, s in _SOURCES.items())
 
@@ -118,6 +118,6 @@ def _unknown(name: str, word: str) -> CompressError:
         guess = did_you_mean(word, _SOURCES)
     return CompressError(
         f"unknown data set {name!r}",
-        hint=f"{guess} known: {', '.join(names())}".strip(),
+        hint=f"{guess} known: {', '.join(list_datasets())}".strip(),
         code="unknown-data",
     )

@@ -9,8 +9,8 @@ plain `torch.nn` modules that `torch.export` can read.
 from __future__ import annotations
 
 from compress.models import densenet, googlenet, mobilenet, resnet, vgg  # noqa: F401  (registers the built-ins)
-from compress.models.build import build, build_from, spec
-from compress.models.registry import names, register
+from compress.models.build import build, build_from_spec, model_spec
+from compress.models.registry import list_models, register
 from compress.models.weights import load_weights
 
-__all__ = ["build", "build_from", "load_weights", "names", "register", "spec"]
+__all__ = ["build", "build_from_spec", "list_models", "load_weights", "model_spec", "register"]

@@ -23,7 +23,7 @@ def build(
     """Build the dense network `name`, on the CPU, in training mode.
 
     Args:
-        name: a built-in name (see `names`), ``torchvision/NAME``, ``timm/NAME`` or
+        name: a built-in name (see `list_models`), ``torchvision/NAME``, ``timm/NAME`` or
             ``path/to/file.py:factory``.
         num_classes: width of the last layer.
         input_size: ``(channels, height, width)`` of one image.
@@ -49,8 +49,8 @@ def build(
     return model.train()
 
 
-def spec(name: str, num_classes: int = 10, input_size: Size = (3, 32, 32)) -> ModelSpec:
-    """Return the record from which `build_from` makes the same dense network again.
+def model_spec(name: str, num_classes: int = 10, input_size: Size = (3, 32, 32)) -> ModelSpec:
+    """Return the record from which `build_from_spec` makes the same dense network again.
 
     A model file's path is stored absolute, with the SHA-256 of its text.
 
@@ -70,7 +70,7 @@ def spec(name: str, num_classes: int = 10, input_size: Size = (3, 32, 32)) -> Mo
     return ModelSpec(name=name, num_classes=num_classes, input_size=input_size, source_sha256=sha)
 
 
-def build_from(record: ModelSpec) -> nn.Module:
+def build_from_spec(record: ModelSpec) -> nn.Module:
     """Build the dense network that `record` describes.
 
     Raises:
@@ -103,9 +103,9 @@ def _check_sizes(name: str, num_classes: int, input_size: Size) -> None:
 
 def _unknown(name: str) -> CompressError:
     outside = external.prefixed(name)
-    guess = f"Did you mean {outside}?" if outside else did_you_mean(name, registry.names())
+    guess = f"Did you mean {outside}?" if outside else did_you_mean(name, registry.list_models())
     listing = (
-        f"built-in: {', '.join(registry.names())};"
+        f"built-in: {', '.join(registry.list_models())};"
         " also torchvision/NAME, timm/NAME and path/to/file.py:factory"
     )
     return CompressError(f"unknown model {name!r}", hint=f"{guess} {listing}".strip(), code="unknown-model")

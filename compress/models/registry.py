@@ -46,7 +46,7 @@ def register(*, min_side: int = 1) -> Callable[[Factory], Factory]:
     return decorate
 
 
-def names() -> list[str]:
+def list_models() -> list[str]:
     """Return the names of the built-in networks, sorted."""
     return sorted(_ENTRIES)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compress.core.files import beside
+from compress.core.files import atomic_path
 from compress.training.metrics import read_metrics
 
 FILENAME = "gates.png"
@@ -37,7 +37,7 @@ def plot_gates(run: Path, method: str, kind: str, target: float) -> Path | None:
     cost.set(xlabel="epoch", ylabel=f"share of the dense {word}", ylim=(0, 1.05))
     cost.legend()
     path = run / FILENAME
-    with beside(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     return path
 

@@ -14,7 +14,7 @@ import torch
 from compress.artifact import RunFolder, new_record
 from compress.core.console import is_first_process
 from compress.core.errors import CompressError
-from compress.core.files import explained
+from compress.core.files import explain_write_errors
 from compress.data import ImageData
 from compress.pipeline.plan import plan_training
 from compress.pipeline.request import Resolved, TrainRequest, resolve
@@ -163,7 +163,7 @@ def _stage(resolved: Resolved, data: ImageData, seconds: float, say: Callable[[s
     )
     place = _existing(resolved.out)
     with (
-        explained(place),
+        explain_write_errors(place),
         tempfile.TemporaryDirectory(prefix=".estimate-", dir=place) as folder,
         RunFolder.create(Path(folder) / "run", record) as run,
     ):

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from compress import models
 from compress.core.errors import CompressError
-from compress.core.files import beside
+from compress.core.files import atomic_path
 from compress.core.spec import SCHEMA_VERSION, Costs, Record
 from compress.graph import ChannelGraph, ChannelGroup, trace
 from compress.graph.context import short
@@ -83,12 +83,12 @@ def inspect(
     Raises:
         CompressError: unknown model, bad weights, or a network that cannot be traced.
     """
-    built_in = model in models.names()
+    built_in = model in models.list_models()
     num_classes = num_classes or (10 if built_in else 1000)
     input_size = input_size or ((3, 32, 32) if built_in else (3, 224, 224))
     network = models.build(model, num_classes, input_size, weights)
     graph = trace(network, torch.rand((2, *input_size), generator=torch.Generator().manual_seed(0)))
-    return describe(graph, models.spec(model, num_classes, input_size).name)
+    return describe(graph, models.model_spec(model, num_classes, input_size).name)
 
 
 def describe(graph: ChannelGraph, name: str) -> Inspection:
@@ -197,7 +197,7 @@ def plot(inspection: Inspection, path: str | Path) -> None:
     )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    with beside(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix[1:])
     pyplot.close(figure)
 

@@ -91,13 +91,13 @@ def plan_training(resolved: Resolved, num_classes: int, input_size: Size) -> Pla
     """
     torch.manual_seed(resolved.config.seed)
     model = models.build(resolved.model, num_classes, input_size, resolved.request.weights)
-    spec = models.spec(resolved.model, num_classes, input_size)
+    spec = models.model_spec(resolved.model, num_classes, input_size)
     example = torch.rand((2, *input_size), generator=torch.Generator().manual_seed(0))
     graph = trace(model, example, free_pads=resolved.method.free_pads)
     if not resolved.method.narrows:
         return Planned(model, spec, graph, None, 1)
     if resolved.drop:
-        kept = recipes.widths(graph, resolved.drop)
+        kept = recipes.widths_from_drop_rates(graph, resolved.drop)
         plan = graph.plan(keep=kept, criterion=resolved.method.criterion, seed=resolved.config.seed)
         return Planned(model, spec, graph, plan, 1)
     assert resolved.target is not None

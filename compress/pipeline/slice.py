@@ -40,7 +40,7 @@ def slice_to_run(
     Raises:
         CompressError: unknown names, bad weights, a target out of reach, (exit 5) an inexact slice.
     """
-    images = image_data.normalised(image_data.load(data, input_size), mean, std)
+    images = image_data.with_normalization(image_data.load(data, input_size), mean, std)
     info = images.info
     size, classes = info.preprocess.input_size, info.num_classes
     if num_classes not in (None, classes):
@@ -51,7 +51,7 @@ def slice_to_run(
         )
     torch.manual_seed(seed)
     dense = models.build(model, classes, size, weights)
-    spec = models.spec(model, classes, size)
+    spec = models.model_spec(model, classes, size)
     batch, _ = images.test_arrays(VERIFY_IMAGES)
     graph = trace(dense, batch[:2])
     plan, _ = plan_for_target(graph, target, align, criterion, seed)

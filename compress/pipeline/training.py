@@ -79,7 +79,7 @@ def load_data(resolved: Resolved, needed: bool = True) -> ImageData | None:
         return None
     request = resolved.request
     images = image_data.load(resolved.data, resolved.input_size, workers=request.workers, dali=request.dali)
-    return image_data.normalised(images, request.mean, request.std)
+    return image_data.with_normalization(images, request.mean, request.std)
 
 
 def train(

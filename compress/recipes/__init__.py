@@ -4,18 +4,18 @@ A recipe names method, model and data, fixes the training, and may list the frac
 layer. Flags given on the command line win over it.
 """
 
-from compress.recipes.load import Launch, Published, Recipe, load, names, widths
-from compress.recipes.measured import Measured, listed, measured, write_measured
+from compress.recipes.load import Launch, Published, Recipe, list_recipes, load, widths_from_drop_rates
+from compress.recipes.measured import Measured, describe_recipe, load_measured, save_measured
 
 __all__ = [
     "Launch",
     "Measured",
     "Published",
     "Recipe",
-    "listed",
+    "describe_recipe",
+    "list_recipes",
     "load",
-    "measured",
-    "names",
-    "widths",
-    "write_measured",
+    "load_measured",
+    "save_measured",
+    "widths_from_drop_rates",
 ]

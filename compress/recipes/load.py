@@ -82,7 +82,7 @@ class Recipe(Record):
         return self
 
 
-def names() -> list[str]:
+def list_recipes() -> list[str]:
     """The recipes that come with the package."""
     folder = resources.files(__package__)
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
@@ -94,24 +94,24 @@ def load(name: str) -> Recipe:
     Raises:
         CompressError: (exit 2) unknown name, or what is wrong in the file; (exit 3) missing file.
     """
-    if name.endswith(".toml") and name.removesuffix(".toml") not in names():
+    if name.endswith(".toml") and name.removesuffix(".toml") not in list_recipes():
         path = Path(name)
         if not path.is_file():
             raise CompressError(
                 f"there is no recipe file {name!r}",
                 code="missing-file",
                 exit=Exit.MISSING,
-                hint=f"give a TOML file or one of {', '.join(names())}",
+                hint=f"give a TOML file or one of {', '.join(list_recipes())}",
             )
         text = path.read_bytes()
         name = path.stem
     else:
         name = name.removesuffix(".toml")
-        if name not in names():
+        if name not in list_recipes():
             raise CompressError(
                 f"unknown recipe {name!r}",
                 code="unknown-recipe",
-                hint=did_you_mean(name, names()) or f"one of {', '.join(names())}",
+                hint=did_you_mean(name, list_recipes()) or f"one of {', '.join(list_recipes())}",
             )
         text = resources.files(__package__).joinpath(f"{name}.toml").read_bytes()
     try:
@@ -129,7 +129,7 @@ def load(name: str) -> Recipe:
         ) from error
 
 
-def widths(graph: ChannelGraph, drop: dict[str, list[float]]) -> dict[str, int]:
+def widths_from_drop_rates(graph: ChannelGraph, drop: dict[str, list[float]]) -> dict[str, int]:
     """The width of every group a list of drop rates names: `int(c * (1 - rate))`, at least 1.
 
     A pattern takes the groups it matches in the network's order; one rate for all, or one for each. Groups

@@ -39,7 +39,7 @@ class Measured(Record):
     date: str
 
 
-def measured(path: Path | None = None) -> dict[str, Measured]:
+def load_measured(path: Path | None = None) -> dict[str, Measured]:
     """Return ours by the name of the recipe: of the package, or of the file at `path`.
 
     Raises:
@@ -47,7 +47,7 @@ def measured(path: Path | None = None) -> dict[str, Measured]:
     """
     if path is None:
         with resources.as_file(resources.files(__package__).joinpath(FILENAME)) as own:
-            return measured(own)
+            return load_measured(own)
     hint = "write it by `python -m benchmarks.reproduce`"
     value = read_json(path, what="file of measured recipes", hint=hint)
     try:
@@ -61,13 +61,13 @@ def measured(path: Path | None = None) -> dict[str, Measured]:
         ) from error
 
 
-def write_measured(found: Mapping[str, Measured], path: Path) -> None:
+def save_measured(found: Mapping[str, Measured], path: Path) -> None:
     """Write what was measured, by the name of the recipe, whole or not at all."""
     recipes: dict[str, Any] = {name: found[name].model_dump(mode="json") for name in sorted(found)}
     write_json(path, {"schema_version": SCHEMA_VERSION, "recipes": recipes})
 
 
-def listed(recipe: Recipe, ours: Measured | None) -> dict[str, Any]:
+def describe_recipe(recipe: Recipe, ours: Measured | None) -> dict[str, Any]:
     """A recipe as JSON types, with what was measured of it (None: nothing yet) under ``ours``."""
     found = None if ours is None else ours.model_dump(mode="json", exclude_none=True)
     return {**recipe.model_dump(mode="json", exclude_none=True), "ours": found}

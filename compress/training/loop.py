@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from compress.artifact import RunFolder
 from compress.core.errors import CompressError
-from compress.data.base import delivering_to
-from compress.data.resident import reside
+from compress.data.base import deliver_to
+from compress.data.placement import place_data
 from compress.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from compress.training.compiling import choose
 from compress.training.config import TrainConfig
@@ -143,9 +143,11 @@ class _Loop:
         self.progress: Progress = progress if accelerator.is_main_process else NoProgress()
         self.log: MetricsLog | None = None
         self.profiler: StepProfiler | None = None
-        residence = reside(delivering_to(data, accelerator.device), accelerator.device, config.data_on_device)
-        self.data = residence.data
-        self.run.decide("data_on_device", {"on_device": residence.on_device, "why": residence.why})
+        placement = place_data(
+            deliver_to(data, accelerator.device), accelerator.device, config.data_on_device
+        )
+        self.data = placement.data
+        self.run.record_decision("data_on_device", {"on_device": placement.on_device, "why": placement.why})
         self.share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
         self.batch_size = config.batch_size // accelerator.num_processes
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
@@ -217,7 +219,7 @@ class _Loop:
             before if self.state.epoch else None,
         )
         if decision.steps_left or self.config.compile == "off":
-            self.run.decide("compile", decision.to_json())
+            self.run.record_decision("compile", decision.to_json())
         if self.accelerator.device.type != "cpu" or decision.mode != "eager":
             self.progress.note(f"steps run {decision.mode}: {decision.why}")
             for mode, error in decision.failed.items():

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.core.files import explained, write_text
+from compress.core.files import explain_write_errors, write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -61,7 +61,7 @@ class MetricsLog:
             CompressError: ``disk-full`` or ``not-writable``.
         """
         clean = {key: _finite(value) for key, value in row.items()}
-        with explained(self._path):
+        with explain_write_errors(self._path):
             before = self._path.stat().st_size
             try:
                 with self._path.open("a", encoding="utf-8") as file:
@@ -91,9 +91,9 @@ class MetricsLog:
                 logger.warning("no TensorBoard files: the package tensorboard is not installed")
                 self._tensorboard = None
                 return
-            with explained(self._tensorboard):
+            with explain_write_errors(self._tensorboard):
                 self._writer = SummaryWriter(str(self._tensorboard), purge_step=self._finished + 1)
-        with explained(self._tensorboard):
+        with explain_write_errors(self._tensorboard):
             for key, value in row.items():
                 if key != "epoch" and isinstance(value, (int, float)):
                     self._writer.add_scalar(key, value, row["epoch"])

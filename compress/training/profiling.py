@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from compress.core.files import explained, write_json
+from compress.core.files import explain_write_errors, write_json
 from compress.core.spec import SCHEMA_VERSION
 from compress.training.probe import StepClock
 
@@ -122,7 +122,7 @@ class StepProfiler:
             "operators": _operators(trace, self._device.type == "cuda"),
             "trace": "trace.json",
         }
-        with explained(self._folder):
+        with explain_write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             written = self._folder / "trace.json.new"
             trace.export_chrome_trace(str(written))

@@ -10,7 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from compress.artifact import RunFolder
-from compress.artifact.run import FREE_ON_RESUME
+from compress.artifact.run import CHANGEABLE_ON_RESUME
 from compress.core.errors import CompressError
 from compress.training.checkpoint import State, load_model_state
 from compress.training.config import TrainConfig
@@ -101,7 +101,7 @@ def _require_same(saved: dict[str, Any], config: TrainConfig, run: RunFolder) ->
     differing = sorted(
         key
         for key in saved.keys() | now.keys()
-        if saved.get(key) != now.get(key) and key not in FREE_ON_RESUME
+        if saved.get(key) != now.get(key) and key not in CHANGEABLE_ON_RESUME
     )
     if differing:
         shown = ", ".join(f"{key} (was {saved.get(key)!r}, now {now.get(key)!r})" for key in differing)

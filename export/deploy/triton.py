@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from compress.core.errors import CompressError
-from compress.core.files import explained, staged_directory, write_text
+from compress.core.files import explain_write_errors, staged_directory, write_text
 from compress.export.trust.compat import build_of
 from compress.export.trust.manifest import FileRecord, TensorRecord
 
@@ -63,7 +63,7 @@ def write_repository(repository: Path, folder: Path, record: FileRecord) -> Path
     _check_backend(model / "config.pbtxt", backend)
     text = config(record, model.name)
     version = 1 + max(_versions(model), default=0)
-    with explained(model):
+    with explain_write_errors(model):
         write_text(model / "config.pbtxt", text)
         write_text(model / "labels.txt", "".join(" ".join(name.split()) + "\n" for name in record.classes))
         with staged_directory(model / str(version)) as staged:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from compress.core.errors import CompressError, Exit
-from compress.core.files import beside
+from compress.core.files import atomic_path
 from compress.export.options import check_batch
 from compress.export.registry import Built, Job, NotRun, Precision, Source, register
 from compress.export.session import (
@@ -69,7 +69,7 @@ def to_onnx(
     import onnx
 
     check_batch(batch)
-    with beside(path) as temporary:
+    with atomic_path(path) as temporary:
         _export(model, _example(example_input, batch), temporary, opset, batch)
         proto = onnx.load(str(temporary))
         found = opset_of(proto)

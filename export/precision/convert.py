@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.core.errors import CompressError, Exit
-from compress.core.files import beside
+from compress.core.files import atomic_path
 from compress.export.options import BF16_OPSET, Precision
 from compress.export.precision.graphs import load
 from compress.export.precision.half import to_half, unsupported
@@ -45,7 +45,7 @@ def reduce(
             hint="give data with training images (--data); ranges are never taken from test images",
             code="no-calibration",
         )
-    with beside(path) as temporary:
+    with atomic_path(path) as temporary:
         if precision == "int8":
             report = to_int8(source, temporary, images, quantize_ends=quantize_ends).to_json()
         else:

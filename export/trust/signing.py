@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.core.errors import CompressError, Exit
-from compress.core.files import explained, write_bytes
+from compress.core.files import explain_write_errors, write_bytes
 from compress.export.trust.manifest import FILENAME, SIGNATURE
 
 PASSWORD = "COMPRESS_KEY_PASSWORD"
@@ -103,7 +103,7 @@ def new_key(path: Path) -> Path:
             )
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-    with explained(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file_:
             file_.write(private)

@@ -67,7 +67,7 @@ def untouched_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("factory")
     (folder / "net.py").write_text(FACTORY)
     name = f"{folder / 'net.py'}:tiny"
-    spec = models.spec(name, 10, (1, 8, 8))
+    spec = models.model_spec(name, 10, (1, 8, 8))
     torch.manual_seed(1)
     model = models.build(name, 10, (1, 8, 8)).eval()
     record = artifact.new_record(

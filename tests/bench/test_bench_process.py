@@ -204,7 +204,7 @@ def test_what_a_network_prints_does_not_disturb_the_measurement(tmp_path: Path) 
 
     (tmp_path / "loud.py").write_text(PRINTING)
     name = f"{tmp_path / 'loud.py'}:tiny"
-    spec, info = models.spec(name, 10, (1, 8, 8)), data.load("digits", input_size=(1, 8, 8)).info
+    spec, info = models.model_spec(name, 10, (1, 8, 8)), data.load("digits", input_size=(1, 8, 8)).info
     costs = Costs(macs=640, params=650)
     record = artifact.new_record(
         model=spec, data=info, dense=costs, target="macs=1", seed=0, method="scratch", settings={}

@@ -32,7 +32,7 @@ OTHERS = ("torchvision/mobilenet_v3_small", "torchvision/shufflenet_v2_x0_5", "t
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "network" in metafunc.fixturenames:
         zoo = metafunc.config.getoption("--zoo", default=False)
-        metafunc.parametrize("network", (*models.names(), *OTHERS) if zoo else SAMPLE)
+        metafunc.parametrize("network", (*models.list_models(), *OTHERS) if zoo else SAMPLE)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sliced"])

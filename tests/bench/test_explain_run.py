@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dense = models.build(name, 10, size).eval()
     graph = trace(dense, torch.zeros(2, *size))
     plan = graph.plan(keep={group.name: 17 for group in graph.groups})
-    spec = models.spec(name, 10, size)
+    spec = models.model_spec(name, 10, size)
     record = artifact.new_record(
         model=spec,
         data=data.load("digits", input_size=size).info,
@@ -146,7 +146,7 @@ def test_the_table_names_every_cause_with_its_meaning(
     explained: dict[str, Explanation], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = explained["ort-cpu"]
-    console.show(table(found))
+    console.print_result(table(found))
     shown = capsys.readouterr().out
     for part in found.causes:
         assert part.cause.value in shown

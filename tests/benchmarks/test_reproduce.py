@@ -87,7 +87,7 @@ def test_other_number_of_epochs_is_labelled_and_not_compared(tmp_path: Path) -> 
     assert found["form"] == "short" and found["epochs"] == 2
     assert found["against"] == {"row": "tiny-scratch", "why": "not compared: short"}
     assert found["settings"] == {"epochs": 2, "device": "cpu"}
-    assert recipes.measured(tmp_path / "results" / "measured.json") == {}
+    assert recipes.load_measured(tmp_path / "results" / "measured.json") == {}
 
 
 class Clock:
@@ -193,7 +193,7 @@ def test_entry_takes_the_place_of_the_same_recipe_seed_and_form(tmp_path: Path) 
         (0, "whole", 93.4),
         (1, "whole", 94.0),
     ]
-    ours = recipes.measured(measured)["dcff-vgg16-cifar10"]
+    ours = recipes.load_measured(measured)["dcff-vgg16-cifar10"]
     assert ours.top1 == pytest.approx(93.7) and ours.spread == pytest.approx(0.4243, abs=1e-3)
     assert (ours.seeds, ours.machine, ours.minutes) == ((0, 1), "a GPU", 10.5)
 
@@ -201,7 +201,7 @@ def test_entry_takes_the_place_of_the_same_recipe_seed_and_form(tmp_path: Path) 
 def test_measured_of_the_package_is_what_the_results_say() -> None:
     path = command.RESULTS / "reproduce.json"
     entries = json.loads(path.read_text())["entries"] if path.is_file() else []
-    assert recipes.measured() == summarised(entries)
+    assert recipes.load_measured() == summarised(entries)
 
 
 def test_patterns_and_names_are_put_together_once() -> None:

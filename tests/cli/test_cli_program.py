@@ -158,7 +158,7 @@ def broken(words: list[str]) -> int:
 
 
 def test_a_bug_is_one_line_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
-    assert console.guarded(broken, []) == Exit.INTERNAL
+    assert console.run_command(broken, []) == Exit.INTERNAL
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines()[0] == "error: ValueError: what was wrong"
@@ -167,7 +167,7 @@ def test_a_bug_is_one_line_without_a_traceback(capfd: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("words", [["--debug", "--json"], ["x", "--json", "--debug"]])
 def test_debug_adds_the_traceback_on_stderr_only(capfd: pytest.CaptureFixture[str], words: list[str]) -> None:
-    assert console.guarded(broken, words) == Exit.INTERNAL
+    assert console.run_command(broken, words) == Exit.INTERNAL
     out, err = capfd.readouterr()
     assert json.loads(out)["error"]["code"] == "internal"
     assert "Traceback" in err
@@ -182,7 +182,7 @@ def test_an_interrupt_outside_training_is_130(capfd: pytest.CaptureFixture[str])
     def interrupted(words: list[str]) -> int:
         raise KeyboardInterrupt
 
-    assert console.guarded(interrupted, ["--json"]) == Exit.INTERRUPTED
+    assert console.run_command(interrupted, ["--json"]) == Exit.INTERRUPTED
     assert json.loads(capfd.readouterr().out)["error"]["code"] == "interrupted"
 
 
@@ -191,9 +191,9 @@ def test_an_error_ends_with_its_exit_code(capfd: pytest.CaptureFixture[str], cod
     def failing(words: list[str]) -> int:
         raise CompressError("no", hint="mend it", code="some", exit=code, details={"size": float("nan")})
 
-    assert console.guarded(failing, []) == code
+    assert console.run_command(failing, []) == code
     assert capfd.readouterr().err == "error: no\nhint: mend it\n"
-    assert console.guarded(failing, ["--json"]) == code
+    assert console.run_command(failing, ["--json"]) == code
     error = json.loads(capfd.readouterr().out)["error"]
     assert error == {"code": "some", "message": "no", "hint": "mend it", "details": {"size": None}}
 
@@ -202,5 +202,5 @@ def test_only_the_first_of_several_processes_prints_an_object(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert console.guarded(broken, ["--json"]) == Exit.INTERNAL
+    assert console.run_command(broken, ["--json"]) == Exit.INTERNAL
     assert capfd.readouterr().out == ""

@@ -9,7 +9,7 @@ from image_arrays import SaveNpz, arrays
 from compress import data
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import Preprocess
-from compress.data import ImageData, as_model_wants, normalised
+from compress.data import ImageData, with_normalization, with_preprocess
 
 
 @pytest.fixture
@@ -28,21 +28,21 @@ def pixels(normalised: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
 
 
 def test_data_that_already_fits_is_given_back_itself(images: ImageData) -> None:
-    assert as_model_wants(images, images.info.preprocess) is images
+    assert with_preprocess(images, images.info.preprocess) is images
 
 
 def test_test_images_have_the_same_pixels_under_the_models_statistics(
     images: ImageData, wanted: Preprocess
 ) -> None:
     own, labels = images.test_arrays(9, offset=2)
-    found, same = as_model_wants(images, wanted).test_arrays(9, offset=2)
+    found, same = with_preprocess(images, wanted).test_arrays(9, offset=2)
     assert not torch.allclose(found, own, atol=0.1)
     torch.testing.assert_close(pixels(found, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
     assert torch.equal(same, labels)
 
 
 def test_batches_are_the_test_images_in_order(images: ImageData, wanted: Preprocess) -> None:
-    fitted = as_model_wants(images, wanted)
+    fitted = with_preprocess(images, wanted)
     batches = fitted.test_batches(batch_size=10)
     assert len(batches) == len(list(batches)) == 3
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -53,7 +53,7 @@ def test_batches_are_the_test_images_in_order(images: ImageData, wanted: Preproc
 
 def test_training_batches_are_augmented_alike(images: ImageData, wanted: Preprocess) -> None:
     own = images.train_batches(epoch=1, batch_size=25, seed=3)
-    found = as_model_wants(images, wanted).train_batches(epoch=1, batch_size=25, seed=3)
+    found = with_preprocess(images, wanted).train_batches(epoch=1, batch_size=25, seed=3)
     assert len(found) == len(own)
     for (x, y), (x_own, y_own) in zip(found, own, strict=True):
         torch.testing.assert_close(
@@ -63,26 +63,26 @@ def test_training_batches_are_augmented_alike(images: ImageData, wanted: Preproc
 
 
 def test_samples_for_calibration_are_converted_too(images: ImageData, wanted: Preprocess) -> None:
-    found, own = as_model_wants(images, wanted).train_samples(5, 1), images.train_samples(5, 1)
+    found, own = with_preprocess(images, wanted).train_samples(5, 1), images.train_samples(5, 1)
     torch.testing.assert_close(pixels(found, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
 
 
 def test_the_record_says_the_models_preprocessing_and_the_datas_name(
     images: ImageData, wanted: Preprocess
 ) -> None:
-    found = as_model_wants(images, wanted).info
+    found = with_preprocess(images, wanted).info
     assert found.preprocess == wanted
     assert (found.name, found.classes) == (images.info.name, images.info.classes)
 
 
 def test_another_shape_is_refused_with_both_shapes(images: ImageData, wanted: Preprocess) -> None:
     with pytest.raises(CompressError, match=r"\[3, 8, 8\].*\[3, 16, 16\]") as caught:
-        as_model_wants(images, wanted.model_copy(update={"input_size": (3, 8, 8)}))
+        with_preprocess(images, wanted.model_copy(update={"input_size": (3, 8, 8)}))
     assert (caught.value.exit, caught.value.code) == (Exit.USAGE, "input-shape")
 
 
 def test_a_mean_alone_leaves_the_deviation_as_it_is(images: ImageData) -> None:
-    found = normalised(images, mean=(0.1, 0.2, 0.3)).info.preprocess
+    found = with_normalization(images, mean=(0.1, 0.2, 0.3)).info.preprocess
     assert found == images.info.preprocess.model_copy(update={"mean": (0.1, 0.2, 0.3)})
 
 
@@ -97,5 +97,5 @@ def test_a_normalisation_that_cannot_be_is_refused_with_its_values(
     images: ImageData, values: dict[str, tuple[float, ...]], said: str
 ) -> None:
     with pytest.raises(CompressError, match=said) as caught:
-        normalised(images, **values)
+        with_normalization(images, **values)
     assert (caught.value.exit, caught.value.code) == (Exit.USAGE, "normalisation")

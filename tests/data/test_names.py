@@ -11,7 +11,7 @@ from compress.core.errors import CompressError
 
 
 def test_all_sources_are_listed() -> None:
-    assert data.names() == ["cifar10", "cifar100", "digits", "folder:DIR", "hf:NAME", "npz:FILE"]
+    assert data.list_datasets() == ["cifar10", "cifar100", "digits", "folder:DIR", "hf:NAME", "npz:FILE"]
 
 
 @pytest.mark.parametrize(

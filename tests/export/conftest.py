@@ -104,7 +104,7 @@ def trained_run(
 
 def save_run(path: Path, model: nn.Module, factory: str, digits: ImageData) -> Path:
     """A run folder that holds the network."""
-    spec = models.spec(factory, 10, (1, 8, 8))
+    spec = models.model_spec(factory, 10, (1, 8, 8))
     costs = Costs(macs=5888, params=1378)
     record = artifact.new_record(
         model=spec, data=digits.info, dense=costs, target="macs=1", seed=0, method="scratch", settings={}

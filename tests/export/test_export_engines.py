@@ -41,7 +41,7 @@ TORCHVISION = tuple(
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "network" in metafunc.fixturenames:
         zoo = metafunc.config.getoption("--zoo", default=False)
-        metafunc.parametrize("network", (*models.names(), *TORCHVISION) if zoo else SAMPLE)
+        metafunc.parametrize("network", (*models.list_models(), *TORCHVISION) if zoo else SAMPLE)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sliced"])

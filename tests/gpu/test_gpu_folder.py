@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from compress import data
-from compress.data import delivering_to
+from compress.data import deliver_to
 
 SIZE = (3, 64, 64)
 CUDA = torch.device("cuda", 0)
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def batches(images: data.ImageData, epoch: int = 0) -> list[data.Batch]:
-    return list(delivering_to(images, CUDA).train_batches(epoch=epoch, batch_size=8, seed=1))
+    return list(deliver_to(images, CUDA).train_batches(epoch=epoch, batch_size=8, seed=1))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -182,7 +182,7 @@ def test_network_trains_a_step_folds_and_comes_back_from_its_artifact(name: str,
     report = compare(made.model, compact, (batch(size),))
     assert report.max_abs == 0, report
     record = new_record(
-        model=models.spec(name, 10, (3, size, size)), data=load_data("digits", (3, size, size)).info,
+        model=models.model_spec(name, 10, (3, size, size)), data=load_data("digits", (3, size, size)).info,
         dense=graph.costs, target="keep=0.5", seed=0, method="dcff", settings={},
     )  # fmt: skip
     with RunFolder.create(tmp_path / "run", record) as run:

@@ -30,7 +30,7 @@ def test_torchvision_refuses_gray_images_saying_what_to_do() -> None:
 @pytest.mark.parametrize("name", ["torchvision/resnet81", "torchvision/fcn_resnet50"])
 def test_an_unknown_or_not_classifying_torchvision_name_is_refused(name: str) -> None:
     with pytest.raises(CompressError) as caught:
-        models.spec(name)
+        models.model_spec(name)
     assert caught.value.code == "unknown-model"
     assert "resnet" in caught.value.hint
 
@@ -134,23 +134,23 @@ def test_neighbours_of_the_same_name_in_two_folders_are_not_confused(tmp_path: P
 
 def test_a_relative_path_is_stored_absolute(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model_file.parent)
-    record = models.spec("net.py:tiny", 5, (3, 8, 8))
+    record = models.model_spec("net.py:tiny", 5, (3, 8, 8))
     assert record.name == f"{model_file}:tiny"
     monkeypatch.chdir("/")
-    assert models.build_from(ModelSpec.model_validate_json(record.model_dump_json()))
+    assert models.build_from_spec(ModelSpec.model_validate_json(record.model_dump_json()))
 
 
 def test_a_changed_file_is_noticed(model_file: Path) -> None:
-    record = models.spec(f"{model_file}:tiny", 5, (3, 8, 8))
+    record = models.model_spec(f"{model_file}:tiny", 5, (3, 8, 8))
     model_file.write_text(model_file.read_text() + "\n# changed\n")
     with pytest.raises(CompressError, match="has changed") as caught:
-        models.build_from(record)
+        models.build_from_spec(record)
     assert caught.value.code == "model-file-changed"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match=r"none\.py") as caught:
-        models.spec(f"{tmp_path}/none.py:net")
+        models.model_spec(f"{tmp_path}/none.py:net")
     assert caught.value.exit is Exit.MISSING
 
 

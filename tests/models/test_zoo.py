@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from compress import models
 from compress.core.errors import CompressError
 
-NAMES = models.names()
+NAMES = models.list_models()
 
 COUNTS = [
     ("vgg16", 10, (3, 32, 32), 313_201_664, 14_728_266),
@@ -105,7 +105,7 @@ def test_an_unknown_name_gets_near_matches(name: str, guess: str) -> None:
 
 def test_a_torchvision_name_without_its_prefix_is_recognised() -> None:
     with pytest.raises(CompressError) as caught:
-        models.spec("resnet50")
+        models.model_spec("resnet50")
     assert "torchvision/resnet50" in caught.value.hint
 
 
@@ -117,10 +117,10 @@ def test_an_impossible_input_size_is_refused(size: tuple[int, ...]) -> None:
 
 
 def test_spec_of_a_builtin_round_trips() -> None:
-    record = models.spec("resnet20", 100, (1, 28, 28))
+    record = models.model_spec("resnet20", 100, (1, 28, 28))
     again = type(record).model_validate_json(record.model_dump_json())
     assert again == record
-    assert models.build_from(again).get_submodule("linear").out_features == 100
+    assert models.build_from_spec(again).get_submodule("linear").out_features == 100
 
 
 def test_building_a_builtin_imports_neither_torchvision_nor_timm() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 
 from compress import data as images
 from compress import load, models
-from compress.artifact import compact_info, load_dense
+from compress.artifact import build_dense, compact_info
 from compress.artifact.weights import save_weights
 from compress.core.errors import CompressError, Exit
 from compress.graph import SlicePlan
@@ -64,7 +64,7 @@ def test_training_leaves_a_narrow_model_within_one_percent_of_the_target(trained
     assert trained.compact.macs == pytest.approx(0.3 * trained.dense.macs, rel=0.01)
     assert trained.top1 > 0.3
     assert sum(p.numel() for p in load(trained.run).parameters()) == trained.compact.params
-    assert sum(p.numel() for p in load_dense(trained.run).parameters()) == trained.dense.params
+    assert sum(p.numel() for p in build_dense(trained.run).parameters()) == trained.dense.params
 
 
 def test_training_is_on_record(trained: TrainResult) -> None:

@@ -57,12 +57,12 @@ def write(folder: Path, text: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.list_recipes())
 def test_every_recipe_names_known_parts_and_valid_settings(name: str) -> None:
     recipe = recipes.load(name)
     method = get(recipe.method)
     assert TrainConfig(**recipe.train).epochs > 0 and method.config_type(**recipe.options)
-    assert recipe.model in models.names() or recipe.model == "torchvision/resnet50"
+    assert recipe.model in models.list_models() or recipe.model == "torchvision/resnet50"
     assert recipe.description and (recipe.drop or recipe.target or not method.narrows)
     assert recipe.published is not None or name.startswith("short-")
 
@@ -88,11 +88,13 @@ def test_every_exact_count_has_a_published_one() -> None:
 
 
 def test_every_recipe_with_a_list_has_published_costs_to_be_held_to() -> None:
-    listed = {name for name in recipes.names() if recipes.load(name).drop}
+    listed = {name for name in recipes.list_recipes() if recipes.load(name).drop}
     assert {name for name in listed if not name.startswith("short-")} == set(PUBLISHED)
 
 
-TARGETED = [name for name in recipes.names() if name.startswith(("dcff", "kdfs")) and name not in PUBLISHED]
+TARGETED = [
+    name for name in recipes.list_recipes() if name.startswith(("dcff", "kdfs")) and name not in PUBLISHED
+]
 
 
 @pytest.mark.parametrize("name", TARGETED)
@@ -117,7 +119,7 @@ ROWS = {
 
 @pytest.mark.parametrize("method", ROWS)
 def test_every_published_row_has_a_recipe(method: str) -> None:
-    every = [recipes.load(name) for name in recipes.names()]
+    every = [recipes.load(name) for name in recipes.list_recipes()]
     found = [r.published.top1 for r in every if r.method == method and r.published is not None]
     assert set(found) == ROWS[method] and len(found) == len(ROWS[method])
 
@@ -129,7 +131,7 @@ def test_mobilenet_meets_the_published_macs_with_widths_of_ours() -> None:
     assert recipes.load("dcff-mobilenetv2-imagenet-53.3").own_widths
 
 
-SHORT = [name for name in recipes.names() if name.startswith("short-")]
+SHORT = [name for name in recipes.list_recipes() if name.startswith("short-")]
 
 
 @pytest.mark.parametrize("model", ["vgg16", "resnet56"])
@@ -176,7 +178,7 @@ def parsed(command: str) -> dict[str, Any]:
     return given
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.list_recipes())
 def test_launch_commands_are_commands_of_this_recipe(name: str) -> None:
     recipe = recipes.load(name)
     assert recipe.launch is not None
@@ -189,7 +191,7 @@ def test_launch_commands_are_commands_of_this_recipe(name: str) -> None:
     assert needed == bool(given["weights"] or given["teacher"])
     if recipe.launch.first is not None:
         first = parsed(recipe.launch.first)
-        assert first["recipe"] in recipes.names() and given["teacher"] == str(first["out"])
+        assert first["recipe"] in recipes.list_recipes() and given["teacher"] == str(first["out"])
     batch = recipe.train.get("batch_size", 128)
     assert batch % 8 == 0, "two nodes of four GPUs share a step"
 
@@ -207,16 +209,16 @@ def test_file_of_measured_recipes_is_read_back(tmp_path: Path) -> None:
     one = recipes.Measured(
         top1=93.1, best_top1=93.2, seeds=(0,), epochs=60, minutes=3.5, macs=1, params=2, machine="x", date="y"
     )
-    recipes.write_measured({"short-dcff-vgg16": one}, tmp_path / "measured.json")
-    assert recipes.measured(tmp_path / "measured.json") == {"short-dcff-vgg16": one}
+    recipes.save_measured({"short-dcff-vgg16": one}, tmp_path / "measured.json")
+    assert recipes.load_measured(tmp_path / "measured.json") == {"short-dcff-vgg16": one}
     (tmp_path / "measured.json").write_text('{"recipes": {"a": {"top1": 3}}}')
     with pytest.raises(CompressError, match="damaged") as error:
-        recipes.measured(tmp_path / "measured.json")
+        recipes.load_measured(tmp_path / "measured.json")
     assert error.value.exit == Exit.MISSING
 
 
 def test_measured_recipes_exist() -> None:
-    assert set(recipes.measured()) <= set(recipes.names())
+    assert set(recipes.load_measured()) <= set(recipes.list_recipes())
 
 
 def test_recipe_is_shown_with_ours_beside_the_published() -> None:
@@ -231,7 +233,7 @@ def test_recipe_is_shown_with_ours_beside_the_published() -> None:
     table = show.recipes([recipe], {recipe.name: ours})
     assert [next(iter(column.cells)) for column in table.columns][-2:] == ["93.47", "93.10 ± 0.20"]
     assert list(show.recipes([recipe], {}).columns[-1].cells) == ["-"]
-    assert recipes.listed(recipe, None)["ours"] is None
+    assert recipes.describe_recipe(recipe, None)["ours"] is None
 
 
 def test_widths_of_vgg16_are_rounded_down_in_double_precision() -> None:
@@ -276,12 +278,12 @@ def graph() -> ChannelGraph:
 
 
 def test_pattern_takes_one_rate_for_all_and_leaves_named_groups_out(graph: ChannelGraph) -> None:
-    widths = recipes.widths(graph, {"features.*": [0.5], "features.conv2": [0.9]})
+    widths = recipes.widths_from_drop_rates(graph, {"features.*": [0.5], "features.conv2": [0.9]})
     assert list(widths.values()).count(64) == 2 and widths["features.conv2"] == 3
 
 
 def test_no_group_becomes_empty(graph: ChannelGraph) -> None:
-    assert recipes.widths(graph, {"features.conv1": [0.999]}) == {"features.conv1": 1}
+    assert recipes.widths_from_drop_rates(graph, {"features.conv1": [0.999]}) == {"features.conv1": 1}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ def test_wrong_list_is_refused(
     graph: ChannelGraph, drop: dict[str, list[float]], code: str, words: list[str]
 ) -> None:
     with pytest.raises(CompressError) as error:
-        recipes.widths(graph, drop)
+        recipes.widths_from_drop_rates(graph, drop)
     assert error.value.code == code and error.value.exit == Exit.USAGE
     assert all(word in str(error.value) for word in words)
 

@@ -14,7 +14,7 @@ from compress.core.errors import CompressError
 from compress.data import ImageData, order
 from compress.data.augment import Augmentation
 from compress.data.memory import InMemory
-from compress.data.resident import SHARE, reside
+from compress.data.placement import SHARE, place_data
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -61,23 +61,25 @@ def test_images_that_fit_are_moved_and_others_stay(images: ImageData) -> None:
     assert isinstance(images, InMemory)
     need = images.pixel_bytes
     assert need == sum(a.size for k, a in arrays().items() if k[0] == "x") + 8 * (50 + 23)
-    fits, too_large = (reside(images, META, "auto", free=int(need / share)) for share in (SHARE, 2 * SHARE))
+    fits, too_large = (
+        place_data(images, META, "auto", free=int(need / share)) for share in (SHARE, 2 * SHARE)
+    )
     assert fits.on_device and fits.data is not images
     assert not too_large.on_device and too_large.data is images
     assert "25%" in too_large.why
-    assert reside(images, META, "on", free=need).on_device
+    assert place_data(images, META, "on", free=need).on_device
 
 
 def test_off_leaves_them_and_a_cpu_has_them_already(images: ImageData) -> None:
-    off = reside(images, META, "off")
+    off = place_data(images, META, "off")
     assert (off.data, off.on_device) == (images, False)
-    on = reside(images, CPU, "on")
+    on = place_data(images, CPU, "on")
     assert (on.data, on.on_device) == (images, True)
 
 
 def test_another_normalisation_can_be_moved_too(images: ImageData) -> None:
-    own = data.normalised(images, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    assert reside(own, META, "auto", free=10**9).on_device
+    own = data.with_normalization(images, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert place_data(own, META, "auto", free=10**9).on_device
     x, _ = own.test_arrays(4)
     raw = torch.from_numpy(arrays()["x_test"][:4]).permute(0, 3, 1, 2)
     torch.testing.assert_close(x, raw / 127.5 - 1, atol=1e-6, rtol=1e-5)
@@ -91,7 +93,7 @@ def test_images_decoded_one_by_one_stay_with_the_host(tmp_path: Path) -> None:
             (tmp_path / part / label).mkdir(parents=True)
             Image.new("RGB", (40, 40)).save(tmp_path / part / label / "0.png")
     folder = data.load(f"folder:{tmp_path}", (3, 32, 32), workers=0)
-    assert not reside(folder, META, "auto").on_device
+    assert not place_data(folder, META, "auto").on_device
     with pytest.raises(CompressError, match="decoded image by image") as error:
-        reside(folder, META, "on")
+        place_data(folder, META, "on")
     assert error.value.code == "data-on-device"

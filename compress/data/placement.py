@@ -35,7 +35,7 @@ class Movable(Protocol):
 
 
 @dataclass(frozen=True)
-class Residence:
+class Placement:
     """Where the images are during a training.
 
     Attributes:
@@ -48,7 +48,9 @@ class Residence:
     why: str
 
 
-def reside(data: ImageData, device: torch.device, wish: Wish = "auto", free: int | None = None) -> Residence:
+def place_data(
+    data: ImageData, device: torch.device, wish: Wish = "auto", free: int | None = None
+) -> Placement:
     """Move `data` to `device` if that is wished or, with ``auto``, if it fits into a share of free memory.
 
     Args:
@@ -60,25 +62,25 @@ def reside(data: ImageData, device: torch.device, wish: Wish = "auto", free: int
         CompressError: ``data-on-device``: ``on``, and the data cannot be moved or do not fit.
     """
     if wish == "off":
-        return Residence(data, False, "not wished")
+        return Placement(data, False, "not wished")
     if not isinstance(data, Movable):
         why = f"{data.info.name} is decoded image by image"
         if wish == "on":
             raise _refused(f"{why}; only data held in memory can be on the device")
-        return Residence(data, False, why)
+        return Placement(data, False, why)
     if device.type == "cpu":
-        return Residence(data, True, "in memory, where the CPU trains")
+        return Placement(data, True, "in memory, where the CPU trains")
     free = free_bytes(device) if free is None else free
     need, most = data.pixel_bytes, SHARE * free
     size = f"{need / 1e6:,.0f} MB of images; {free / 1e6:,.0f} MB are free on {device}"
     if wish == "auto" and need > most:
-        return Residence(data, False, f"{size}, of which they may take {SHARE:.0%}")
+        return Placement(data, False, f"{size}, of which they may take {SHARE:.0%}")
     try:
-        return Residence(data.on_device(device), True, size)
+        return Placement(data.on_device(device), True, size)
     except torch.OutOfMemoryError as error:
         if wish == "on":
             raise _refused(f"{size}: out of memory") from error
-        return Residence(data, False, f"{size}: out of memory")
+        return Placement(data, False, f"{size}: out of memory")
 
 
 def free_bytes(device: torch.device) -> int:
