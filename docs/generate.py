@@ -9,9 +9,11 @@ Run it alone to print the command pages: ``python docs/generate.py``.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
-from collections.abc import Iterable
+import typing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,8 +142,8 @@ def overview_page(commands: list[CommandHelp]) -> str:
             "|---|---|",
             *rows,
             "",
-            "Every command takes `--json`: exactly one JSON object on stdout, with `schema_version`, also when",
-            "it fails. Messages and progress go to stderr. An option may come from the environment too:",
+            "Every command takes `--json`: exactly one JSON object on stdout, with `schema_version`, also",
+            "when it fails. Messages and progress go to stderr. An option may come from the environment too:",
             "`COMPRESS_TRAIN_EPOCHS=5` stands for `train --epochs 5`. A flag has precedence over the",
             "environment, the environment over a recipe, a recipe over the default. No command prompts.",
             "",
@@ -177,8 +179,8 @@ def _cell(text: str) -> str:
 
 def record_types() -> dict[str, Any]:
     """Return the pydantic class of each record in a run folder, by the file it is stored in."""
-    from compress.artifact.compact import ModelRecord
-    from compress.artifact.run import RunInfo
+    from compress.artifact.compact import CompactInfo
+    from compress.artifact.run import RunRecord
     from compress.bench.explain.record import Explanation
     from compress.bench.results.record import BenchResult
     from compress.bench.scenarios.record import ScenarioResult
@@ -186,8 +188,8 @@ def record_types() -> dict[str, Any]:
     from compress.export.trust.manifest import Manifest
 
     return {
-        "run.json": RunInfo,
-        "compact/model.json": ModelRecord,
+        "run.json": RunRecord,
+        "compact/model.json": CompactInfo,
         "export/manifest.json": Manifest,
         "bench/results.json": BenchResult,
         "bench/explain-BACKEND.json": Explanation,
@@ -206,7 +208,102 @@ def schemas() -> str:
     return "\n\n".join(parts)
 
 
-GENERATED = {"schemas": schemas}
+# --- settings -------------------------------------------------------------------------------------------
+
+
+def settings_table(kind: Any, *, skip: frozenset[str] = frozenset()) -> str:
+    """Return the fields of a pydantic class as a table: name, values, default, meaning from the docstring."""
+    meanings = attribute_meanings(kind)
+    rows = [
+        f"| `{name}` | {_cell(_values(field))} | {_default_value(field)} | {_cell(meanings.get(name, ''))} |"
+        for name, field in kind.model_fields.items()
+        if name not in skip
+    ]
+    return "\n".join(["| setting | values | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def attribute_meanings(kind: type) -> dict[str, str]:
+    """Return what the ``Attributes:`` section of a class and of its bases says about each attribute.
+
+    An entry may describe several names: ``lr, momentum: ...``, and a line several entries:
+    ``lr: the rate. eps: a small number.``
+    """
+    meanings: dict[str, str] = {}
+    for cls in reversed(kind.__mro__):
+        text = inspect.cleandoc(vars(cls).get("__doc__") or "")
+        section = re.search(r"^Attributes:\n((?:[ \n].*\n?)+)", text, re.MULTILINE)
+        names = [str(name) for name in getattr(cls, "model_fields", {})]
+        if section is None or not names:
+            continue
+        word = "|".join(map(re.escape, names))
+        entry = rf"(?:^|(?<=\. )|(?<=\n))(?P<names>(?:{word})(?:, (?:{word}))*): "
+        body = re.sub(r"\n {8,}", " ", section[1])
+        body = "\n".join(line.strip() for line in body.splitlines())
+        hits = list(re.finditer(entry, body))
+        ends = [*(hit.start() for hit in hits[1:]), len(body)]
+        for hit, end in zip(hits, ends, strict=True):
+            meaning = body[hit.end() : end].strip().replace("``", "`")
+            meanings |= dict.fromkeys(hit["names"].split(", "), meaning)
+    return meanings
+
+
+def _values(field: Any) -> str:
+    kind, optional = field.annotation, ""
+    arguments = typing.get_args(kind)
+    if type(None) in arguments:
+        optional = ", or none"
+        kind = next(argument for argument in arguments if argument is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        return ", ".join(f"`{value}`" for value in typing.get_args(kind)) + optional
+    if typing.get_origin(kind) is tuple:
+        return "list of numbers" + optional
+    words = {bool: "true or false", int: "integer", float: "number", str: "text"}
+    limits = []
+    for limit in field.metadata:
+        for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
+            if getattr(limit, name, None) is not None:
+                limits.append(f"{sign} {getattr(limit, name):g}")
+    return " ".join([words.get(kind, str(kind)), *limits]) + optional
+
+
+def _default_value(field: Any) -> str:
+    value = field.default
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`{list(value)}`"
+    return "" if value is None else f"`{value}`"
+
+
+def _method_settings(name: str) -> str:
+    from compress import methods
+
+    return settings_table(methods.get(name).config_type)
+
+
+def _train_settings() -> str:
+    from compress.training import TrainConfig
+
+    return settings_table(TrainConfig)
+
+
+def _gate_limits() -> str:
+    from compress.bench.gate.rules import Constraints
+
+    meanings = attribute_meanings(Constraints)
+    rows = [f"| `{name}` | {_cell(meanings.get(name, ''))} |" for name in Constraints.model_fields]
+    return "\n".join(["| limit | of |", "|---|---|", *rows])
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "schemas": schemas,
+    "train_settings": _train_settings,
+    "dcff_settings": lambda: _method_settings("dcff"),
+    "kdfs_settings": lambda: _method_settings("kdfs"),
+    "abp_settings": lambda: _method_settings("abp"),
+    "baseline_settings": lambda: _method_settings("l1"),
+    "gate_limits": _gate_limits,
+}
 
 
 # --- hooks of MkDocs ------------------------------------------------------------------------------------

@@ -1,0 +1,95 @@
+"""Commands, Python blocks and configuration files in the documentation are valid."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pages import Block, blocks, generate
+
+PLACEHOLDERS = ("...", "COMMAND", "NAME")
+
+
+def _command_lines() -> Iterator[tuple[Block, list[str]]]:
+    """Yield each call of `compress` in a shell block or after a `$` in an output, split into words."""
+    for block in blocks("sh", "text", "yaml"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            call = re.search(r"(?:^|[\s/;`{])(compress .*)", line.strip())
+            is_prompt = line.lstrip().startswith("$ ")
+            if call is None or (block.language == "text" and not is_prompt):
+                continue
+            for part in re.split(r"[;&|]+ ", call[1]):
+                if part.startswith("compress "):
+                    words = shlex.split(part, comments=True)
+                    yield block, [word for word in words[1:] if word not in ("$@", "}")]
+
+
+COMMAND_LINES = [
+    pytest.param(words, id=f"{block}-{' '.join(words[:2])}") for block, words in _command_lines()
+]
+
+
+def _find_command(words: list[str]) -> tuple[Any, list[str]]:
+    """Return the command that the words call, and its arguments."""
+    from compress.cli import app
+
+    command: Any = typer.main.get_command(app)
+    if " ".join(words[:2]) in command.commands:
+        return command.commands[" ".join(words[:2])], words[2:]
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize("words", COMMAND_LINES)
+def test_commands_of_the_documentation_parse(words: list[str]) -> None:
+    command, arguments = _find_command(words)
+    flags = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {"--help", "--debug"}
+    given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+    assert given <= flags
+    if not any(word in PLACEHOLDERS for word in arguments) and "--help" not in given:
+        command.make_context("compress", list(arguments)).close()
+
+
+def test_the_documentation_calls_every_command() -> None:
+    called = {" ".join(words[:n]) for _, words in _command_lines() for n in (1, 2)}
+    grouped = {command.name for command in generate().command_help()}
+    assert {name.split()[0] for name in grouped} <= called
+
+
+PYTHON = [pytest.param(block, id=str(block)) for block in blocks("python")]
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_blocks_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = compile("\n" * (block.line - 1) + block.text, str(block.page), "exec")
+    if block.mark != "compile":
+        exec(code, {"__name__": "documentation"})
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=str(block)) for block in blocks("toml")])
+def test_toml_blocks_are_valid(block: Block, tmp_path: Path) -> None:
+    from compress import recipes
+    from compress.bench import gate
+
+    file = tmp_path / "example.toml"
+    file.write_text(block.text, encoding="utf-8")
+    if block.mark == "gate":
+        gate.read(file)
+    elif block.mark == "recipe":
+        recipes.load(str(file))
+    else:
+        tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=str(block)) for block in blocks("json")])
+def test_json_blocks_are_valid(block: Block) -> None:
+    json.loads(block.text)

@@ -1,0 +1,69 @@
+"""docs/errors.md explains every error code of the sources, and no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from pages import DOCS, ROOT
+
+from compress.core.errors import Exit
+
+CODE = r"[a-z]+(-[a-z0-9]+)*"
+PAGE = (DOCS / "errors.md").read_text(encoding="utf-8")
+DOCUMENTED = re.findall(r"^### (\S+)$", PAGE, re.MULTILINE)
+
+
+def _sources() -> Iterator[ast.Module]:
+    for top in ("compress", "export", "bench", "doctor", "cli.py"):
+        for file in sorted((ROOT / top).rglob("*.py")) if (ROOT / top).is_dir() else [ROOT / top]:
+            if not any(parent.is_symlink() for parent in (file, *file.parents)):
+                yield ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _codes() -> set[str]:
+    """Return every literal passed as `code=`, the default code, and those that are made from a name."""
+    codes = {"usage"}
+    for tree in _sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg == "code":
+                codes |= {value for value in _strings(node.value) if re.fullmatch(CODE, value)}
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Registry" and node.args:
+                kind = node.args[0]
+                if isinstance(kind, ast.Constant):
+                    codes.add(f"unknown-{str(kind.value).replace(' ', '-')}")
+    return codes | {"no-model", "no-data"}
+
+
+def _strings(node: ast.AST) -> Iterator[str]:
+    """Yield the string literals of an expression, except those that index something."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif not isinstance(node, ast.Subscript):
+        for child in ast.iter_child_nodes(node):
+            yield from _strings(child)
+
+
+def test_every_error_code_is_documented_once() -> None:
+    assert len(DOCUMENTED) == len(set(DOCUMENTED))
+    assert sorted(_codes() - set(DOCUMENTED)) == []
+
+
+def test_no_documented_error_code_is_stale() -> None:
+    assert sorted(set(DOCUMENTED) - _codes()) == []
+
+
+def test_every_error_code_has_a_cause_an_exit_code_and_a_remedy() -> None:
+    known = {str(int(code)) for code in Exit}
+    for code in DOCUMENTED:
+        section = PAGE.partition(f"### {code}\n")[2].partition("\n#")[0]
+        exits = re.search(r"\(Exit code ([\d or]+)\.\)", section)
+        assert exits is not None, code
+        assert set(exits[1].split(" or ")) <= known
+        assert re.search(r"^\*\*Fix:\*\* \S", section, re.MULTILINE), code
+
+
+def test_every_exit_code_is_documented() -> None:
+    table = PAGE.partition("## Exit codes")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| (\d+) \|", table, re.MULTILINE) == [str(int(code)) for code in Exit]
