@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from compress.core.errors import CompressError, Exit
+from compress.models.weights import read_safetensors
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -54,10 +55,7 @@ def read_weights(path: Path, *, hint: str = "") -> dict[str, Tensor]:
             f"there are no weights {str(path)!r}", hint=hint, code="missing-file", exit=Exit.MISSING
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            aliases: dict[str, str] = json.loads((file.metadata() or {}).get("aliases", "{}"))
-        return state | {name: state[target] for name, target in aliases.items()}
+        return read_safetensors(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CompressError(
             f"the weights {str(path)!r} are damaged: {error}",

@@ -13,20 +13,20 @@ from compress.core.errors import CompressError, Exit
 from compress.data.augment import Augmentation
 from compress.data.base import ImageData
 from compress.data.memory import Arrays, in_memory
-from compress.data.registry import Request, source
+from compress.data.registry import DATASETS, DataRequest
 
 _MOMENTS10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _MOMENTS100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 
 
-@source("cifar10")
-def cifar10(request: Request) -> ImageData:
+@DATASETS.register("cifar10")
+def cifar10(request: DataRequest) -> ImageData:
     """Load CIFAR-10, downloading it once."""
     return _load(request, "CIFAR10", _MOMENTS10)
 
 
-@source("cifar100")
-def cifar100(request: Request) -> ImageData:
+@DATASETS.register("cifar100")
+def cifar100(request: DataRequest) -> ImageData:
     """Load CIFAR-100 (fine labels), downloading it once."""
     return _load(request, "CIFAR100", _MOMENTS100)
 
@@ -39,7 +39,7 @@ def download_root(root: Path | None) -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "compress"
 
 
-def _load(request: Request, kind: str, moments: tuple[tuple[float, ...], tuple[float, ...]]) -> ImageData:
+def _load(request: DataRequest, kind: str, moments: tuple[tuple[float, ...], tuple[float, ...]]) -> ImageData:
     import torchvision
 
     root = download_root(request.root)

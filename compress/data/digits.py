@@ -7,14 +7,14 @@ import torch
 from compress.data.augment import Augmentation
 from compress.data.base import ImageData
 from compress.data.memory import Arrays, in_memory
-from compress.data.registry import Request, source
+from compress.data.registry import DATASETS, DataRequest
 
 _TEST_SIZE = 360
 _SPLIT_SEED = 0
 
 
-@source("digits")
-def digits(request: Request) -> ImageData:
+@DATASETS.register("digits")
+def digits(request: DataRequest) -> ImageData:
     """Load the digits: 1,437 for training and 360 for test, stratified, the same split always.
 
     Without an input size they are gray and enlarged to `[1, 32, 32]`.

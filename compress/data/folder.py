@@ -18,7 +18,7 @@ from compress.data.base import ImageData
 from compress.data.dali import DaliDecoded
 from compress.data.decode import pillow_rgb, pixels_rgb
 from compress.data.decoded import Decoded, imagenet_view
-from compress.data.registry import Request, source
+from compress.data.registry import DATASETS, DataRequest
 
 _DEFAULT_SIZE = (3, 224, 224)
 _TEST_FOLDERS = ("val", "test")
@@ -59,8 +59,8 @@ class FolderImages:
         return pixels_rgb(self.path(index)), self.label(index)
 
 
-@source("folder", "DIR")
-def folder(request: Request) -> ImageData:
+@DATASETS.register("folder", argument="DIR")
+def folder(request: DataRequest) -> ImageData:
     """Load a folder with ``train`` and ``val`` (or ``test``), each with one folder a class.
 
     Without an input size, images are 224x224 as in ImageNet.

@@ -20,7 +20,7 @@ from compress.data.augment import Augmentation
 from compress.data.base import ImageData
 from compress.data.decoded import Decoded, imagenet_view
 from compress.data.memory import Arrays, in_memory
-from compress.data.registry import Request, source
+from compress.data.registry import DATASETS, DataRequest
 
 _DEFAULT_SIZE = (3, 224, 224)
 _SMALL_SIDE = 64
@@ -79,8 +79,8 @@ class HubImages:
         return image, int(label)
 
 
-@source("hf", "NAME")
-def hub(request: Request) -> ImageData:
+@DATASETS.register("hf", argument="NAME")
+def hub(request: DataRequest) -> ImageData:
     """Load a data set with the package ``datasets``, fetching it if it is not cached."""
     splits = _load(request)
     if "train" not in splits:
@@ -113,7 +113,7 @@ def hub(request: Request) -> ImageData:
     return Decoded(train, test, view, info, request.workers)
 
 
-def _load(request: Request) -> Any:
+def _load(request: DataRequest) -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -175,7 +175,7 @@ def _undecoded(split: Any, image: str) -> Any:
     return split.cast_column(image, datasets.Image(decode=False))
 
 
-def _small(request: Request, train: HubImages, test: HubImages, classes: list[str]) -> ImageData:
+def _small(request: DataRequest, train: HubImages, test: HubImages, classes: list[str]) -> ImageData:
     """Decode all images into memory; they must all have one size."""
     size = train.raw(0)[0].size
     x_train, y_train = _stack(request.name, train, size)

@@ -19,7 +19,7 @@ from compress.core.errors import CompressError, Exit
 from compress.data.augment import Augmentation
 from compress.data.base import ImageData
 from compress.data.memory import Arrays, in_memory
-from compress.data.registry import Request, source
+from compress.data.registry import DATASETS, DataRequest
 
 _KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -32,8 +32,8 @@ _PAD_SHARE = 8  # the usual 4 pixels at 32
 Array = NDArray[Any]
 
 
-@source("npz", "FILE")
-def npz(request: Request) -> ImageData:
+@DATASETS.register("npz", argument="FILE")
+def npz(request: DataRequest) -> ImageData:
     """Load an archive; colour images are cropped and mirrored in training, gray ones only cropped."""
     path = Path(request.argument).expanduser().absolute()
     keys, found = _read(path)

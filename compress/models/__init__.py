@@ -1,16 +1,15 @@
-"""Networks by name: what a user may give to ``--model``.
+"""Dense networks by name: what ``--model`` takes.
 
-A room for dense networks and nothing else: built-ins are the papers' CIFAR forms, one family a file, each
-factory registered under its own name; ``torchvision/NAME``, ``timm/NAME`` and ``path/to/file.py:factory``
-come from outside. A factory knows nothing of methods, widths or slicing: it builds the dense network, in
-plain `torch.nn` modules that `torch.export` can read.
+Built-in networks are the CIFAR forms used in the papers, one family a file, each factory registered in
+`MODELS`. ``torchvision/NAME``, ``timm/NAME`` and ``path/to/file.py:factory`` come from elsewhere. A factory
+builds a dense network of plain `torch.nn` modules that `torch.export` can read; it knows nothing of methods,
+widths or slicing.
 """
 
 from __future__ import annotations
 
-from compress.models import densenet, googlenet, mobilenet, resnet, vgg  # noqa: F401  (registers the built-ins)
-from compress.models.build import build, build_from_spec, model_spec
-from compress.models.registry import list_models, register
+from compress.models.build import build, build_from_spec, list_models, model_spec
+from compress.models.registry import MODELS, ModelEntry
 from compress.models.weights import load_weights
 
-__all__ = ["build", "build_from_spec", "list_models", "load_weights", "model_spec", "register"]
+__all__ = ["MODELS", "ModelEntry", "build", "build_from_spec", "list_models", "load_weights", "model_spec"]

@@ -1,17 +1,17 @@
-"""From a model's name to a module, whatever the name's form."""
+"""Build, list and record networks by name: built-in, ``torchvision/``, ``timm/`` or from a file."""
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 
 from torch import nn
 
-from compress.core.errors import CompressError, Exit, did_you_mean
+from compress.core.errors import CompressError, Exit
 from compress.core.spec import ModelSpec
-from compress.models import external, from_file, registry
+from compress.models import external, from_file
+from compress.models.registry import MODELS, Size
 from compress.models.weights import load_weights
-
-Size = tuple[int, int, int]
 
 
 def build(
@@ -19,6 +19,8 @@ def build(
     num_classes: int = 10,
     input_size: Size = (3, 32, 32),
     weights: str | Path | None = None,
+    *,
+    reset_head: bool | None = None,
 ) -> nn.Module:
     """Build the dense network `name`, on the CPU, in training mode.
 
@@ -27,7 +29,9 @@ def build(
             ``path/to/file.py:factory``.
         num_classes: width of the last layer.
         input_size: ``(channels, height, width)`` of one image.
-        weights: a file for `load_weights`; without one the network is initialised from torch's seed.
+        weights: a weights file or the run folder of a dense network, see `load_weights`; None: random
+            weights from torch's seed.
+        reset_head: see `load_weights`.
 
     Raises:
         CompressError: an unknown name, a missing package or file, an input the network cannot take, or
@@ -36,23 +40,44 @@ def build(
     _check_sizes(name, num_classes, input_size)
     if from_file.is_file_name(name):
         model = from_file.build(name, num_classes, input_size)
-    elif name.startswith("torchvision/"):
+    elif name.startswith(external.TORCHVISION):
         model = external.build_torchvision(name, num_classes, input_size)
-    elif name.startswith("timm/"):
+    elif name.startswith(external.TIMM):
         model = external.build_timm(name, num_classes, input_size)
-    elif registry.is_builtin(name):
-        model = registry.build_builtin(name, num_classes, input_size)
     else:
-        raise _unknown(name)
+        _check_registered(name)
+        model = MODELS[name].build(name, num_classes, input_size)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, reset_head=reset_head)
     return model.train()
+
+
+def list_models(pattern: str | None = None) -> list[str]:
+    """Return the names of networks, sorted.
+
+    Args:
+        pattern: shell-style wildcards, such as ``resnet*``, ``torchvision/*`` or ``timm/*mobilenet*``; the
+            networks of torchvision and timm are listed only for a pattern that starts with their prefix.
+            None: all built-in networks and those of installed plug-ins.
+
+    Raises:
+        CompressError: (exit 3) ``missing-package``: a ``timm/`` pattern without timm.
+    """
+    if pattern is None:
+        return MODELS.names()
+    if pattern.startswith(external.TORCHVISION):
+        names = [f"{external.TORCHVISION}{name}" for name in external.torchvision_names()]
+    elif pattern.startswith(external.TIMM):
+        names = [f"{external.TIMM}{name}" for name in external.timm_names()]
+    else:
+        names = MODELS.names()
+    return sorted(fnmatch.filter(names, pattern))
 
 
 def model_spec(name: str, num_classes: int = 10, input_size: Size = (3, 32, 32)) -> ModelSpec:
     """Return the record from which `build_from_spec` makes the same dense network again.
 
-    A model file's path is stored absolute, with the SHA-256 of its text.
+    The path of a model file is stored absolute, with the SHA-256 of its text.
 
     Raises:
         CompressError: an unknown name, or a missing package or file.
@@ -61,12 +86,12 @@ def model_spec(name: str, num_classes: int = 10, input_size: Size = (3, 32, 32))
     sha: str | None = None
     if from_file.is_file_name(name):
         name, sha = from_file.identify(name)
-    elif name.startswith("torchvision/"):
+    elif name.startswith(external.TORCHVISION):
         external.check_torchvision(name)
-    elif name.startswith("timm/"):
+    elif name.startswith(external.TIMM):
         external.check_timm(name)
-    elif not registry.is_builtin(name):
-        raise _unknown(name)
+    else:
+        _check_registered(name)
     return ModelSpec(name=name, num_classes=num_classes, input_size=input_size, source_sha256=sha)
 
 
@@ -74,8 +99,8 @@ def build_from_spec(record: ModelSpec) -> nn.Module:
     """Build the dense network that `record` describes.
 
     Raises:
-        CompressError: as `build`; also if a model file's text is no longer the one recorded, since its
-            forward could then compute something else with the same weights.
+        CompressError: as `build`; also ``model-file-changed`` if the text of a model file is no longer the
+            recorded one, since its forward could then compute something else with the same weights.
     """
     if record.source_sha256 is not None:
         _, sha = from_file.identify(record.name)
@@ -101,11 +126,10 @@ def _check_sizes(name: str, num_classes: int, input_size: Size) -> None:
         )
 
 
-def _unknown(name: str) -> CompressError:
-    outside = external.prefixed(name)
-    guess = f"Did you mean {outside}?" if outside else did_you_mean(name, registry.list_models())
-    listing = (
-        f"built-in: {', '.join(registry.list_models())};"
-        " also torchvision/NAME, timm/NAME and path/to/file.py:factory"
-    )
-    return CompressError(f"unknown model {name!r}", hint=f"{guess} {listing}".strip(), code="unknown-model")
+def _check_registered(name: str) -> None:
+    """Raise unless `MODELS` has the name; the hint also covers the other forms of names."""
+    if name in MODELS:
+        return
+    in_torchvision = external.find_torchvision(name)
+    forms = "other forms: torchvision/NAME, timm/NAME, path/to/file.py:FACTORY"
+    MODELS.get_or_raise(name, hint=f"or {in_torchvision}? {forms}" if in_torchvision else f"({forms})")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.models.initial import initialise
-from compress.models.registry import register
+from compress.models.initialization import initialize_weights
+from compress.models.registry import MODELS
 
 
 class DenseLayer(nn.Module):
@@ -69,7 +69,7 @@ class DenseNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(width, num_classes)
-        initialise(self)
+        initialize_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `[B, in_channels, H, W]` to logits `[B, num_classes]`."""
@@ -84,7 +84,7 @@ def _block(width: int, layers: int, growth: int) -> nn.Sequential:
     return nn.Sequential(*(DenseLayer(width + i * growth, growth) for i in range(layers)))
 
 
-@register(min_side=4)
+@MODELS.register("densenet40", min_side=4)
 def densenet40(num_classes: int = 10, in_channels: int = 3) -> DenseNet:
     """DenseNet-40 (growth 12) for 32x32 images: 282.9 M MACs, 1.06 M parameters at 10 classes."""
     return DenseNet(12, 12, num_classes, in_channels)

@@ -1,6 +1,6 @@
-"""Networks of other libraries: ``torchvision/NAME`` and ``timm/NAME``, without their weights.
+"""Networks of other libraries: ``torchvision/NAME`` and ``timm/NAME``, with random weights.
 
-Both libraries are imported only when such a name is given.
+The libraries are imported only when such a name is given.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ from typing import Any
 from torch import nn
 
 from compress.core.errors import CompressError, Exit, did_you_mean
+from compress.models.registry import Size
 
-Size = tuple[int, int, int]
+TORCHVISION = "torchvision/"
+TIMM = "timm/"
 
-_TORCHVISION_SWITCHES: dict[str, dict[str, Any]] = {
-    # one output tensor; the input as our own preprocessing leaves it; initialised as the paper's
+_TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
+    # one output tensor; the input as this package preprocesses it; initialized as in the paper
     "googlenet": {"aux_logits": False, "transform_input": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "transform_input": False, "init_weights": True},
 }
 
 
 def build_torchvision(name: str, num_classes: int, input_size: Size) -> nn.Module:
-    """Build ``torchvision/NAME``, randomly initialised, with one output tensor (no auxiliary heads).
+    """Build ``torchvision/NAME`` with random weights and one output tensor (no auxiliary heads).
 
     Raises:
         CompressError: no classification network has that name, or the images do not have 3 channels.
@@ -36,26 +38,26 @@ def build_torchvision(name: str, num_classes: int, input_size: Size) -> nn.Modul
         )
     import torchvision
 
-    switches = _TORCHVISION_SWITCHES.get(short, {})
-    model: nn.Module = torchvision.models.get_model(short, weights=None, num_classes=num_classes, **switches)
+    extra = _TORCHVISION_ARGUMENTS.get(short, {})
+    model: nn.Module = torchvision.models.get_model(short, weights=None, num_classes=num_classes, **extra)
     return model
 
 
 def check_torchvision(name: str) -> str:
-    """Return NAME of ``torchvision/NAME`` if it is a classification network there.
+    """Return NAME of ``torchvision/NAME``.
 
     Raises:
-        CompressError: it is not; the hint has the nearest names.
+        CompressError: torchvision has no classification network of that name; the hint has the nearest.
     """
-    short = name.removeprefix("torchvision/")
-    known = _torchvision_names()
+    short = name.removeprefix(TORCHVISION)
+    known = torchvision_names()
     if short not in known:
         raise _unknown(name, "torchvision", known)
     return short
 
 
 def build_timm(name: str, num_classes: int, input_size: Size) -> nn.Module:
-    """Build ``timm/NAME``, randomly initialised.
+    """Build ``timm/NAME`` with random weights.
 
     Raises:
         CompressError: timm is not installed, has no such model, or cannot build it for this input.
@@ -77,38 +79,53 @@ def build_timm(name: str, num_classes: int, input_size: Size) -> nn.Module:
 
 
 def check_timm(name: str) -> str:
-    """Return NAME of ``timm/NAME`` if timm is installed and knows it.
+    """Return NAME of ``timm/NAME``.
 
     Raises:
-        CompressError: timm is missing (exit 3), or the name is unknown.
+        CompressError: timm is not installed (exit 3), or has no such model.
     """
-    short = name.removeprefix("timm/")
-    try:
-        import timm
-    except ImportError as error:
-        raise CompressError(
-            f"{name} needs the package timm, which is not installed",
-            hint="pip install 'compress-cnn[timm]'",
-            code="missing-package",
-            exit=Exit.MISSING,
-        ) from error
+    short = name.removeprefix(TIMM)
+    timm = _import_timm(name)
     if not timm.is_model(short):
         raise _unknown(name, "timm", timm.list_models())
     return short
 
 
-def prefixed(name: str) -> str | None:
-    """Return ``torchvision/NAME`` if the plain word `name` is a network there, else None."""
+def find_torchvision(name: str) -> str | None:
+    """Return ``torchvision/NAME`` if torchvision has a network called `name`, else None."""
     try:
-        return f"torchvision/{name}" if name in _torchvision_names() else None
+        return f"{TORCHVISION}{name}" if name in torchvision_names() else None
     except (ImportError, RuntimeError):  # a torchvision that does not match torch must not hide the message
         return None
 
 
-def _torchvision_names() -> list[str]:
+def timm_names() -> list[str]:
+    """Return the names of timm's networks.
+
+    Raises:
+        CompressError: (exit 3) ``missing-package``.
+    """
+    return list(_import_timm(f"{TIMM}*").list_models())
+
+
+def torchvision_names() -> list[str]:
+    """Return the names of torchvision's classification networks."""
     import torchvision
 
     return list(torchvision.models.list_models(module=torchvision.models))
+
+
+def _import_timm(needed_by: str) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise CompressError(
+            f"{needed_by} needs the package timm, which is not installed",
+            hint="pip install 'compress-cnn[timm]'",
+            code="missing-package",
+            exit=Exit.MISSING,
+        ) from error
+    return timm
 
 
 def _unknown(name: str, library: str, known: list[str]) -> CompressError:

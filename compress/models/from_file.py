@@ -1,4 +1,4 @@
-"""A user's own network: ``path/to/file.py:factory``, imported by path."""
+"""Networks from a user's Python file: ``path/to/file.py:factory``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from typing import Any
 from torch import nn
 
 from compress.core.errors import CompressError, Exit, did_you_mean
-from compress.models.registry import accepted
+from compress.models.registry import Size, supported_arguments
 
-Size = tuple[int, int, int]
-_MARK = "__compress_model_folder__"
+_FOLDER_ATTRIBUTE = "__compress_model_folder__"
 
 
 def is_file_name(name: str) -> bool:
-    """Say whether `name` has the form ``FILE.py`` or ``FILE.py:factory``."""
+    """Return whether `name` has the form ``FILE.py`` or ``FILE.py:factory``."""
     return name.endswith(".py") or name.rpartition(":")[0].endswith(".py")
 
 
@@ -30,7 +29,7 @@ def identify(name: str) -> tuple[str, str]:
     """Return ``/absolute/file.py:factory`` and the SHA-256 of the file's text.
 
     Raises:
-        CompressError: the file is missing, or no factory is named.
+        CompressError: the file is missing, or the name has no factory.
     """
     path, factory = _split(name)
     return f"{path}:{factory}", _sha256(path)
@@ -40,25 +39,25 @@ def build(name: str, num_classes: int, input_size: Size) -> nn.Module:
     """Import the file and call its factory.
 
     The factory is called with those of `num_classes`, `in_channels` and `input_size` that it names. While
-    the file is imported and the factory runs, the file's folder is on `sys.path`, so that its neighbours
-    can be imported.
+    the file is imported and the factory runs, the file's folder is on `sys.path`, so that modules in the
+    same folder can be imported.
 
     Raises:
         CompressError: the file or the factory is missing, the file or the factory fails, or what the
             factory returns is not an `nn.Module`.
     """
-    path, word = _split(name)
+    path, factory_name = _split(name)
     with _folder_on_path(path.parent):
         module = _import(path)
-        factory = _find(module, path, word)
+        factory = _find_factory(module, path, factory_name)
         try:
-            model = factory(**accepted(factory, num_classes, input_size))
+            model = factory(**supported_arguments(factory, num_classes, input_size))
         except (Exception, SystemExit) as error:
-            raise _failed(f"{path}:{word} raised", error) from error
+            raise _failed(f"{path}:{factory_name} raised", error) from error
     if not isinstance(model, nn.Module):
         raise CompressError(
-            f"{path}:{word} returned a {type(model).__name__}, not a torch.nn.Module",
-            hint="the factory must return the network itself",
+            f"{path}:{factory_name} returned a {type(model).__name__}, not a torch.nn.Module",
+            hint="the factory must return the network",
             code="model-failed",
         )
     return model
@@ -76,8 +75,8 @@ def _split(name: str) -> tuple[Path, str]:
         )
     if not factory.isidentifier():
         raise CompressError(
-            f"{name!r} names no factory",
-            hint=f"give {text}:FACTORY, a function in the file that returns the network",
+            f"{name!r} names no factory function",
+            hint=f"give {text}:FACTORY, where FACTORY is a function in the file that returns the network",
             code="unknown-model",
         )
     return path, factory
@@ -88,37 +87,37 @@ def _sha256(path: Path) -> str:
 
 
 def _import(path: Path) -> ModuleType:
-    # the same text at the same place is the same module, so its classes stay the same classes
+    # the module's name depends on path and text, so that a file that has not changed is imported once only
     key = hashlib.sha256(f"{path}\n{_sha256(path)}".encode()).hexdigest()[:16]
-    unique = f"compress_model_{key}"
-    if unique in sys.modules:
-        return sys.modules[unique]
-    found = importlib.util.spec_from_file_location(unique, path)
-    if found is None or found.loader is None:
+    module_name = f"compress_model_{key}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
         raise CompressError(f"{path} cannot be imported as Python", code="model-failed")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[unique] = module  # before it runs: dataclasses and pickling look their module up
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # before it runs: dataclasses look their module up
     try:
-        found.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[unique]
+        del sys.modules[module_name]
         raise _failed(f"{path} cannot be imported:", error) from error
     return module
 
 
-def _find(module: ModuleType, path: Path, word: str) -> Callable[..., Any]:
-    factory = getattr(module, word, None)
+def _find_factory(module: ModuleType, path: Path, name: str) -> Callable[..., Any]:
+    factory = getattr(module, name, None)
     if callable(factory):
         return factory  # type: ignore[no-any-return]
-    own = sorted(
+    defined = sorted(
         key
         for key, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", None) == module.__name__
     )
-    listing = f"it has {', '.join(own)}" if own else "it defines no function or class"
+    listing = f"it has {', '.join(defined)}" if defined else "it defines no function or class"
     raise CompressError(
-        f"{path} has no factory {word!r}",
-        hint=f"{did_you_mean(word, own)} {listing}".strip(),
+        f"{path} has no factory {name!r}",
+        hint=f"{did_you_mean(name, defined)} {listing}".strip(),
         code="unknown-model",
     )
 
@@ -126,16 +125,19 @@ def _find(module: ModuleType, path: Path, word: str) -> Callable[..., Any]:
 def _failed(what: str, error: BaseException) -> CompressError:
     return CompressError(
         f"{what} {type(error).__name__}: {error}",
-        hint="mend the file; --debug shows where it failed",
+        hint="fix the file; --debug shows the traceback",
         code="model-failed",
     )
 
 
 @contextmanager
 def _folder_on_path(folder: Path) -> Iterator[None]:
-    """Let the file's neighbours be imported; those of another model's folder do not stand in for them."""
+    """Put a model file's folder on `sys.path` and forget modules imported from other model folders.
+
+    Two model folders may have modules of the same name, such as ``layers.py``.
+    """
     for name, module in list(sys.modules.items()):
-        if vars(module).get(_MARK, folder) != folder:
+        if vars(module).get(_FOLDER_ATTRIBUTE, folder) != folder:
             del sys.modules[name]
     importlib.invalidate_caches()
     before = set(sys.modules)
@@ -149,4 +151,4 @@ def _folder_on_path(folder: Path) -> Iterator[None]:
         for name in set(sys.modules) - before:
             top = name.partition(".")[0]
             if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
-                vars(sys.modules[name])[_MARK] = folder
+                vars(sys.modules[name])[_FOLDER_ATTRIBUTE] = folder

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.models.initial import initialise
-from compress.models.registry import register
+from compress.models.initialization import initialize_weights
+from compress.models.registry import MODELS
 
 # name: in, 1x1, reduce 3x3, 3x3, reduce 5x5, 5x5, pool projection (Szegedy et al., table 1)
 _INCEPTIONS = {
@@ -77,7 +77,7 @@ class GoogLeNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(1024, num_classes)
-        initialise(self)
+        initialize_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `[B, in_channels, H, W]` to logits `[B, num_classes]`."""
@@ -90,7 +90,7 @@ class GoogLeNet(nn.Module):
         return out
 
 
-@register()
+@MODELS.register("googlenet")
 def googlenet(num_classes: int = 10, in_channels: int = 3) -> GoogLeNet:
     """GoogLeNet for 32x32 images: 1.53 G MACs, 6.17 M parameters at 10 classes."""
     return GoogLeNet(num_classes, in_channels)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from compress.models.initial import initialise
-from compress.models.registry import register
+from compress.models.initialization import initialize_weights
+from compress.models.registry import MODELS
 
 _STAGES = (  # expansion, width, blocks, stride
     (1, 16, 1, 1),
@@ -86,7 +86,7 @@ class MobileNetV2(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.0 if small else 0.2)
         self.linear = nn.Linear(1280, num_classes)
-        initialise(self)
+        initialize_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `[B, in_channels, H, W]` to logits `[B, num_classes]`."""
@@ -95,7 +95,7 @@ class MobileNetV2(nn.Module):
         return out
 
 
-@register()
+@MODELS.register("mobilenetv2")
 def mobilenetv2(
     num_classes: int = 10, in_channels: int = 3, input_size: tuple[int, int, int] = (3, 32, 32)
 ) -> MobileNetV2:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.core.errors import CompressError
-from compress.models.initial import initialise
-from compress.models.registry import register
+from compress.models.initialization import initialize_weights
+from compress.models.registry import MODELS
 
 
 def padded_shortcut(x: Tensor, channels: int, stride: int) -> Tensor:
@@ -84,7 +84,7 @@ class ResNet(nn.Module):
         self.layer3 = _stage(32, 64, blocks, 2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(64, num_classes)
-        initialise(self)
+        initialize_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `[B, in_channels, H, W]` to logits `[B, num_classes]`."""
@@ -99,31 +99,31 @@ def _stage(in_width: int, width: int, blocks: int, stride: int) -> nn.Sequential
     return nn.Sequential(first, *(BasicBlock(width, width, 1) for _ in range(blocks - 1)))
 
 
-@register()
+@MODELS.register("resnet20")
 def resnet20(num_classes: int = 10, in_channels: int = 3) -> ResNet:
     """ResNet-20 for 32x32 images: 40.6 M MACs, 0.27 M parameters at 10 classes."""
     return ResNet(20, num_classes, in_channels)
 
 
-@register()
+@MODELS.register("resnet32")
 def resnet32(num_classes: int = 10, in_channels: int = 3) -> ResNet:
     """ResNet-32 for 32x32 images: 68.9 M MACs, 0.46 M parameters at 10 classes."""
     return ResNet(32, num_classes, in_channels)
 
 
-@register()
+@MODELS.register("resnet44")
 def resnet44(num_classes: int = 10, in_channels: int = 3) -> ResNet:
     """ResNet-44 for 32x32 images: 97.2 M MACs, 0.66 M parameters at 10 classes."""
     return ResNet(44, num_classes, in_channels)
 
 
-@register()
+@MODELS.register("resnet56")
 def resnet56(num_classes: int = 10, in_channels: int = 3) -> ResNet:
     """ResNet-56 for 32x32 images: 125.5 M MACs, 0.85 M parameters at 10 classes."""
     return ResNet(56, num_classes, in_channels)
 
 
-@register()
+@MODELS.register("resnet110")
 def resnet110(num_classes: int = 10, in_channels: int = 3) -> ResNet:
     """ResNet-110 for 32x32 images: 252.9 M MACs, 1.73 M parameters at 10 classes."""
     return ResNet(110, num_classes, in_channels)

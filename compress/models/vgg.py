@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from compress.models.initial import initialise
-from compress.models.registry import register
+from compress.models.initialization import initialize_weights
+from compress.models.registry import MODELS
 
 
 class VGG(nn.Module):
@@ -42,7 +42,7 @@ class VGG(nn.Module):
         self.features = nn.Sequential(layers)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(width, num_classes)
-        initialise(self)
+        initialize_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `[B, in_channels, H, W]` to logits `[B, num_classes]`."""
@@ -51,14 +51,14 @@ class VGG(nn.Module):
         return out
 
 
-@register(min_side=16)
+@MODELS.register("vgg16", min_side=16)
 def vgg16(num_classes: int = 10, in_channels: int = 3) -> VGG:
     """VGG-16 for 32x32 images: 313.2 M MACs, 14.73 M parameters at 10 classes."""
     stages = [[64] * 2, [128] * 2, [256] * 3, [512] * 3, [512] * 3]
     return VGG(stages, num_classes, in_channels)
 
 
-@register(min_side=4)
+@MODELS.register("vgg_small", min_side=4)
 def vgg_small(num_classes: int = 10, in_channels: int = 3) -> VGG:
     """Six convolutions of 32, 64 and 128 filters: small enough to train in seconds on a CPU."""
     return VGG([[32] * 2, [64] * 2, [128] * 2], num_classes, in_channels)

@@ -169,7 +169,7 @@ def _from_run(text: str, spec: ModelSpec) -> nn.Module:
 
 def _from_file(text: str, spec: ModelSpec) -> nn.Module:
     try:
-        return models.build(spec.name, spec.num_classes, spec.input_size, text).eval()
+        return models.build(spec.name, spec.num_classes, spec.input_size, text, reset_head=False).eval()
     except CompressError as error:
         if error.code != "weights-mismatch":
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -189,3 +190,17 @@ def test_static_names_of_every_registry_are_those_it_holds() -> None:
             assert static_names(folder, group) == registry.names(), registry.kind
             checked += 1
     assert checked == len(registries())
+
+
+def test_static_names_need_no_torch() -> None:
+    code = """
+import sys
+from pathlib import Path
+import compress
+from compress.core.registry import static_names
+names = static_names(Path(compress.__file__).parent / "models", "models")
+assert "torch" not in sys.modules
+print(*names)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "resnet56" in done.stdout.split()

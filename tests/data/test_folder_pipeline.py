@@ -201,7 +201,7 @@ def test_dali_is_missed_with_the_command_that_installs_it(image_folder: Path) ->
 
 
 def test_dali_is_refused_where_there_are_no_files() -> None:
-    with pytest.raises(CompressError, match="'digits' are none") as caught:
+    with pytest.raises(CompressError, match="'digits' has none") as caught:
         data.load("digits", dali=True)
     assert caught.value.exit is Exit.USAGE
 

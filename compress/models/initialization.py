@@ -1,11 +1,11 @@
-"""The weights a network starts from (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
+"""Initial weights of the built-in networks (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
 
 from __future__ import annotations
 
 from torch import nn
 
 
-def initialise(model: nn.Module) -> None:
+def initialize_weights(model: nn.Module) -> None:
     """Set convolutions to Kaiming-normal (fan out), norms to 1 and 0, linear layers to N(0, 0.01)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
