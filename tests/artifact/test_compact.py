@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_records import record
 from safetensors.torch import load_file
-from test_artifact_run import record
 from torch import nn
 
 from compress import models
@@ -24,7 +24,7 @@ from compress.core.spec import Costs
 from compress.graph import trace
 from compress.slicing import slice_model
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COSTS = Costs(macs=50, params=5)
 
 

@@ -10,34 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_records import record
 
-from compress.artifact import RunFolder, RunRecord, new_record, this_machine, versions
+from compress.artifact import RunFolder, this_machine, versions
 from compress.core.errors import CompressError, Exit
-from compress.core.spec import Costs, DataInfo, ModelSpec, Preprocess
+from compress.core.spec import ModelSpec
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def record(**changes: Any) -> RunRecord:
-    values: dict[str, Any] = {
-        "model": ModelSpec(name="resnet20", num_classes=10, input_size=(3, 32, 32)),
-        "data": DataInfo(
-            name="npz:x.npz",
-            classes=tuple("0123456789"),
-            train_size=10,
-            test_size=5,
-            fingerprint="f" * 64,
-            preprocess=Preprocess(input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.2,) * 3),
-            augmentation="none",
-        ),
-        "dense": Costs(macs=100, params=10),
-        "target": "macs=0.5",
-        "seed": 0,
-        "method": "dcff",
-        "settings": {"lr": 0.1, "milestones": (0.5, 0.75), "device": "cpu"},
-        "command": ["compress", "train"],
-    }
-    return new_record(**(values | changes))
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_record_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
