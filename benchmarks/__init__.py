@@ -1,5 +1,5 @@
-"""Programs that measure what the project claims; each writes its numbers into `benchmarks/results/`.
+"""Programs that measure compress; each writes its numbers to `benchmarks/results/`.
 
-What may enter: a program run as `python -m benchmarks.NAME`, which prints a table and records machine,
-versions, date and command beside its numbers. Nothing here is installed with the packages.
+Each program is run as `python -m benchmarks.NAME`, prints a table, and records machine, versions, date and
+command with its numbers. Nothing here is installed with the package.
 """

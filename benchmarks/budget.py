@@ -1,4 +1,4 @@
-"""A training that ends by itself at the end of an epoch when the time that was given for it is used."""
+"""Time budget of a training, which stops it at the end of an epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compress.training.metrics import Row
 
 
 class BudgetUsed(Exception):
-    """Another epoch would not fit; everything up to here is in the checkpoint."""
+    """Raised when another epoch would exceed the budget; the checkpoint holds the finished ones."""
 
     def __init__(self, finished: int, epochs: int) -> None:
         super().__init__(f"{finished} of {epochs} epochs")
@@ -18,17 +18,17 @@ class BudgetUsed(Exception):
 
 
 class Budget:
-    """A `Progress` that stops a training between two epochs; one clock for all trainings of a command.
+    """A `Progress` that stops a training between two epochs; one budget for all trainings of a command.
 
-    The loop tells of an epoch when its checkpoint is on the disk. The next one is begun only if, lasting as
-    long as the last one, it would end in time; the first epoch of a command is always run, so that each gets
-    somewhere.
+    The loop reports an epoch after its checkpoint is saved. The next epoch starts only if, with the duration
+    of the last one, it would end within the budget. The first epoch of a command always runs, so that every
+    command makes progress.
 
     Args:
-        inner: who draws the progress.
-        seconds: of the budget, from now on; None: no limit.
-        saved: called with the number of finished epochs after each.
-        clock: seconds.
+        inner: receives the progress.
+        seconds: the budget, starting now; None: no limit.
+        saved: called after each epoch with the number of finished epochs.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -46,24 +46,24 @@ class Budget:
 
     @property
     def is_used(self) -> bool:
-        """Whether another epoch would not fit; never before the first."""
+        """Whether another epoch would exceed the budget; False before the first."""
         if self._seconds is None or not self._seen:
             return False
         return self._clock() - self._start + self._longest > self._seconds
 
     def start(self, epochs: int, steps_per_epoch: int, finished: int) -> None:
-        """A training begins, or goes on."""
+        """Start or resume a training."""
         self._epochs, self._last = epochs, self._clock()
         self._inner.start(epochs, steps_per_epoch, finished)
         if finished < epochs and self.is_used:
             raise BudgetUsed(finished, epochs)
 
     def step(self, images: int, loss: float | None) -> None:
-        """A step is done."""
+        """Report a step."""
         self._inner.step(images, loss)
 
     def epoch(self, row: Row) -> None:
-        """An epoch is done, evaluated and saved."""
+        """Report an epoch that is evaluated and saved."""
         self._inner.epoch(row)
         now = self._clock()
         self._longest, self._last = now - self._last, now
@@ -74,6 +74,10 @@ class Budget:
         if finished < self._epochs and self.is_used:
             raise BudgetUsed(finished, self._epochs)
 
+    def note(self, text: str) -> None:
+        """Report a message."""
+        self._inner.note(text)
+
     def stop(self) -> None:
-        """The training ends."""
+        """End the training."""
         self._inner.stop()

@@ -1,4 +1,4 @@
-"""What every benchmark records beside its numbers, and where it writes them."""
+"""Provenance that every benchmark records, and the folder of the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def provenance(module: str, arguments: list[str] | None = None) -> dict[str, Any]:
-    """Command, date, versions, machine and its load now, for a run of `python -m MODULE ARGUMENTS`."""
+    """Return command, date, versions, machine and its current load for `python -m MODULE ARGUMENTS`."""
     given = sys.argv[1:] if arguments is None else arguments
     return {
         "command": " ".join(["python", "-m", module, *given]),
@@ -29,7 +29,7 @@ def provenance(module: str, arguments: list[str] | None = None) -> dict[str, Any
 
 
 def write_result(name: str, record: dict[str, Any], folder: Path = RESULTS) -> Path:
-    """Write `record` to `NAME.json` in the folder of results, whole or not at all; return the path."""
+    """Write `record` to `NAME.json` in the folder of results atomically; return the path."""
     path = folder / f"{name}.json"
     write_json(path, record)
     return path

@@ -1,8 +1,8 @@
-"""What DCFF costs: a training step of VGG-16 at the recipe's widths, against the same narrow network alone.
+"""Overhead of DCFF: a training step of VGG-16 at the recipe's widths, with and without fusion.
 
 `python -m benchmarks.dcff_overhead [--batch 128 --pairs 30 --threads 2,1]`. Steps (forward, backward,
-optimizer) are measured in ABBA blocks beside an A/A pair; the coding, once an epoch, is measured apart, layer
-by layer; the peak memory of each side in a process of its own.
+optimizer) are measured in ABBA blocks, with an A/A comparison. The coding, once per epoch, is measured
+separately, layer by layer, and the peak memory of each side in a process of its own.
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ RECIPE = "dcff-vgg16-cifar10"
 MODEL = "vgg16"
 SIZE = (3, 32, 32)
 LARGE = (512, 4608)
-"""Filters and weights of each: the widest layer of VGG-16 before any of its inputs is cut."""
+"""Filters, and weights per filter, of the widest layer of the dense VGG-16."""
 
 GOALS = {"step": 1.15, "memory": 1.3, "coding_ms": 50.0, "coding_mb": 50.0}
 
 
-def plan_of(recipe: str = RECIPE, model: str = MODEL) -> tuple[SlicePlan, list[str]]:
-    """The recipe's plan for the network, and the names of the weights that DCFF may fuse."""
+def recipe_plan(recipe: str = RECIPE, model: str = MODEL) -> tuple[SlicePlan, list[str]]:
+    """Return the recipe's plan for the network, and the names of the weights that DCFF can fuse."""
     graph = trace(models.build(model), torch.rand(2, *SIZE), free_pads=True)
     widths = recipes.widths_from_drop_rates(graph, recipes.load(recipe).drop)
     return graph.plan(keep=widths, criterion="window"), graph.mixing_weights()
 
 
-def network(kind: str, plan: SlicePlan, weights: Sequence[str], model: str = MODEL) -> nn.Module:
-    """The narrow network, ``plain`` or with filters fused by ``dcff``, in training mode and channels last."""
+def build_network(kind: str, plan: SlicePlan, weights: Sequence[str], model: str = MODEL) -> nn.Module:
+    """Return the compact network, ``plain`` or fused by ``dcff``, in training mode and channels last."""
     torch.manual_seed(0)
     dense = models.build(model)
-    narrow = slice_model(dense, plan)
+    compact = slice_model(dense, plan)
     if kind == "dcff":
-        fuse(narrow, dict(dense.named_parameters()), plan, weights)
-        DCFF(DCFFConfig()).begin_epoch(narrow, 0, 300)
-    return narrow.to(memory_format=torch.channels_last).train()
+        fuse(compact, dict(dense.named_parameters()), plan, weights)
+        DCFF(DCFFConfig()).begin_epoch(compact, 0, 300)
+    return compact.to(memory_format=torch.channels_last).train()
 
 
 class Steps:
-    """Training steps of one network on one random batch; a `compress.bench.backends.Timed`."""
+    """Training steps of one network on one random batch; implements `compress.bench.backends.Timed`."""
 
     device_ns = None
 
@@ -95,31 +95,32 @@ class Steps:
 def measure_step(
     plan: SlicePlan, weights: Sequence[str], batch: int, pairs: int, model: str = MODEL
 ) -> dict[str, Any]:
-    """A step of DCFF against one of the plain network in pairs, and the plain network against itself."""
+    """Compare a step of DCFF with one of the plain network in pairs, and the plain network with itself."""
     load = OthersLoad()
-    sides = [Steps(network(kind, plan, weights, model), batch) for kind in ("dcff", "plain", "plain")]
+    sides = [Steps(build_network(kind, plan, weights, model), batch) for kind in ("dcff", "plain", "plain")]
     typical = [warm_up(side).typical_ns for side in sides]
     floor = compare(sides[1], sides[2], typical_ns=(typical[1], typical[2]), pairs=pairs)
-    found = compare(sides[0], sides[1], typical_ns=(typical[0], typical[1]), pairs=pairs)
+    comparison = compare(sides[0], sides[1], typical_ns=(typical[0], typical[1]), pairs=pairs)
     return {
-        "dcff_ms": float(np.median(found.a_ns)) / 1e6,
-        "plain_ms": float(np.median(found.b_ns)) / 1e6,
-        "overhead": _ratio(found),
+        "dcff_ms": float(np.median(comparison.a_ns)) / 1e6,
+        "plain_ms": float(np.median(comparison.b_ns)) / 1e6,
+        "overhead": _ratio(comparison),
         "same_against_same": _ratio(floor),
         "others_load": load.share(),
     }
 
 
-def _ratio(found: Comparison) -> dict[str, float]:
-    names = {"ratio": found.ratio.median, "low": found.ratio.low, "high": found.ratio.high}
-    return {**{name: math.exp(value) for name, value in names.items()}, "pairs": found.ratio.pairs}
+def _ratio(comparison: Comparison) -> dict[str, float]:
+    ratio = comparison.ratio
+    values = {"ratio": ratio.median, "low": ratio.low, "high": ratio.high}
+    return {**{name: math.exp(value) for name, value in values.items()}, "pairs": ratio.pairs}
 
 
 def measure_coding(
     plan: SlicePlan, weights: Sequence[str], repeats: int, model: str = MODEL, large: tuple[int, int] = LARGE
 ) -> list[dict[str, Any]]:
-    """Time and memory of one coding of each fused layer, and of one large layer, distinct and not."""
-    fused = network("dcff", plan, weights, model)
+    """Measure time and memory of coding each fused layer, and a large one with and without equal filters."""
+    fused = build_network("dcff", plan, weights, model)
     random = torch.randn(*large, generator=torch.Generator().manual_seed(0)) * 0.02
     twins = random.clone()
     twins[1] = twins[0]
@@ -147,11 +148,11 @@ def _coding(filters: Tensor, repeats: int) -> dict[str, Any]:
 
 
 def measure_memory(plan: SlicePlan, weights: Sequence[str], batch: int, threads: int) -> dict[str, Any]:
-    """Peak resident memory above that of the imports, of each side in a process of its own."""
+    """Return the peak memory that each side adds to that of the imports, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.json"
         path.write_text(json.dumps({"plan": plan.to_json(), "weights": list(weights)}))
-        added = {kind: _peak_of(kind, path, batch, threads) for kind in ("dcff", "plain")}
+        added = {kind: _added_memory(kind, path, batch, threads) for kind in ("dcff", "plain")}
     return {
         "dcff_mb": added["dcff"] / 1e6,
         "plain_mb": added["plain"] / 1e6,
@@ -159,7 +160,7 @@ def measure_memory(plan: SlicePlan, weights: Sequence[str], batch: int, threads:
     }
 
 
-def _peak_of(kind: str, path: Path, batch: int, threads: int) -> int:
+def _added_memory(kind: str, path: Path, batch: int, threads: int) -> int:
     command = [sys.executable, "-m", "benchmarks.dcff_overhead", "--child", kind, "--plan", str(path)]
     command += ["--batch", str(batch), "--threads", str(threads)]
     root = Path(__file__).resolve().parents[1]
@@ -168,20 +169,20 @@ def _peak_of(kind: str, path: Path, batch: int, threads: int) -> int:
 
 
 def child(kind: str, path: Path, batch: int) -> None:
-    """Print the bytes that making a network and training it for a few steps add to this process."""
+    """Print the bytes that building a network and a few training steps add to this process."""
     given = json.loads(path.read_text())
     plan = SlicePlan.from_json(given["plan"])
     before = resident()[0]
-    model = network(kind, plan, given["weights"])
+    model = build_network(kind, plan, given["weights"])
     gc.collect()
     Steps(model, batch).run(4)
     json.dump({"added": resident()[1] - before}, sys.stdout)
 
 
-def measure(threads: int, batch: int, pairs: int) -> dict[str, Any]:
-    """Everything, with a fixed number of threads."""
+def measure_all(threads: int, batch: int, pairs: int) -> dict[str, Any]:
+    """Measure step, coding and memory with a fixed number of threads."""
     torch.set_num_threads(threads)
-    plan, weights = plan_of()
+    plan, weights = recipe_plan()
     return {
         "threads": threads,
         "step": measure_step(plan, weights, batch, pairs),
@@ -190,21 +191,21 @@ def measure(threads: int, batch: int, pairs: int) -> dict[str, Any]:
     }
 
 
-def tables(record: dict[str, Any]) -> list[Table]:
-    """The record as tables."""
+def render_tables(record: dict[str, Any]) -> list[Table]:
+    """Return the record as tables."""
     steps = Table("threads", "DCFF step", "plain step", "overhead", "same vs same", "memory", "memory ratio",
-                  title=f"DCFF against the same narrow network, batch {record['batch']}")  # fmt: skip
-    layers = Table("layer", "filters x weights", title="Coding, once an epoch")
-    for found in record["runs"]:
-        step, memory = found["step"], found["memory"]
+                  title=f"DCFF against the same compact network, batch {record['batch']}")  # fmt: skip
+    layers = Table("layer", "filters x weights", title="Coding, once per epoch")
+    for run in record["runs"]:
+        step, memory = run["step"], run["memory"]
         steps.add_row(
-            str(found["threads"]), f"{step['dcff_ms']:.0f} ms", f"{step['plain_ms']:.0f} ms",
+            str(run["threads"]), f"{step['dcff_ms']:.0f} ms", f"{step['plain_ms']:.0f} ms",
             _text(step["overhead"]), _text(step["same_against_same"]),
             f"{memory['dcff_mb']:.0f} / {memory['plain_mb']:.0f} MB", f"{memory['ratio']:.3f}",
         )  # fmt: skip
-        layers.add_column(f"{found['threads']} threads")
+        layers.add_column(f"{run['threads']} threads")
     layers.add_column("memory")
-    for line in zip(*(found["coding"] for found in record["runs"]), strict=True):
+    for line in zip(*(run["coding"] for run in record["runs"]), strict=True):
         shape = f"{line[0]['filters']} x {line[0]['weights']}"
         layers.add_row(
             line[0]["layer"], shape, *(f"{x['ms']:.1f} ms" for x in line), f"{line[0]['mb']:.1f} MB"
@@ -225,21 +226,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     parser.add_argument("--child", choices=("dcff", "plain"), help=argparse.SUPPRESS)
     parser.add_argument("--plan", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
-    if asked.child:
-        torch.set_num_threads(int(asked.threads))
-        child(asked.child, asked.plan, asked.batch)
+    options = parser.parse_args(arguments)
+    if options.child:
+        torch.set_num_threads(int(options.threads))
+        child(options.child, options.plan, options.batch)
         return
     record = {
         **provenance("benchmarks.dcff_overhead", None if arguments is None else list(arguments)),
         "recipe": RECIPE,
-        "batch": asked.batch,
+        "batch": options.batch,
         "goals": GOALS,
-        "runs": [measure(int(threads), asked.batch, asked.pairs) for threads in asked.threads.split(",")],
+        "runs": [
+            measure_all(int(threads), options.batch, options.pairs) for threads in options.threads.split(",")
+        ],
     }
-    for table in tables(record):
+    for table in render_tables(record):
         Console().print(table)
-    write_result("dcff_overhead", record, asked.out)
+    write_result("dcff_overhead", record, options.out)
 
 
 if __name__ == "__main__":

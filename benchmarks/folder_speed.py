@@ -1,9 +1,10 @@
-"""How fast ``folder:`` data come: training batches against the ordinary torchvision pipeline, in pairs.
+"""Speed of ``folder:`` data: training batches against torchvision's ordinary pipeline, in pairs.
 
 `python -m benchmarks.folder_speed [--images 512 --batch 64 --workers 2 --pairs 15]`. Both sides read the same
-generated JPEG files (500x375, about 110 kB) with as many worker processes, kept between epochs, and deliver
-normalised float batches of 224x224 on the CPU. The ordinary side is ``ImageFolder`` with RandomResizedCrop,
-RandomHorizontalFlip, ToTensor and Normalize in a DataLoader. Epochs alternate (ABBA) beside an A/A pair.
+generated JPEG files (500x375, about 110 kB) with the same number of persistent worker processes and deliver
+normalized float batches of 224x224 on the CPU. The ordinary side is ``ImageFolder`` with RandomResizedCrop,
+RandomHorizontalFlip, ToTensor and Normalize in a DataLoader. Epochs alternate (ABBA), with an A/A
+comparison.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ SIDE = 224
 Epoch = Callable[[], Iterable[Any]]
 
 
-def ours(folder: Path, batch: int, workers: int) -> Epoch:
-    """Training epochs of ``folder:DIR``."""
+def folder_epochs(folder: Path, batch: int, workers: int) -> Epoch:
+    """Return a function that starts a training epoch of ``folder:DIR``."""
     images = data.load(f"folder:{folder}", (3, SIDE, SIDE), workers=workers)
     epochs = iter(range(10**6))
     return lambda: images.train_batches(epoch=next(epochs), batch_size=batch, seed=0)
 
 
-def ordinary(folder: Path, batch: int, workers: int) -> Epoch:
-    """Training epochs as in torchvision's reference."""
+def torchvision_epochs(folder: Path, batch: int, workers: int) -> Epoch:
+    """Return a function that starts a training epoch as in torchvision's reference."""
     from torchvision import datasets, transforms
 
     view = transforms.Compose(
@@ -61,8 +62,8 @@ def ordinary(folder: Path, batch: int, workers: int) -> Epoch:
     return lambda: loader
 
 
-def seconds(epoch: Epoch) -> float:
-    """Time one epoch."""
+def time_epoch(epoch: Epoch) -> float:
+    """Return the seconds of one epoch."""
     began = time.perf_counter()
     for images, _ in epoch():
         assert images.dtype == torch.float32
@@ -70,21 +71,25 @@ def seconds(epoch: Epoch) -> float:
 
 
 def compare(a: Epoch, b: Epoch, pairs: int) -> tuple[list[float], list[float]]:
-    """Seconds of `pairs` epochs of each side, the order turned round for every other pair."""
-    for side in (a, b):
-        seconds(side)  # starts the processes and fills the file system's cache
+    """Return the seconds of `pairs` epochs of each side; the order is reversed for every other pair."""
+    for epoch in (a, b):
+        time_epoch(epoch)  # starts the processes and fills the file system's cache
     taken: tuple[list[float], list[float]] = ([], [])
     for pair in range(pairs):
         for side in (0, 1) if pair % 2 == 0 else (1, 0):
-            taken[side].append(seconds((a, b)[side]))
+            taken[side].append(time_epoch((a, b)[side]))
     return taken
 
 
-def measure(folder: Path, images: int, batch: int, workers: int, pairs: int) -> dict[str, Any]:
+def compare_pipelines(folder: Path, images: int, batch: int, workers: int, pairs: int) -> dict[str, Any]:
     """Images a second of both sides, their ratio, and that of the ordinary side to itself."""
     used = images // batch * batch
-    plain, again = compare(ordinary(folder, batch, workers), ordinary(folder, batch, workers), pairs)
-    base, fast = compare(ordinary(folder, batch, workers), ours(folder, batch, workers), pairs)
+    plain, again = compare(
+        torchvision_epochs(folder, batch, workers), torchvision_epochs(folder, batch, workers), pairs
+    )
+    base, fast = compare(
+        torchvision_epochs(folder, batch, workers), folder_epochs(folder, batch, workers), pairs
+    )
     return {
         "workers": workers,
         "ordinary_images_per_second": used / float(np.median(base)),
@@ -95,25 +100,25 @@ def measure(folder: Path, images: int, batch: int, workers: int, pairs: int) -> 
 
 
 def _ratio(base: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    found = stats.interval(np.log(np.array(base) / np.array(other)))
-    values = {"ratio": found.median, "low": found.low, "high": found.high}
-    return {**{name: math.exp(value) for name, value in values.items()}, "pairs": found.pairs}
+    interval = stats.interval(np.log(np.array(base) / np.array(other)))
+    values = {"ratio": interval.median, "low": interval.low, "high": interval.high}
+    return {**{name: math.exp(value) for name, value in values.items()}, "pairs": interval.pairs}
 
 
-def table(record: dict[str, Any]) -> Table:
-    """The record as a table."""
-    shown = Table("workers", "torchvision", "folder:", "faster by", "same vs same",
-                  title=f"Training images a second, batch {record['batch']}, "
+def render_table(record: dict[str, Any]) -> Table:
+    """Return the record as a table."""
+    table = Table("workers", "torchvision", "folder:", "faster by", "same vs same",
+                  title=f"Training images per second, batch {record['batch']}, "
                   f"{record['kilobytes']:.0f} kB JPEG to {SIDE}x{SIDE}")  # fmt: skip
     for run in record["runs"]:
-        shown.add_row(
+        table.add_row(
             str(run["workers"]),
             f"{run['ordinary_images_per_second']:,.0f}",
             f"{run['folder_images_per_second']:,.0f}",
             _text(run["speedup"]),
             _text(run["same_against_same"]),
         )
-    return shown
+    return table
 
 
 def _text(ratio: dict[str, float]) -> str:
@@ -125,26 +130,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--workers", default="2", help="numbers of processes, one run each")
+    parser.add_argument("--workers", default="2", help="numbers of worker processes, one run each")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        folder = image_folder(Path(name), train=asked.images, val=2)
+        folder = image_folder(Path(name), train=options.images, val=2)
         sizes = [path.stat().st_size for path in folder.glob("train/*/*.jpg")]
         record = {
             **provenance("benchmarks.folder_speed", None if arguments is None else list(arguments)),
-            "images": asked.images,
-            "batch": asked.batch,
+            "images": options.images,
+            "batch": options.batch,
             "kilobytes": float(np.mean(sizes)) / 1e3,
             "runs": [
-                measure(folder, asked.images, asked.batch, int(workers), asked.pairs)
-                for workers in asked.workers.split(",")
+                compare_pipelines(folder, options.images, options.batch, int(workers), options.pairs)
+                for workers in options.workers.split(",")
             ],
         }
-    Console().print(table(record))
-    write_result("folder_speed", record, asked.out)
+    Console().print(render_table(record))
+    write_result("folder_speed", record, options.out)
 
 
 if __name__ == "__main__":

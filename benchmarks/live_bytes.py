@@ -1,4 +1,4 @@
-"""How much memory tensor operations take, counted by the tensors they make and not by the process."""
+"""Memory of tensor operations, counted by the tensors that they create."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts, while it is on, the bytes of the tensors that operations have made and that are still alive.
+    """Dispatch mode that counts the bytes of live tensors created while it is active.
 
-    Scratch space inside one operation is not seen. Tensors that were there before do not count.
+    Scratch memory inside an operation is not counted, and neither are tensors that existed before.
 
     Args:
-        given: tensors that are inputs.
+        inputs: tensors that are not counted.
 
     Attributes:
-        peak: most bytes alive after any operation. largest: bytes of the largest single tensor made.
+        peak: largest number of live bytes after any operation. largest: bytes of the largest single tensor.
     """
 
-    def __init__(self, given: Iterable[Tensor] = ()) -> None:
+    def __init__(self, inputs: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.peak = self.largest = 0
-        self._given = {tensor.untyped_storage()._cdata for tensor in given}
+        self._inputs = {tensor.untyped_storage()._cdata for tensor in inputs}
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(
@@ -39,7 +39,7 @@ class LiveBytes(TorchDispatchMode):
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
-                if storage._cdata not in self._given:
+                if storage._cdata not in self._inputs:
                     self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
                     self.largest = max(self.largest, storage.nbytes())
         self.peak = max(self.peak, sum(size for _, size in self._live.values()))

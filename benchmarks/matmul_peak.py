@@ -1,4 +1,4 @@
-"""What a device reaches in one large matrix product: the ceiling that a training step is held against."""
+"""Peak rate of a device in large matrix products, the upper limit for a training step."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIZES = {"cuda": 8192, "cpu": 1024}
-"""Rows and columns, by device: large enough that a product is not held up by memory or by its launch."""
+"""Rows and columns by device; large enough that memory bandwidth and launch do not limit a product."""
 
 SECONDS = 1.0
-"""About how long is measured."""
+"""Approximate duration of the measurement."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """Multiply-accumulates a second of square matrix products.
+    """Multiply-accumulates per second of square matrix products.
 
     Attributes:
-        macs_per_s: by the median of the products. best_macs_per_s: by the fastest one.
-        size: rows and columns. precision: of the factors. count: products measured.
+        macs_per_s: from the median time of a product. best_macs_per_s: from the shortest.
+        size: rows and columns. precision: of the factors. count: number of products measured.
     """
 
     macs_per_s: float
@@ -33,18 +33,18 @@ class Peak:
 
 
 def matmul_peak(device: str, precision: str, size: int | None = None, seconds: float = SECONDS) -> Peak:
-    """Measure products of two `[size, size]` matrices for about `seconds`, after a quarter untimed."""
+    """Measure products of two `[size, size]` matrices for about `seconds`, after a short warm-up."""
     n = size or SIZES[device]
     random = torch.Generator(device).manual_seed(0)
     a, b = (torch.randn(n, n, generator=random, device=device).to(DTYPES[precision]) for _ in range(2))
-    _for(a, b, seconds / 4)
-    times = torch.tensor(_for(a, b, seconds), dtype=torch.float64)
+    _time_products(a, b, seconds / 4)
+    times = torch.tensor(_time_products(a, b, seconds), dtype=torch.float64)
     macs = float(n) ** 3
     return Peak(macs / float(times.median()), macs / float(times.min()), n, precision, len(times))
 
 
-def _for(a: Tensor, b: Tensor, seconds: float) -> list[float]:
-    """Seconds of each product, until `seconds` have gone by; at least three."""
+def _time_products(a: Tensor, b: Tensor, seconds: float) -> list[float]:
+    """Return the seconds of each product measured within `seconds`, at least three."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:

@@ -1,6 +1,6 @@
-"""The zoo: CNNs of torchvision and timm, each at the smallest input that leaves every layer something to do.
+"""The zoo: CNNs of torchvision and timm with random weights, each at a small input size.
 
-Random weights; nothing is downloaded. What is left out, and why, stands in `LEFT_OUT`.
+Nothing is downloaded. `EXCLUDED` lists families that are not in the zoo, with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Network:
     Attributes:
         name: as `compress.models.build` takes it.
         pixels: height and width of the input.
-        sample: part of the quick test suite.
+        sample: whether the test suite covers it without ``--zoo``.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Network:
 
 
 def _networks(library: str, names: str, pixels: int = 64) -> list[Network]:
-    """One network a word; a word that ends in `*` is part of the sample."""
+    """Return one network per word; a word that ends in `*` is part of the sample."""
     return [Network(f"{library}/{word.rstrip('*')}", pixels, word.endswith("*")) for word in names.split()]
 
 
@@ -66,38 +66,38 @@ ZOO: tuple[Network, ...] = (
     ),
 )
 
-LEFT_OUT: dict[str, str] = {
-    "timm/nasnetalarge": "pnasnet5large stands for the family: 88 M parameters, minutes to trace",
+EXCLUDED: dict[str, str] = {
+    "timm/nasnetalarge": "pnasnet5large represents the family; 88 M parameters take minutes to trace",
     "timm/senet154": "legacy_seresnext26_32x4d has the same blocks",
-    "timm/efficientnet_cc_b0_4e": "its weights are made from the input, image by image; nothing to cut",
+    "timm/efficientnet_cc_b0_4e": "its weights are computed from each image, so nothing can be removed",
     "timm vision transformers": "not CNNs",
 }
-"""What is not in the zoo, with the reason."""
+"""Networks that are not in the zoo, with the reason."""
 
 HALF_OUT_OF_REACH: dict[str, str] = {
-    "timm/hgnetv2_b0": "a learned offset after each activation makes a channel that is zero something else",
+    "timm/hgnetv2_b0": "a learned offset after each activation makes a zero channel non-zero",
 }
-"""Networks of which less than half of the MACs can be cut without changing what the rest computes."""
+"""Networks of which less than half of the MACs can be removed exactly, with the reason."""
 
 
 def build(network: Network, seed: int = 0) -> nn.Module:
-    """The network in eval mode, with random weights in which a wrong channel shows.
+    """Return the network in eval mode, with random weights that make wrong channels visible.
 
-    Norms and layer scales get random values (a fresh network has ones and zeros, so any channel would do for
-    any other), and batch norms the statistics of a random batch, so that signals neither fade nor explode.
+    Norms and layer scales get random values, because with their initial ones and zeros, channels could be
+    exchanged unnoticed. Batch norms get the statistics of a random batch, so that activations stay in range.
     """
     torch.manual_seed(seed)
     model = build_model(network.name, CLASSES, (3, network.pixels, network.pixels))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.numel() == max(parameter.shape, default=1) or not bool(parameter.any()):
-                _scatter(name, parameter)
-        _settle(model, images(network, 8, seed))
+                _randomize(name, parameter)
+        _estimate_batch_statistics(model, images(network, 8, seed))
     return model.eval()
 
 
-def _scatter(name: str, parameter: Tensor) -> None:
-    """Scales (and what was all zero) around one, biases around zero."""
+def _randomize(name: str, parameter: Tensor) -> None:
+    """Set scales, and parameters that were zero, to values around one, and biases to values around zero."""
     noise = torch.rand_like(parameter)
     if parameter.numel() > max(parameter.shape, default=1):
         parameter.copy_((noise - 0.5) / parameter[0].numel() ** 0.5)
@@ -107,8 +107,8 @@ def _scatter(name: str, parameter: Tensor) -> None:
         parameter.copy_(0.5 + noise)
 
 
-def _settle(model: nn.Module, batch: Tensor) -> None:
-    """Batch statistics for every batch norm, spread a little."""
+def _estimate_batch_statistics(model: nn.Module, batch: Tensor) -> None:
+    """Set the running statistics of every batch norm from a batch, with some noise."""
     batch_norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = [m for m in batch_norms if m.track_running_stats]
     momenta = [m.momentum for m in norms]
@@ -126,16 +126,16 @@ def _settle(model: nn.Module, batch: Tensor) -> None:
 
 
 def images(network: Network, count: int, seed: int = 0) -> Tensor:
-    """Random images, `[count, 3, pixels, pixels]`."""
+    """Return random images, `[count, 3, pixels, pixels]`."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, network.pixels, network.pixels, generator=generator)
 
 
 def find(name: str) -> Network:
-    """The network of that name, with or without its library.
+    """Return the network with this name, which may omit the library.
 
     Raises:
-        KeyError: it is not in the zoo.
+        KeyError: the network is not in the zoo.
     """
     for network in ZOO:
         if name in (network.name, network.name.partition("/")[2]):

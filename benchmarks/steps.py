@@ -1,4 +1,4 @@
-"""Single training steps of any method on any network: no data set, no run folder, the loop's own step."""
+"""Single training steps of a method on a network, without data set or run folder."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from compress.training.steps import Stepper
 
 CLASSES = 10
 STEPS = 50
-"""Steps in an epoch, as the methods are told."""
+"""Steps per epoch that methods are configured with."""
 
 
 @dataclass
 class Side:
-    """A network in training by one method.
+    """A network that a method trains; one side of a paired comparison.
 
     Attributes:
-        method: the method. model: what is trained. stepper: takes the steps.
-        x, y: one random batch on the device.
+        method: the method. model: the trained network. stepper: executes the steps.
+        x, y: a random batch on the device.
     """
 
     method: Method
@@ -46,7 +46,7 @@ class Side:
     y: Tensor
 
     def begin(self, epoch: int) -> None:
-        """Begin an epoch as the loop does."""
+        """Begin an epoch as the training loop does."""
         config = self.stepper.config
         self.stepper.state.epoch = epoch
         seed_everything(config.seed, epoch)
@@ -55,7 +55,7 @@ class Side:
         self.model.train()
 
     def step(self) -> Tensor:
-        """Take one step at the first step's rate; return its loss."""
+        """Execute one step at the learning rate of the first step; return its loss."""
         loss, _ = self.stepper.step(self.x, self.y, self.stepper.learning_rate(1), NoProbe())
         return loss
 
@@ -74,7 +74,7 @@ def side(
 ) -> Side:
     """Prepare `model`, a name or a network, for `method` at `share` of its MACs.
 
-    Everything random comes from `config.seed`.
+    All randomness comes from `config.seed`.
     """
     size = (3, pixels, pixels)
     kind = methods.get(method)
@@ -107,7 +107,7 @@ def side(
 
 @contextlib.contextmanager
 def training(**settings: Any) -> Iterator[tuple[Accelerator, TrainConfig]]:
-    """Yield device and settings for `side`."""
+    """Yield the accelerator and the configuration for `side`."""
     config = TrainConfig(**{"epochs": 8, "lr": 0.01, "device": "auto", **settings})
     with accelerated(config) as accelerator:
         yield accelerator, config

@@ -1,10 +1,11 @@
-"""How fast networks are trained: images a second, and the share of what the device can multiply.
+"""Training speed: images per second, and the share of the device's peak matrix-product rate.
 
-`python -m benchmarks.train_speed`: VGG-16 and ResNet-56 for CIFAR-10 and ResNet-50 at 224 x 224, on noise;
-dense, narrow from scratch, and under DCFF, KDFS and ABP. Each is measured against the dense network in ABBA
-blocks, beside an A/A pair. On a GPU in bf16; on a CPU in fp32 and in the small form: few and small images.
-MACs are those of one image forward, of `compress.cost`; a step counts as three forward passes, and one more
-of the teacher for KDFS. The peak is that of a large matrix product in the same precision, measured at once.
+`python -m benchmarks.train_speed` measures VGG-16 and ResNet-56 for CIFAR-10 and ResNet-50 at 224x224 pixels
+on random images: dense, compact from scratch, and with DCFF, KDFS and ABP. Each is compared with the dense
+network in ABBA blocks, with an A/A comparison. A GPU uses bf16; a CPU uses fp32 and the small form (few and
+small images). MACs are those of `compress.cost` for the forward pass of one image. A step counts as three
+forward passes, plus one of the teacher for KDFS. The peak is that of a large matrix product in the same
+precision, measured in the same run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from compress.bench.protocol.paired import Comparison, compare, warm_up
 
 SCHEMA_VERSION = 1
 GPU_MEASURE_NS = 300_000_000
-"""One measurement on a GPU lasts about 0.3 s, so that its queue is full nearly all of the time."""
+"""Duration of one measurement on a GPU; long enough that its queue is almost always full."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Network:
     """A network that is measured.
 
     Attributes:
-        recipe: which names it and its widths. batch: images a step.
-        small_batch, small_size: of the small form; None: the recipe's size.
+        recipe: gives the model and the widths. batch: images per step.
+        small_batch, small_size: batch and image size of the small form; None: the recipe's size.
     """
 
     recipe: str
@@ -57,7 +58,7 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Form:
-    """How everything is measured: small or whole, where, in what precision, in how many pairs."""
+    """Form of the measurement: size, device, precision and number of pairs."""
 
     small: bool
     device: str
@@ -67,7 +68,7 @@ class Form:
 
     @classmethod
     def of(cls, small: bool | None, device: str, precision: str | None, pairs: int | None) -> Form:
-        """Fill in what follows from the device and the size."""
+        """Return a form with defaults that depend on the device and the size."""
         gpu = device == "cuda"
         is_small = not gpu if small is None else small
         return cls(
@@ -79,7 +80,7 @@ class Form:
         )
 
 
-def measure(
+def measure_variants(
     name: str,
     network: Network,
     variants: Sequence[str],
@@ -87,32 +88,32 @@ def measure(
     peak: Peak,
     batch: int | None = None,
 ) -> dict[str, Any]:
-    """Measure a network's variants, each against the dense one in pairs, and the dense one against itself."""
+    """Compare the variants of a network with the dense one in pairs, and the dense one with itself."""
     images = batch or (network.small_batch if form.small else network.batch)
     size = network.small_size if form.small else None
 
-    def made(which: str) -> Variant:
+    def build(which: str) -> Variant:
         where = {"device": form.device, "precision": form.precision, "size": size}
         return variant(which, network.recipe, images, **where)  # type: ignore[arg-type]
 
     load = OthersLoad()
-    dense = made("dense")
+    dense = build("dense")
     typical = warm_up(dense.steps).typical_ns
     rows = []
     for which in ("dense", *(v for v in variants if v != "dense")):
         if form.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        other = made(which)
+        other = build(which)
         own = warm_up(other.steps).typical_ns
         memory = torch.cuda.max_memory_allocated() if form.device == "cuda" else None
-        found = compare(
+        comparison = compare(
             dense.steps,
             other.steps,
             typical_ns=(typical, own),
             pairs=form.pairs,
             measure_ns=form.measure_ns,
         )
-        rows.append({**_row(other, dense, found, images, peak), "peak_device_bytes": memory})
+        rows.append({**_row(other, dense, comparison, images, peak), "peak_device_bytes": memory})
         del other
         gc.collect()
     return {
@@ -125,28 +126,28 @@ def measure(
     }
 
 
-def _shape(found: Variant) -> list[int]:
-    return list(found.steps.x.shape[1:])
+def _shape(variant: Variant) -> list[int]:
+    return list(variant.steps.x.shape[1:])
 
 
-def _row(found: Variant, dense: Variant, compared: Comparison, images: int, peak: Peak) -> dict[str, Any]:
-    """One variant; the row of the dense network is the A/A pair."""
-    seconds = float(np.median(compared.b_ns)) / 1e9
-    ratio = compared.ratio
+def _row(other: Variant, dense: Variant, comparison: Comparison, images: int, peak: Peak) -> dict[str, Any]:
+    """Return the record of one variant; that of the dense network is the A/A comparison."""
+    seconds = float(np.median(comparison.b_ns)) / 1e9
+    ratio = comparison.ratio
     speedup = math.exp(ratio.median)
-    reduction = dense.step_macs / found.step_macs
+    reduction = dense.step_macs / other.step_macs
     return {
-        "variant": found.name,
-        "what": VARIANTS[found.name],
-        "forward_macs": found.macs,
-        "teacher_macs": found.teacher_macs,
-        "step_macs": found.step_macs,
-        "deployed_macs": found.deployed_macs,
-        "trained_params": found.params,
+        "variant": other.name,
+        "what": VARIANTS[other.name],
+        "forward_macs": other.macs,
+        "teacher_macs": other.teacher_macs,
+        "step_macs": other.step_macs,
+        "deployed_macs": other.deployed_macs,
+        "trained_params": other.params,
         "ms_per_step": 1e3 * seconds,
         "images_per_s": images / seconds,
-        "dense_ms_per_step": float(np.median(compared.a_ns)) / 1e6,
-        "share_of_peak": images * found.step_macs / seconds / peak.macs_per_s,
+        "dense_ms_per_step": float(np.median(comparison.a_ns)) / 1e6,
+        "share_of_peak": images * other.step_macs / seconds / peak.macs_per_s,
         "speedup": {"ratio": speedup, "low": math.exp(ratio.low), "high": math.exp(ratio.high)},
         "pairs": ratio.pairs,
         "mac_reduction": reduction,
@@ -154,19 +155,19 @@ def _row(found: Variant, dense: Variant, compared: Comparison, images: int, peak
     }
 
 
-def tables(record: dict[str, Any]) -> list[Table]:
-    """The record as one table a network."""
-    return [_table(found, record) for found in record["networks"]]
+def render_tables(record: dict[str, Any]) -> list[Table]:
+    """Return one table per network."""
+    return [_table(network, record) for network in record["networks"]]
 
 
-def _table(found: dict[str, Any], record: dict[str, Any]) -> Table:
-    size = " x ".join(map(str, found["input"]))
+def _table(network: dict[str, Any], record: dict[str, Any]) -> Table:
+    size = " x ".join(map(str, network["input"]))
     table = Table(
-        "trained", "images/s", "ms a step", "speed-up over dense", "95% interval", "MACs a step, fewer",
+        "trained", "images/s", "ms per step", "speed-up over dense", "95% interval", "MAC reduction per step",
         "efficiency", "share of peak",
-        title=f"{found['network']}, {size}, {record['precision']}, {record['form']}", title_justify="left",
+        title=f"{network['network']}, {size}, {record['precision']}, {record['form']}", title_justify="left",
     )  # fmt: skip
-    for row in found["variants"]:
+    for row in network["variants"]:
         ratio = row["speedup"]
         table.add_row(
             row["variant"] + (" (against itself)" if row["variant"] == "dense" else ""),
@@ -184,17 +185,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--variants", default=",".join(VARIANTS))
-    parser.add_argument("--small", action=argparse.BooleanOptionalAction, help="default: where no GPU is")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where it is")
+    parser.add_argument("--small", action=argparse.BooleanOptionalAction, help="default: on a CPU")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if available")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"))
-    parser.add_argument("--batch", type=int, help="images a step, for every network")
+    parser.add_argument("--batch", type=int, help="images per step, for every network")
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
-    asked = parser.parse_args(arguments)
-    device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    form = Form.of(asked.small, device, asked.precision, asked.pairs)
-    torch.set_num_threads(asked.threads)
+    options = parser.parse_args(arguments)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    form = Form.of(options.small, device, options.precision, options.pairs)
+    torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
     peak = matmul_peak(form.device, form.precision)
     record: dict[str, Any] = {
@@ -204,17 +205,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         + form.device.replace("cuda", "GPU").replace("cpu", "CPU"),
         "device": form.device,
         "precision": form.precision,
-        "threads": asked.threads,
+        "threads": options.threads,
         "convention": f"a step is {FORWARDS} forward passes of what is trained, and one of a teacher",
         "peak": asdict(peak),
         "networks": [],
     }
     name = "train_speed" if form.device == "cuda" else "train_speed_cpu"
-    for which in asked.networks.split(","):
-        found = measure(which, NETWORKS[which], asked.variants.split(","), form, peak, asked.batch)
-        record["networks"].append(found)
-        write_result(name, record, asked.out)
-        Console(width=140).print(_table(found, record))
+    for which in options.networks.split(","):
+        result = measure_variants(
+            which, NETWORKS[which], options.variants.split(","), form, peak, options.batch
+        )
+        record["networks"].append(result)
+        write_result(name, record, options.out)
+        Console(width=140).print(_table(result, record))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A network in the forms it is trained in: dense, narrow from scratch, DCFF, KDFS, ABP; a step of each."""
+"""Variants of a network in training (dense, compact from scratch, DCFF, KDFS, ABP), and a step of each."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ from compress.training.optim import build_optimizers
 
 VARIANTS = {
     "dense": "the dense network",
-    "scratch": "the narrow network alone, at the recipe's widths",
-    "dcff": "the same narrow network with fused filters; the coding once an epoch is not in a step",
-    "kdfs": "while it searches: the dense network under sampled masks, the teacher's forward beside it",
-    "abp": "while it searches: the dense network under binary gates",
+    "scratch": "the compact network from scratch, at the recipe's widths",
+    "dcff": "the same compact network with fused filters; the coding once per epoch is not part of a step",
+    "kdfs": "during the search: the dense network with sampled masks, and the teacher's forward pass",
+    "abp": "during the search: the dense network with binary gates",
 }
-"""What is trained. In the last epochs of kdfs and abp the masks are fixed, which costs about the same."""
+"""The variants. In the last epochs of kdfs and abp the masks are fixed, which costs about the same."""
 
 MASKED = ("kdfs", "abp")
 FORWARDS = 3
 """A step counts as three forward passes: the gradients of inputs and of weights are the other two."""
 
 LEAD_IN = 3
-"""Steps on a GPU that fill its queue before any is timed."""
+"""Untimed steps that fill the queue of a GPU."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One form of a network, ready for steps.
+    """One variant of a network, ready for training steps.
 
     Attributes:
-        macs: of one image forward, of what is trained. teacher_macs: of the teacher's forward; 0 without.
-        deployed_macs: of the network that comes out of it; None where the search decides that.
-        params: that are trained.
+        macs: of the trained network, for the forward pass of one image.
+        teacher_macs: the same of the teacher; 0 without one.
+        deployed_macs: of the resulting network; None if the search decides.
+        params: number of trained parameters.
     """
 
     name: str
@@ -57,14 +58,14 @@ class Variant:
 
     @property
     def step_macs(self) -> int:
-        """Multiply-accumulates of one image in a step, by the convention of `FORWARDS`."""
+        """Multiply-accumulates of one image in a step; see `FORWARDS`."""
         return FORWARDS * self.macs + self.teacher_macs
 
 
 class Steps:
-    """Training steps on one batch of noise that stays on the device; a `compress.bench.backends.Timed`.
+    """Training steps on one random batch on the device; implements `compress.bench.backends.Timed`.
 
-    On a GPU a time is that between two CUDA events on either side of a step, in a queue that is full.
+    On a GPU, a step is timed between two CUDA events while the queue is full.
     """
 
     device_ns = None
@@ -84,7 +85,7 @@ class Steps:
         method.begin_epoch(self.model, 0, config.epochs)
 
     def step(self) -> None:
-        """Forward, loss, backward, optimizers: what the training loop does with a batch."""
+        """Run forward, loss, backward and optimizers, as the training loop does."""
         with self._autocast():
             outputs = self.model(self.x).float()
             loss = self.method.loss(self.model, self.x, outputs, self.y, self.criterion)
@@ -132,10 +133,10 @@ def variant(
     precision: str,
     size: tuple[int, int, int] | None = None,
 ) -> Variant:
-    """Make one of `VARIANTS` of the network of a recipe with a list of drop rates.
+    """Build one of `VARIANTS` for the network of a recipe that has drop rates.
 
     Args:
-        batch: images a step. size: of an image; None: the recipe's.
+        batch: images per step. size: of an image; None: the recipe's.
     """
     dense, narrow = costs_of(recipe, size)
     target = f"macs={narrow.macs / dense.macs:.4f}" if name in MASKED else None
@@ -160,7 +161,7 @@ def variant(
 
 @functools.cache
 def costs_of(recipe: str, size: tuple[int, int, int] | None) -> tuple[Costs, Costs]:
-    """Costs of the dense network of a recipe, and of the narrow one by its drop rates."""
+    """Return the costs of a recipe's dense network and of its compact network."""
     planned = _planned("scratch", recipe, "fp32", size)[1]
     return planned.graph.costs, planned.narrow
 

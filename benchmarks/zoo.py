@@ -25,7 +25,7 @@ from rich.console import Console
 from compress.core.files import write_json
 
 from .common import RESULTS, provenance
-from .networks import LEFT_OUT, ZOO, Network, find
+from .networks import EXCLUDED, ZOO, Network, find
 from .zoo_report import markdown, summary, table, verdict
 
 LIMIT_S = 300
@@ -97,7 +97,7 @@ def begin(out: Path, jobs: int, only: list[str] | None) -> dict[str, Any]:
     return {
         **provenance("benchmarks.zoo", asked),
         "torch_pruning": metadata.version("torch-pruning"),
-        "left_out": LEFT_OUT,
+        "left_out": EXCLUDED,
         "rows": [],
     }
 

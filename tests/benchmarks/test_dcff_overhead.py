@@ -1,4 +1,4 @@
-"""The benchmark of DCFF's overhead at its smallest size: what it measures has the form it records."""
+"""The benchmark of DCFF's overhead at its smallest size."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def small() -> Small:
     return graph.plan(keep=0.25, criterion="window"), graph.mixing_weights()
 
 
-def test_plan_is_the_recipes() -> None:
-    plan, weights = dcff_overhead.plan_of()
+def test_plan_has_the_widths_of_the_recipe() -> None:
+    plan, weights = dcff_overhead.recipe_plan()
     assert plan.narrow.macs == 72_349_240 and len(weights) == 13
 
 
-def test_sides_are_the_same_network_but_for_the_fusion(small: Small) -> None:
-    dcff, plain = (dcff_overhead.network(kind, *small, model="vgg_small") for kind in ("dcff", "plain"))
+def test_sides_differ_only_in_the_fusion(small: Small) -> None:
+    dcff, plain = (dcff_overhead.build_network(kind, *small, model="vgg_small") for kind in ("dcff", "plain"))
     x = torch.rand(2, 3, 32, 32)
     assert dcff(x).shape == plain(x).shape
     assert sum(p.numel() for p in dcff.parameters()) > sum(p.numel() for p in plain.parameters())
@@ -40,11 +40,11 @@ def test_sides_are_the_same_network_but_for_the_fusion(small: Small) -> None:
 
 
 def test_step_is_compared_in_pairs_and_with_itself(small: Small) -> None:
-    found = dcff_overhead.measure_step(*small, batch=2, pairs=2, model="vgg_small")
+    result = dcff_overhead.measure_step(*small, batch=2, pairs=2, model="vgg_small")
     for name in ("overhead", "same_against_same"):
-        assert 0 < found[name]["low"] <= found[name]["ratio"] <= found[name]["high"]
-        assert found[name]["pairs"] >= 2
-    assert found["dcff_ms"] > 0 and found["plain_ms"] > 0
+        assert 0 < result[name]["low"] <= result[name]["ratio"] <= result[name]["high"]
+        assert result[name]["pairs"] >= 2
+    assert result["dcff_ms"] > 0 and result["plain_ms"] > 0
 
 
 def test_coding_is_measured_for_each_layer_and_a_large_one(small: Small) -> None:
@@ -56,9 +56,9 @@ def test_coding_is_measured_for_each_layer_and_a_large_one(small: Small) -> None
 
 @pytest.mark.parametrize("kind", ["dcff", "plain"])
 def test_memory_of_a_side_is_measured_in_its_own_process(kind: str, tmp_path: Path) -> None:
-    plan, weights = dcff_overhead.plan_of()
+    plan, weights = dcff_overhead.recipe_plan()
     (tmp_path / "plan.json").write_text(json.dumps({"plan": plan.to_json(), "weights": weights}))
-    assert dcff_overhead._peak_of(kind, tmp_path / "plan.json", 2, 1) > plan.narrow.params * 4
+    assert dcff_overhead._added_memory(kind, tmp_path / "plan.json", 2, 1) > plan.narrow.params * 4
 
 
 def test_record_is_written_with_machine_versions_and_command(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_tables_show_every_run() -> None:
         "threads": 1, "coding": [line], "memory": {"dcff_mb": 2.0, "plain_mb": 1.0, "ratio": 2.0},
         "step": {"dcff_ms": 2.0, "plain_ms": 1.0, "overhead": ratio, "same_against_same": ratio},
     }  # fmt: skip
-    steps, layers = dcff_overhead.tables({"batch": 2, "runs": [run, run]})
+    steps, layers = dcff_overhead.render_tables({"batch": 2, "runs": [run, run]})
     assert steps.row_count == 2 and layers.row_count == 1 and len(layers.columns) == 5
 
 

@@ -1,4 +1,4 @@
-"""Reproducing a recipe: in pieces as in one, compared only where it is the recipe, and kept."""
+"""Reproduction of a recipe: training in pieces, comparison with the published row, stored results."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import reproduce as command
 from benchmarks.budget import Budget, BudgetUsed
-from benchmarks.reproduced import against, is_data_of, merge, summarised
-from benchmarks.reproducing import How, Unfinished, form_of
+from benchmarks.reproduction import Overrides, Unfinished, form_of
+from benchmarks.reproduction_results import against, is_data_of, merge, summarize
 from compress import recipes
 from compress.core.errors import CompressError
 from compress.core.spec import DataInfo, Preprocess
@@ -45,11 +45,11 @@ def tiny(folder: Path, method: str, epochs: int) -> str:
     return str(path)
 
 
-def train(folder: Path, name: str, budget: float | None, how: How | None = None) -> Any:
+def train(folder: Path, name: str, budget: float | None, overrides: Overrides | None = None) -> Any:
     found = command.reproduce(
         [name],
         [0],
-        how or How(),
+        overrides or Overrides(),
         out=folder,
         budget_minutes=budget,
         results=folder / "results",
@@ -83,7 +83,7 @@ def test_training_in_pieces_ends_as_the_whole_one(
 
 def test_other_number_of_epochs_is_labelled_and_not_compared(tmp_path: Path) -> None:
     name = tiny(tmp_path, "scratch", 3)
-    found = train(tmp_path, name, None, How(settings={"epochs": 2, "device": "cpu"}))
+    found = train(tmp_path, name, None, Overrides(settings={"epochs": 2, "device": "cpu"}))
     assert found["form"] == "short" and found["epochs"] == 2
     assert found["against"] == {"row": "tiny-scratch", "why": "not compared: short"}
     assert found["settings"] == {"epochs": 2, "device": "cpu"}
@@ -91,7 +91,7 @@ def test_other_number_of_epochs_is_labelled_and_not_compared(tmp_path: Path) -> 
 
 
 class Clock:
-    """Seconds that go by when they are told to."""
+    """A clock that is set by the test."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -101,7 +101,7 @@ class Clock:
 
 
 def epochs_until_stop(seconds: float, lasting: float, epochs: int) -> int:
-    """How many epochs of `lasting` seconds are run within a budget."""
+    """Overrides many epochs of `lasting` seconds are run within a budget."""
     clock = Clock()
     budget = Budget(NoProgress(), seconds, clock=clock)
     budget.start(epochs, 1, 0)
@@ -114,13 +114,13 @@ def epochs_until_stop(seconds: float, lasting: float, epochs: int) -> int:
     return epochs
 
 
-def test_next_epoch_is_begun_only_if_it_would_fit() -> None:
+def test_an_epoch_starts_only_if_it_fits_into_the_budget() -> None:
     assert epochs_until_stop(100, 30, 10) == 3
     assert epochs_until_stop(10, 30, 10) == 1
     assert epochs_until_stop(1000, 30, 10) == 10
 
 
-def test_second_training_is_not_begun_when_the_time_is_up() -> None:
+def test_a_second_training_does_not_start_when_the_budget_is_used() -> None:
     clock = Clock()
     budget = Budget(NoProgress(), 50, clock=clock)
     budget.start(1, 1, 0)
@@ -145,7 +145,7 @@ def test_difference_is_in_points_to_the_published_row(name: str, form: Any, repr
     assert found["macs_percent"] == 0 and found["reproduction"] is reproduction
 
 
-def test_exact_costs_are_held_to_the_digit() -> None:
+def test_exact_costs_are_compared_to_the_digit() -> None:
     recipe = recipes.load("dcff-vgg16-cifar10")
     assert against(recipe, "whole", 72_349_240, 1_071_248, 93.0, 93.0)["exact_costs"] is True
     assert against(recipe, "whole", 72_349_241, 1_071_248, 93.0, 93.0)["exact_costs"] is False
@@ -166,7 +166,7 @@ def info(name: str, mean: tuple[float, ...], train: int = 50_000) -> DataInfo:
     )  # fmt: skip
 
 
-def test_images_are_known_for_cifar10_by_what_they_are() -> None:
+def test_cifar10_is_recognized_by_its_images() -> None:
     recipe = recipes.load("dcff-vgg16-cifar10")
     own = (0.4914, 0.4822, 0.4465)
     assert is_data_of(recipe, info("npz:x.npz", own), True)
@@ -183,7 +183,7 @@ def entry(seed: int, top1: float, form: str = "whole", recipe: str = "dcff-vgg16
     }  # fmt: skip
 
 
-def test_entry_takes_the_place_of_the_same_recipe_seed_and_form(tmp_path: Path) -> None:
+def test_entry_replaces_the_one_of_the_same_recipe_seed_and_form(tmp_path: Path) -> None:
     measured = tmp_path / "measured.json"
     for one in (entry(0, 93.0), entry(1, 94.0), entry(0, 20.0, "short"), entry(0, 93.4)):
         merge(one, tmp_path, measured)
@@ -198,17 +198,17 @@ def test_entry_takes_the_place_of_the_same_recipe_seed_and_form(tmp_path: Path) 
     assert (ours.seeds, ours.machine, ours.minutes) == ((0, 1), "a GPU", 10.5)
 
 
-def test_measured_of_the_package_is_what_the_results_say() -> None:
+def test_measured_numbers_of_the_package_match_the_results() -> None:
     path = command.RESULTS / "reproduce.json"
     entries = json.loads(path.read_text())["entries"] if path.is_file() else []
-    assert recipes.load_measured() == summarised(entries)
+    assert recipes.load_measured() == summarize(entries)
 
 
-def test_patterns_and_names_are_put_together_once() -> None:
-    assert command.chosen("short-l1-vgg16,short-*-vgg16")[0] == "short-l1-vgg16"
-    assert len(command.chosen("short-*")) == 14 == len(set(command.chosen("short-*,short-*")))
+def test_patterns_and_names_select_each_recipe_once() -> None:
+    assert command.select_recipes("short-l1-vgg16,short-*-vgg16")[0] == "short-l1-vgg16"
+    assert len(command.select_recipes("short-*")) == 14 == len(set(command.select_recipes("short-*,short-*")))
     with pytest.raises(CompressError, match="nothing-"):
-        command.chosen("nothing-*")
+        command.select_recipes("nothing-*")
 
 
 def test_budget_is_refused_for_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,18 +237,24 @@ def test_command_line_trains_prints_and_writes(tmp_path: Path, capfd: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "form"),
+    ("name", "overrides", "form"),
     [
-        ("dcff-vgg16-cifar10", How(), "whole"),
-        ("dcff-vgg16-cifar10", How(settings={"precision": "bf16", "device": "cuda", "epochs": 300}), "whole"),
-        ("dcff-vgg16-cifar10", How(settings={"epochs": 2}), "short"),
-        ("dcff-vgg16-cifar10", How(settings={"lr": 0.2}), "changed"),
-        ("kdfs-resnet56-cifar10-59.2", How(teacher="runs/dense"), "whole"),
-        ("kdfs-resnet56-cifar10-59.2", How(weights="resnet56.th"), "whole"),
-        ("kdfs-resnet56-cifar10-59.2", How(), "changed"),
-        ("short-l1-vgg16", How(), "whole"),
-        ("short-l1-vgg16", How(weights="vgg16.th"), "changed"),
+        ("dcff-vgg16-cifar10", Overrides(), "whole"),
+        (
+            "dcff-vgg16-cifar10",
+            Overrides(settings={"precision": "bf16", "device": "cuda", "epochs": 300}),
+            "whole",
+        ),
+        ("dcff-vgg16-cifar10", Overrides(settings={"epochs": 2}), "short"),
+        ("dcff-vgg16-cifar10", Overrides(settings={"lr": 0.2}), "changed"),
+        ("kdfs-resnet56-cifar10-59.2", Overrides(teacher="runs/dense"), "whole"),
+        ("kdfs-resnet56-cifar10-59.2", Overrides(weights="resnet56.th"), "whole"),
+        ("kdfs-resnet56-cifar10-59.2", Overrides(), "changed"),
+        ("short-l1-vgg16", Overrides(), "whole"),
+        ("short-l1-vgg16", Overrides(weights="vgg16.th"), "changed"),
     ],
 )
-def test_what_changes_a_recipe_is_told_from_where_it_is_trained(name: str, how: How, form: str) -> None:
-    assert form_of(recipes.load(name), how, info("cifar10", (0.5, 0.5, 0.5))) == form
+def test_settings_of_the_machine_do_not_change_the_form_of_a_recipe(
+    name: str, overrides: Overrides, form: str
+) -> None:
+    assert form_of(recipes.load(name), overrides, info("cifar10", (0.5, 0.5, 0.5))) == form

@@ -1,4 +1,4 @@
-"""The benchmark of training speed at its smallest size: what it counts, and the form it records."""
+"""The benchmark of training speed at its smallest size."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_narrow_weights_of_scratch_and_dcff_are_the_same_shapes(recipe: str) -> 
 
 def test_every_variant_is_paired_with_the_dense_network(recipe: str) -> None:
     network = train_speed.Network(recipe, 4, 4)
-    found = train_speed.measure("small", network, ["scratch"], FORM, PEAK)
+    found = train_speed.measure_variants("small", network, ["scratch"], FORM, PEAK)
     rows = {row["variant"]: row for row in found["variants"]}
     assert list(rows) == ["dense", "scratch"] and found["input"] == [4, 1, 8, 8]
     for row in rows.values():

@@ -1,4 +1,4 @@
-"""The benchmarks of training steps at their smallest size: what they measure has the form they record."""
+"""The benchmarks of training steps at their smallest size."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks import step_overhead, train_memory
 from benchmarks.steps import side, training
 
 
-def test_steps_are_compared_in_pairs_and_the_teacher_stands_apart() -> None:
-    found = step_overhead.measure("vgg_small", "kdfs", batch=2, pairs=2, pixels=8)
+def test_steps_are_compared_in_pairs_and_the_teacher_is_listed_separately() -> None:
+    found = step_overhead.measure_overhead("vgg_small", "kdfs", batch=2, pairs=2, pixels=8)
     assert found["step_ms"] > 0 and found["dense_ms"] > 0 and found["teacher_ms"] > 0
     for name in ("overhead", "same_against_same"):
         assert 0 < found[name]["low"] <= found[name]["ratio"] <= found[name]["high"]
@@ -21,7 +21,7 @@ def test_steps_are_compared_in_pairs_and_the_teacher_stands_apart() -> None:
     assert found["optimizer"] == "adamax"
 
 
-def test_a_method_without_a_teacher_has_none_to_take_off() -> None:
+def test_nothing_is_subtracted_without_a_teacher() -> None:
     with training(device="cpu", optimizer="sgd") as (accelerator, config):
         steps = step_overhead.Steps(side(accelerator, config, "abp", "vgg_small", batch=2, pixels=8))
         assert (steps.run(2) > 0).all()
@@ -60,4 +60,4 @@ def test_tables_show_every_run() -> None:
         "model": "m", "method": "kdfs", "step_ms": 2.0, "dense_ms": 1.0, "teacher_ms": 0.5,
         "overhead": ratio, "same_against_same": ratio,
     }  # fmt: skip
-    assert step_overhead.table({"batch": 2, "runs": [row, row]}).row_count == 2
+    assert step_overhead.render_table({"batch": 2, "runs": [row, row]}).row_count == 2

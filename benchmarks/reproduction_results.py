@@ -1,4 +1,4 @@
-"""What a training by a recipe came to, beside what was published; and the files where that is kept."""
+"""Results of trained recipes, their comparison with the published rows, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ NAME = "reproduce"
 SCHEMA_VERSION = 1
 
 Form = Literal["whole", "short", "changed", "other data"]
-"""As the recipe stands; with other epochs; other settings; other images. Only a whole one is compared."""
+"""The recipe unchanged; with other epochs; other settings; other images. Only ``whole`` is compared."""
 
 DATA: dict[str, tuple[int, int, int, tuple[float, ...] | None]] = {
     "cifar10": (50_000, 10_000, 10, (0.4914, 0.4822, 0.4465)),
     "cifar100": (50_000, 10_000, 100, (0.5071, 0.4865, 0.4409)),
     "folder:imagenet": (1_281_167, 50_000, 1000, None),
 }
-"""Images for training and test, classes, and mean of the channels: by which a file is known for the set."""
+"""Numbers of training and test images, of classes, and channel means, by which a data set is recognized."""
 
 
 def is_data_of(recipe: Recipe, info: DataInfo, own_mean: bool) -> bool:
-    """Whether images are those a recipe means, from whatever source they came.
+    """Return whether the images are those of the recipe, whatever their source.
 
     Args:
-        own_mean: whether the mean in `info` is the images' own and not one the user gave.
+        own_mean: whether the mean in `info` is that of the images and not one the user gave.
     """
     if recipe.data is None or info.name == recipe.data:
         return True
@@ -45,14 +45,15 @@ def is_data_of(recipe: Recipe, info: DataInfo, own_mean: bool) -> bool:
 
 
 def against(recipe: Recipe, form: Form, macs: int, params: int, top1: float, best: float) -> dict[str, Any]:
-    """Compare with the published row: of the recipe, or of the one it refers to.
+    """Compare a result with the published row of the recipe, or of the one it refers to.
 
     Args:
         macs, params: of the compact network. top1, best: of the last and of the best epoch, percent.
 
     Returns:
-        ``row`` and ``why`` nothing is compared, or the differences: in points for accuracies, in percent for
-        costs; ``reaches`` for the last epoch (the papers' code keeps the best one: ``best_reaches``).
+        ``row``, and ``why`` if nothing is compared. Else the differences: percentage points for accuracies,
+        percent for costs; ``reaches`` for the last epoch and ``best_reaches`` for the best one, which the
+        papers' code keeps.
     """
     row = recipe.name if recipe.published is not None else recipe.reference
     if row is None:
@@ -82,34 +83,34 @@ def _percent(params: int, published: Published) -> float | None:
 
 
 def merge(entry: dict[str, Any], folder: Path, measured: Path) -> Path:
-    """Put an entry into ``reproduce.json`` of a folder, in the place of that recipe, seed and form.
+    """Write an entry to ``reproduce.json`` in a folder; it replaces one of the same recipe, seed and form.
 
-    `measured` is written anew from all whole trainings in it.
+    `measured` is written again from all ``whole`` entries.
     """
     path = folder / f"{NAME}.json"
-    entries = read(path)
+    entries = read_entries(path)
     key = ("recipe", "seed", "form")
     kept = [old for old in entries if any(old[word] != entry[word] for word in key)]
     entries = sorted([*kept, entry], key=lambda one: tuple(one[word] for word in key))
     write_result(NAME, {"schema_version": SCHEMA_VERSION, "entries": entries}, folder)
-    save_measured(summarised(entries), measured)
+    save_measured(summarize(entries), measured)
     return path
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a file, none if there is no file yet."""
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """Return the entries of a file; an empty list if it does not exist."""
     if not path.is_file():
         return []
     entries: list[dict[str, Any]] = read_json(path, what="file of reproductions")["entries"]
     return entries
 
 
-def summarised(entries: Sequence[dict[str, Any]]) -> dict[str, Measured]:
-    """What the whole trainings by our recipes came to, by name; means over the seeds."""
+def summarize(entries: Sequence[dict[str, Any]]) -> dict[str, Measured]:
+    """Return the mean results over the seeds of ``whole`` entries, by recipe."""
     known = set(list_recipes())
     whole = [entry for entry in entries if entry["form"] == "whole" and entry["recipe"] in known]
-    found = dict.fromkeys(entry["recipe"] for entry in whole)
-    return {name: _mean([entry for entry in whole if entry["recipe"] == name]) for name in found}
+    names = dict.fromkeys(entry["recipe"] for entry in whole)
+    return {name: _mean([entry for entry in whole if entry["recipe"] == name]) for name in names}
 
 
 def _mean(same: list[dict[str, Any]]) -> Measured:

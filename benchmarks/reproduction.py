@@ -1,4 +1,4 @@
-"""One recipe and seed, trained in pieces: each goes on where the last one ended, on whatever machine."""
+"""Training of one recipe and seed in pieces, each of which resumes the one before, on any machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.budget import Budget, BudgetUsed
-from benchmarks.reproduced import Form, against, is_data_of
+from benchmarks.reproduction_results import Form, against, is_data_of
 from compress.artifact import RunFolder, this_machine, versions
 from compress.artifact.run import CHANGEABLE_ON_RESUME
 from compress.core import console
@@ -19,13 +19,13 @@ from compress.core.spec import DataInfo
 from compress.pipeline import TrainRequest, TrainResult, resolve, train
 from compress.recipes import Recipe, load
 
-SIDE = (*CHANGEABLE_ON_RESUME, "precision", "channels_last", "seed", "compile", "data_on_device")
-"""Settings that leave a recipe what it is: they say where and how fast it is trained."""
+NEUTRAL_SETTINGS = (*CHANGEABLE_ON_RESUME, "precision", "channels_last", "seed", "compile", "data_on_device")
+"""Settings that do not change a recipe: where and how fast it is trained."""
 
 
 @dataclass(frozen=True)
-class How:
-    """What a training may be given beside its recipe; see `compress.pipeline.TrainRequest`."""
+class Overrides:
+    """Arguments of a training besides its recipe; see `compress.pipeline.TrainRequest`."""
 
     data: str | None = None
     weights: str | None = None
@@ -38,7 +38,7 @@ class How:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A training whose time was up."""
+    """State of a training that the budget ended."""
 
     recipe: str
     seed: int
@@ -47,64 +47,67 @@ class Unfinished:
     out: Path
 
 
-def form_of(recipe: Recipe, how: How, info: DataInfo) -> Form:
-    """What a training is to a recipe: the recipe itself, or something like it.
+def form_of(recipe: Recipe, overrides: Overrides, info: DataInfo) -> Form:
+    """Return whether a training follows the recipe, or how it differs.
 
-    A recipe that starts from a trained network, as its launch commands say, must be given one, and another
-    must not.
+    A recipe whose launch commands start from a trained network must be given one; another one must not.
     """
-    if not is_data_of(recipe, info, how.mean is None):
+    if not is_data_of(recipe, info, overrides.mean is None):
         return "other data"
-    changed = {k for k, value in how.settings.items() if k not in SIDE and recipe.train.get(k) != value}
+    changed = {
+        k
+        for k, value in overrides.settings.items()
+        if k not in NEUTRAL_SETTINGS and recipe.train.get(k) != value
+    }
     if "epochs" in changed:
         return "short"
     launch = recipe.launch.gpu if recipe.launch is not None else ""
     starts = "--weights" in launch or "--teacher" in launch
-    given = how.weights is not None or how.teacher is not None
+    given = overrides.weights is not None or overrides.teacher is not None
     return "changed" if changed or starts != given else "whole"
 
 
 class Reproduction:
-    """A recipe with a seed in a folder: ``run/``, ``dense/`` where a dense network comes first, and notes.
+    """A recipe and seed in a folder: ``run/``, ``dense/`` if a dense network is trained first, and notes.
 
-    The folder is all that has to be carried to another machine. Give the same words there: a relative path
-    of data or weights stays the same.
+    Only the folder is needed to resume on another machine, with the same arguments. Relative paths of data
+    and weights must be valid there too.
 
     Args:
         name: of the recipe, or of its file. out: the folder. command: the command line, for the record.
     """
 
-    def __init__(self, name: str, seed: int, out: Path, how: How, command: Sequence[str]) -> None:
+    def __init__(self, name: str, seed: int, out: Path, overrides: Overrides, command: Sequence[str]) -> None:
         self.recipe: Recipe = load(name)
-        self.seed, self.out, self.how, self.command = seed, out, how, tuple(command)
+        self.seed, self.out, self.overrides, self.command = seed, out, overrides, tuple(command)
         self.request = TrainRequest(
             recipe=name,
-            data=how.data,
-            weights=how.weights,
-            teacher=how.teacher,
-            mean=how.mean,
-            std=how.std,
-            settings={**how.settings, "seed": seed},
+            data=overrides.data,
+            weights=overrides.weights,
+            teacher=overrides.teacher,
+            mean=overrides.mean,
+            std=overrides.std,
+            settings={**overrides.settings, "seed": seed},
             out=out / "run",
             dense_out=out / "dense",
             resume=(out / "run" / "run.json").is_file(),
-            workers=how.workers,
+            workers=overrides.workers,
         )
         self._resolved = resolve(self.request)
 
-    def go(self, budget: Budget) -> dict[str, Any] | Unfinished | None:
-        """Train on, until the end or until the budget is used.
+    def train(self, budget: Budget) -> dict[str, Any] | Unfinished | None:
+        """Start or resume the training, until its end or until the budget is used.
 
         Returns:
-            The entry of a finished training; how far an unfinished one is; None on a process of `torchrun`
-            other than the first.
+            The entry of a finished training, the state of an unfinished one, or None on processes of
+            `torchrun` other than the first.
 
         Raises:
             CompressError: see `compress.pipeline.train`.
         """
-        done = self._done()
-        if done is not None:
-            return done
+        entry = self._finished_entry()
+        if entry is not None:
+            return entry
         piece = _Piece(self.out, self.command)
         budget.saved = piece.note
         try:
@@ -118,14 +121,14 @@ class Reproduction:
         write_json(self.out / "outcome.json", {"identity": self._identity(), "entry": entry})
         return entry
 
-    def _done(self) -> dict[str, Any] | None:
-        """The entry of an earlier command that finished exactly this training."""
+    def _finished_entry(self) -> dict[str, Any] | None:
+        """Return the entry of an earlier command that finished exactly this training."""
         path = self.out / "outcome.json"
         if not path.is_file():
             return None
-        found = read_json(path, what="outcome of a recipe")
-        entry: dict[str, Any] = found["entry"]
-        return entry if found["identity"] == self._identity() else None
+        outcome = read_json(path, what="outcome of a recipe")
+        entry: dict[str, Any] = outcome["entry"]
+        return entry if outcome["identity"] == self._identity() else None
 
     def _identity(self) -> dict[str, Any]:
         settings = {key: v for key, v in self._resolved.settings().items() if key not in CHANGEABLE_ON_RESUME}
@@ -135,7 +138,7 @@ class Reproduction:
 
     def _entry(self, result: TrainResult, piece: _Piece) -> dict[str, Any]:
         data = RunFolder.open(self.out / "run").record.data
-        form = form_of(self.recipe, self.how, data)
+        form = form_of(self.recipe, self.overrides, data)
         top1, best = 100 * result.top1, 100 * result.best_top1
         costs = result.compact
         return {
@@ -156,9 +159,9 @@ class Reproduction:
             "best_epoch": result.best_epoch,
             "against": against(self.recipe, form, costs.macs, costs.params, top1, best),
             "data": {"name": Path(data.name).name, "fingerprint": data.fingerprint},
-            "settings": _as_json(self.how.settings),
-            "weights": None if self.how.weights is None else Path(self.how.weights).name,
-            "teacher": None if self.how.teacher is None else Path(self.how.teacher).name,
+            "settings": _as_json(self.overrides.settings),
+            "weights": None if self.overrides.weights is None else Path(self.overrides.weights).name,
+            "teacher": None if self.overrides.teacher is None else Path(self.overrides.teacher).name,
             "command": " ".join(self.command),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": this_machine().model_dump(mode="json"),
@@ -167,7 +170,7 @@ class Reproduction:
 
 
 class _Piece:
-    """The notes on the pieces of a training, `pieces.json`: this one's is written after every epoch."""
+    """The record of the pieces of a training, `pieces.json`; the current one is written after every epoch."""
 
     def __init__(self, out: Path, command: Sequence[str]) -> None:
         self._path, self._began = out / "pieces.json", time.monotonic()
@@ -182,14 +185,14 @@ class _Piece:
         self.all: list[dict[str, Any]] = before
 
     def note(self, finished: int) -> None:
-        """Write how far this piece is."""
+        """Write the progress of this piece."""
         minutes = (time.monotonic() - self._began) / 60
         self.all = [*self._before, {**self._own, "minutes": minutes, "finished": finished}]
         write_json(self._path, {"pieces": self.all})
 
 
 def _as_json(value: Any) -> Any:
-    """The same with the types that come back from a JSON file."""
+    """Return a value with the types that are read back from a JSON file."""
     import json
 
     return json.loads(json.dumps(value))
