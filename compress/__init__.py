@@ -15,9 +15,11 @@ from compress.core.lazy import lazy_attributes
 if TYPE_CHECKING:
     from compress.artifact import load
     from compress.core.errors import CompressError
+    from compress.data import list_datasets
     from compress.graph import ChannelGraph, ChannelGroup, SlicePlan, trace
-    from compress.models import build
+    from compress.models import build, list_models
     from compress.pipeline import TrainRequest, TrainResult, train
+    from compress.recipes import list_recipes
     from compress.slicing import apply_plan, mask_model, slice_model, verify
 
 __version__ = "0.1.0"
@@ -31,6 +33,9 @@ _HOMES = {
     "TrainResult": "pipeline",
     "apply_plan": "slicing",
     "build": "models",
+    "list_datasets": "data",
+    "list_models": "models",
+    "list_recipes": "recipes",
     "load": "artifact",
     "mask_model": "slicing",
     "slice_model": "slicing",
@@ -49,6 +54,9 @@ __all__ = [
     "__version__",
     "apply_plan",
     "build",
+    "list_datasets",
+    "list_models",
+    "list_recipes",
     "load",
     "mask_model",
     "slice_model",

@@ -1,4 +1,4 @@
-"""What every data set offers to training, evaluation and calibration."""
+"""The interface of every data set: what training, evaluation and calibration use."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from compress.core.spec import DataInfo
 
 Batch = tuple[Tensor, Tensor]
-"""Images float32 `[B, C, H, W]`, normalised, and labels int64 `[B]`."""
+"""Normalized images float32 `[B, C, H, W]` and labels int64 `[B]`."""
 
 
 class Batches(Protocol):
-    """A sized iterable of batches; iterating it again gives the same batches."""
+    """A sized iterable of batches; a second iteration yields the same batches."""
 
     def __len__(self) -> int: ...
 
@@ -23,7 +23,7 @@ class Batches(Protocol):
 
 
 class ImageData(Protocol):
-    """A training and a test set of labelled images."""
+    """A training set and a test set of labeled images."""
 
     @property
     def info(self) -> DataInfo:
@@ -35,9 +35,9 @@ class ImageData(Protocol):
     ) -> Batches:
         """Return one augmented epoch for one of `world` processes.
 
-        The order depends on (seed, epoch) alone; crops and flips on the place in it too. `batch_size` is a
-        process's own. Every process gets the same number of full batches and what is left over is dropped;
-        where there are too few images for one full batch, each gets one smaller batch.
+        The order depends on (seed, epoch) only; crops and flips also on the position in it. `batch_size` is
+        that of one process. Every process gets the same number of full batches, and the remaining images are
+        dropped; if there are too few images for one full batch, each process gets one smaller batch.
 
         Raises:
             CompressError: there are fewer images than processes.
@@ -47,34 +47,34 @@ class ImageData(Protocol):
     def test_batches(self, *, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
         """Return the test images of one of `world` processes, in order.
 
-        Process r has the r-th of `world` contiguous stretches, so that all of them together see each image
-        once; their numbers of batches can differ by one.
+        Process r gets the r-th of `world` contiguous parts, so that together they see each image once; their
+        numbers of batches may differ by one.
         """
         ...
 
     def test_arrays(self, limit: int | None = None, *, offset: int = 0) -> Batch:
-        """Return `limit` (None: all) preprocessed test images from `offset` on, and their labels."""
+        """Return `limit` (None: all) preprocessed test images, starting at `offset`, and their labels."""
         ...
 
     def train_samples(self, n: int, seed: int) -> Tensor:
-        """Return `n` (at most all) preprocessed, un-augmented training images `[n, C, H, W]`.
+        """Return `n` (at most all) preprocessed training images `[n, C, H, W]`, not augmented.
 
-        They are drawn without repetition by `seed`.
+        They are drawn without replacement, determined by `seed`.
         """
         ...
 
 
 def deliver_to(data: ImageData, device: torch.device) -> ImageData:
-    """Return `data` with its batches already on `device`, where the source can bring them there itself.
+    """Return `data` with its batches on `device`, if it can copy them itself; else `data` unchanged.
 
-    A source that decodes sends bytes and makes floats of them on the device; others are returned as they are.
+    Data that is decoded by worker processes is copied as bytes and converted to floats on the device.
     """
     move = getattr(data, "deliver_to", None)
     return data if move is None else cast(ImageData, move(device))
 
 
 class LazyBatches:
-    """`count` batches, made when they are asked for; each a pure function of its number."""
+    """`count` batches, each computed from its index when it is reached."""
 
     def __init__(self, count: int, make: Callable[[int], Batch]) -> None:
         self._count = count

@@ -1,4 +1,4 @@
-"""``cifar10`` and ``cifar100``: 60,000 colour images of 32x32, fetched by torchvision (Krizhevsky 2009)."""
+"""``cifar10`` and ``cifar100``: 60,000 color images of 32x32, downloaded by torchvision (Krizhevsky 2009)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _load(request: DataRequest, kind: str, moments: tuple[tuple[float, ...], tup
         train, test = (dataset(str(root), train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError, EOFError, zlib.error) as error:  # URLError and tarfile's are OSErrors
         raise CompressError(
-            f"{request.name} is not in {root} and cannot be fetched: {error}",
-            hint="connect to the network once, or give the images as npz:FILE",
+            f"{request.name} is not in {root} and cannot be downloaded: {error}",
+            hint="connect to the network once, or copy the data set to that folder, or give npz:FILE",
             code="download-failed",
             exit=Exit.MISSING,
         ) from error

@@ -1,11 +1,11 @@
 """Training batches decoded and cropped on an NVIDIA GPU by DALI (``--dali``, an optional extra).
 
-The images and their order are those of the host's pipeline. Where an image is cropped is drawn by DALI, from
-a seed of (seed, epoch, rank): the same every time, but not the host's crops. The test images stay with the
-host, whose resize is the one that the preprocessing record promises to a deployed network.
+The images and their order are those of the host's pipeline. DALI draws the crops from a seed of (seed, epoch,
+rank): reproducible, but different from the host's crops. Test images are decoded on the host, whose resizing
+is the one that the preprocessing record defines for a deployed network.
 
-Written after DALI's documentation (fn.readers.file, fn.decoders.image_random_crop, fn.resize and
-plugin.pytorch.DALIGenericIterator of version 2).
+Reference: DALI 2, fn.readers.file, fn.decoders.image_random_crop, fn.resize and
+plugin.pytorch.DALIGenericIterator.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from compress.core.spec import DataInfo
 from compress.data import order
 from compress.data.base import Batch, Batches
 from compress.data.crops import AREA, ATTEMPTS, RATIO
-from compress.data.decoded import Decoded, View
-from compress.data.pixels import normaliser
+from compress.data.decoded import Decoded, Transforms
+from compress.data.pixels import make_normalizer
 
 _READER = "files"
 
 
 class Files(Protocol):
-    """Labelled image files by number; what else `Decoded` asks of images."""
+    """Labeled image files by index; extends `compress.data.decoded.Images`."""
 
     def __len__(self) -> int: ...
 
@@ -48,13 +48,13 @@ class Files(Protocol):
 
 
 def package() -> str:
-    """Return the name of the wheel for the CUDA that this torch was built with."""
+    """Return the name of the DALI package for the CUDA version of the installed torch."""
     major = (torch.version.cuda or "13").partition(".")[0]
     return f"nvidia-dali-cuda{major}0"
 
 
 def require() -> None:
-    """Make sure that DALI is installed.
+    """Raise unless DALI is installed.
 
     Raises:
         CompressError: (exit 3) ``missing-package``, with the command that installs it.
@@ -77,39 +77,42 @@ class DaliDecoded(Decoded):
         self,
         train: Files,
         test: Files,
-        view: View,
+        transforms: Transforms,
         info: DataInfo,
         workers: int,
         device: torch.device | None = None,
     ) -> None:
-        super().__init__(train, test, view, info, workers, device)
+        super().__init__(train, test, transforms, info, workers, device)
         self._files = train
 
     def train_batches(
         self, *, epoch: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> Batches:
         """See `ImageData.train_batches`."""
-        chosen = order.train_batches(
+        indices = order.train_batches(
             len(self._files), batch_size=batch_size, seed=seed, epoch=epoch, rank=rank, world=world
         )
-        plan = Plan(
-            batch_size=len(chosen[0]),
+        settings = PipelineSettings(
+            batch_size=len(indices[0]),
             size=self._info.preprocess.input_size[1:],
             threads=max(self._count, 1),
             seed=order.stable_seed("dali", seed, epoch, rank) % 2**31,
         )
-        return _DaliBatches(self._files, chosen, plan, self._device, self._floats)
+        return _DaliBatches(self._files, indices, settings, self._device, self._floats)
 
     def _floats(self) -> Callable[[Tensor], Tensor]:
-        return normaliser(self._info.preprocess, self._device)
+        return make_normalizer(self._info.preprocess, self._device)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What one epoch's pipeline is built with.
+class PipelineSettings:
+    """Settings of the pipeline of one epoch.
 
     Attributes:
-        size: height and width of an image. threads: on the host, for reading and the decoder's part there.
+        batch_size: images in a batch.
+        size: height and width of an image.
+        threads: threads on the host that read files and decode in part.
+        seed: of the crops and flips.
     """
 
     batch_size: int
@@ -120,16 +123,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class _DaliBatches:
-    """One epoch; every iteration builds its own pipeline, so that it begins with the same seed."""
+    """One epoch; every iteration builds a new pipeline, so that it starts with the same seed."""
 
     files: Files
-    chosen: Sequence[Tensor]
-    plan: Plan
+    indices: Sequence[Tensor]
+    settings: PipelineSettings
     device: torch.device
     floats: Callable[[], Callable[[Tensor], Tensor]]
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.indices)
 
     def __iter__(self) -> Iterator[Batch]:
         if self.device.type != "cuda":
@@ -140,26 +143,26 @@ class _DaliBatches:
                 exit=Exit.MISSING,
             )
         to_floats = self.floats()
-        numbers = [number for batch in self.chosen for number in batch.tolist()]
-        paths = [self.files.path(number) for number in numbers]
-        labels = [self.files.label(number) for number in numbers]
+        indices = [index for batch in self.indices for index in batch.tolist()]
+        paths = [self.files.path(index) for index in indices]
+        labels = [self.files.label(index) for index in indices]
         try:
-            for images, targets in _run(paths, labels, self.plan, self.device):
-                # height, width, channels in memory is what channels_last means
+            for images, targets in _run(paths, labels, self.settings, self.device):
+                # [H, W, C] in memory is channels_last
                 yield to_floats(images.permute(0, 3, 1, 2)), targets.view(-1).to(torch.int64)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
                 raise
             raise CompressError(
-                f"DALI cannot make a batch: {' '.join(str(error).split())[:400]}",
-                hint="an image that cannot be decoded is named without --dali",
+                f"DALI cannot decode a batch: {' '.join(str(error).split())[:400]}",
+                hint="run without --dali to see which image cannot be decoded",
                 code="data-unreadable",
                 exit=Exit.MISSING,
             ) from error
 
 
 def _run(
-    paths: list[str], labels: list[int], plan: Plan, device: torch.device
+    paths: list[str], labels: list[int], settings: PipelineSettings, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield uint8 `[B, H, W, 3]` and labels `[B, 1]` of the files in their order, on the GPU."""
     from nvidia.dali import fn, pipeline_def, types
@@ -174,12 +177,12 @@ def _run(
             random_area=list(AREA),
             random_aspect_ratio=list(RATIO),
             num_attempts=ATTEMPTS,
-            adjust_orientation=False,  # as the host's pipeline and the preprocessing record
+            adjust_orientation=False,  # as in the host's pipeline and the preprocessing record
         )
         images = fn.resize(
             images,
-            resize_y=plan.size[0],
-            resize_x=plan.size[1],
+            resize_y=settings.size[0],
+            resize_x=settings.size[1],
             interp_type=types.INTERP_LINEAR,
             antialias=True,
         )
@@ -187,8 +190,10 @@ def _run(
         return images, targets.gpu()
 
     index = device.index if device.index is not None else torch.cuda.current_device()
-    make: Any = pipeline_def(training)
-    pipeline = make(batch_size=plan.batch_size, num_threads=plan.threads, device_id=index, seed=plan.seed)
+    make_pipeline: Any = pipeline_def(training)
+    pipeline = make_pipeline(
+        batch_size=settings.batch_size, num_threads=settings.threads, device_id=index, seed=settings.seed
+    )
     pipeline.build()
     batches = DALIGenericIterator(
         [pipeline], ["images", "labels"], reader_name=_READER, last_batch_policy=LastBatchPolicy.DROP

@@ -1,7 +1,6 @@
-"""From an image file's bytes to RGB pixels: JPEG by torchvision, whatever else by Pillow.
+"""Decode image files to RGB pixels: JPEG by torchvision, other formats by Pillow.
 
-Both rest on libjpeg and give the same pixels of an RGB or gray JPEG; torchvision's way gives a tensor without
-a detour.
+Both use libjpeg and give the same pixels for an RGB or gray JPEG; torchvision returns a tensor directly.
 """
 
 from __future__ import annotations
@@ -50,12 +49,12 @@ def pixels_rgb(path: str) -> Tensor:
     try:
         content = Path(path).read_bytes()
         if content.startswith(_JPEG):
-            # bytearray: a tensor over bytes, which may not be written, would warn
+            # bytearray: torch warns about a tensor over bytes, which are read-only
             pixels: Tensor = decode_jpeg(
                 torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB
             )
             return pixels
     except (OSError, RuntimeError):
-        pass  # Pillow reads more kinds of JPEG, and says what is wrong with the others
-    found: Tensor = functional.pil_to_tensor(pillow_rgb(path))
-    return found
+        pass  # Pillow reads more kinds of JPEG, and its errors are clearer
+    image: Tensor = functional.pil_to_tensor(pillow_rgb(path))
+    return image

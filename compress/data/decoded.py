@@ -1,7 +1,7 @@
-"""Data sets too large for memory: images decoded and augmented one at a time by worker processes.
+"""Data sets too large for memory: worker processes decode and augment the images.
 
-Each image is augmented from a seed of its own, so neither the number of workers nor that of processes
-changes what is seen. Pixels travel as uint8, a quarter of what floats are, and become floats on the device.
+Each image is augmented with its own seed, so the images do not depend on the number of workers or processes.
+Pixels are transferred as uint8, a quarter of the size of floats, and converted to floats on the device.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from compress.core.spec import DataInfo, Preprocess
 from compress.data import order
 from compress.data.base import Batch, Batches
 from compress.data.crops import random_crop
-from compress.data.pixels import Size, normaliser
+from compress.data.pixels import Size, make_normalizer
 from compress.data.workers import Workers
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _CROP_SHARE = 0.875
 _TEST_BATCH = 64
-_FEW = 2 * _TEST_BATCH
-"""So few images are decoded here: starting processes would take longer."""
+_MAX_WITHOUT_WORKERS = 2 * _TEST_BATCH
+"""Up to this many images are decoded in this process, since starting workers would take longer."""
 
 
 class Images(Protocol):
-    """Labelled images by number."""
+    """Labeled images by index."""
 
     def __len__(self) -> int: ...
 
@@ -44,7 +44,7 @@ class Images(Protocol):
         ...
 
     def pixels(self, index: int) -> tuple[Tensor, int]:
-        """Return an image as uint8 `[3, H, W]`, decoded the quickest way, and its label.
+        """Return an image as uint8 `[3, H, W]`, decoded the fastest way, and its label.
 
         Raises:
             CompressError: as above.
@@ -53,12 +53,14 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class View:
-    """How an image becomes a tensor, in training and in test, and the record of the latter.
+class Transforms:
+    """Transforms of an image for training and for test.
 
     Attributes:
-        train: from uint8 `[3, H, W]` and the seed of all that is random to uint8 `[C, *size]`.
+        train: from uint8 `[3, H, W]` and a seed for its random values to uint8 `[C, *size]`.
         test: from a Pillow image to uint8 `[C, *size]`.
+        preprocess: record of `test`.
+        augmentation: description of `train`.
     """
 
     train: Callable[[Tensor, int], Tensor]
@@ -81,11 +83,11 @@ class ResizedCrop:
         image: Tensor = functional.resized_crop(
             pixels, crop.top, crop.left, crop.height, crop.width, list(self.size), antialias=True
         )
-        return image.flip(-1) if crop.mirrored else image
+        return image.flip(-1) if crop.flipped else image
 
 
-def imagenet_view(name: str, input_size: Size) -> View:
-    """Return ImageNet's usual view: a random resized crop and flip; in test the centre of a larger image.
+def imagenet_transforms(name: str, input_size: Size) -> Transforms:
+    """Return the usual transforms of ImageNet: random resized crop and flip; center crop for test.
 
     Raises:
         CompressError: the input size does not have 3 channels.
@@ -95,48 +97,48 @@ def imagenet_view(name: str, input_size: Size) -> View:
     channels, *size = input_size
     if channels != 3:
         raise CompressError(
-            f"{name} is read in colour and the input size asks for {channels} channels",
+            f"{name} is read in color, and the input size has {channels} channels",
             hint=f"give --input-size 3,{size[0]},{size[1]}",
             code="input-size",
         )
     side = round(max(size) / _CROP_SHARE)
-    # by Pillow, to the pixel as the record says; torchvision's resize of tensors can be 2 levels off
+    # by Pillow, exactly as recorded; torchvision's resize of tensors can differ by 2 of 255 levels
     test = v2.Compose([v2.Resize(side, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     preprocess = Preprocess(
         input_size=input_size, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize=side, resampling="pillow"
     )
     text = "random resized crop (8% to 100% of the area), horizontal flip"
-    return View(ResizedCrop((size[0], size[1])), test, preprocess, text)
+    return Transforms(ResizedCrop((size[0], size[1])), test, preprocess, text)
 
 
 class Decoded:
-    """An `ImageData` over images that are decoded when they are needed.
+    """An `ImageData` whose images are decoded when they are read.
 
     Args:
         train, test: the images.
-        view: how they become tensors.
+        transforms: convert them to tensors.
         info: the record.
-        workers: processes that decode; 0: none.
-        device: where batches are wanted.
+        workers: processes that decode; 0: decode in this process.
+        device: device of the batches; None: the CPU.
     """
 
     def __init__(
         self,
         train: Images,
         test: Images,
-        view: View,
+        transforms: Transforms,
         info: DataInfo,
         workers: int,
         device: torch.device | None = None,
     ) -> None:
         self._images = {True: train, False: test}
-        self._view = view
+        self._transforms = transforms
         self._info = info
         self._count = max(workers, 0)
         self._device = device if device is not None else torch.device("cpu")
-        samples, pin = _Samples(train, test, view), self._device.type == "cuda"
+        samples, pin = _Samples(train, test, transforms), self._device.type == "cuda"
         self._workers = Workers(samples, self._count, _collate, pin=pin)
-        self._here = Workers(samples, 0, _collate, pin=False)
+        self._in_process = Workers(samples, 0, _collate, pin=False)
 
     @property
     def info(self) -> DataInfo:
@@ -144,26 +146,26 @@ class Decoded:
         return self._info
 
     def deliver_to(self, device: torch.device) -> Decoded:
-        """Return the same data with the batches of training and test on `device`."""
+        """Return the same data with the training and test batches on `device`."""
         if device == self._device:
             return self
         return type(self)(
-            self._images[True], self._images[False], self._view, self._info, self._count, device
+            self._images[True], self._images[False], self._transforms, self._info, self._count, device
         )
 
     def train_batches(
         self, *, epoch: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> Batches:
         """See `ImageData.train_batches`."""
-        chosen = order.train_batches(
+        indices = order.train_batches(
             len(self._images[True]), batch_size=batch_size, seed=seed, epoch=epoch, rank=rank, world=world
         )
-        return _DecodedBatches(self._workers, _Chosen(chosen, True, (seed, epoch)), self._normaliser)
+        return _DecodedBatches(self._workers, _Keys(indices, True, (seed, epoch)), self._make_converter)
 
     def test_batches(self, *, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
         """See `ImageData.test_batches`."""
-        chosen = order.test_batches(len(self._images[False]), batch_size=batch_size, rank=rank, world=world)
-        return _DecodedBatches(self._workers, _Chosen(chosen, False, None), self._normaliser)
+        indices = order.test_batches(len(self._images[False]), batch_size=batch_size, rank=rank, world=world)
+        return _DecodedBatches(self._workers, _Keys(indices, False, None), self._make_converter)
 
     def test_arrays(self, limit: int | None = None, *, offset: int = 0) -> Batch:
         """See `ImageData.test_arrays`."""
@@ -175,77 +177,77 @@ class Decoded:
         """See `ImageData.train_samples`."""
         return self._gather(order.draw(len(self._images[True]), n, seed), train=True)[0]
 
-    def _normaliser(self) -> Callable[[Tensor, Tensor], Batch]:
-        device, to_floats = self._device, normaliser(self._info.preprocess, self._device)
+    def _make_converter(self) -> Callable[[Tensor, Tensor], Batch]:
+        device, to_floats = self._device, make_normalizer(self._info.preprocess, self._device)
 
         def convert(images: Tensor, labels: Tensor) -> Batch:
             return to_floats(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
 
         return convert
 
-    def _gather(self, chosen: Tensor, *, train: bool) -> Batch:
-        """Un-augmented images of either part, on the CPU."""
+    def _gather(self, indices: Tensor, *, train: bool) -> Batch:
+        """Return images of one part, not augmented, on the CPU."""
         preprocess = self._info.preprocess
-        if not len(chosen):
+        if not len(indices):
             return torch.empty(0, *preprocess.input_size), torch.empty(0, dtype=torch.int64)
-        workers = self._here if len(chosen) <= _FEW else self._workers
-        keys = _Chosen(list(torch.split(chosen, _TEST_BATCH)), train, None)
-        to_floats = normaliser(preprocess, torch.device("cpu"))
+        workers = self._in_process if len(indices) <= _MAX_WITHOUT_WORKERS else self._workers
+        keys = _Keys(list(torch.split(indices, _TEST_BATCH)), train, None)
+        to_floats = make_normalizer(preprocess, torch.device("cpu"))
         parts = list(_DecodedBatches(workers, keys, lambda: lambda x, y: (to_floats(x), y)))
         return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
 
 Key = tuple[bool, int, "tuple[int, int] | None"]
-"""Whether of the training part, number, and (seed, epoch) of the augmentation, if any."""
+"""Whether the image is of the training part, its index, and (seed, epoch) of its augmentation, if any."""
 
 
-class _Chosen(Sequence[Any]):
-    """The keys of every batch, made when they are asked for: an epoch of ImageNet has over a million."""
+class _Keys(Sequence[Any]):
+    """Keys of every batch, created when they are read: an epoch of ImageNet has over a million."""
 
-    def __init__(self, numbers: Sequence[Tensor], train: bool, seeds: tuple[int, int] | None) -> None:
-        self._numbers = numbers
+    def __init__(self, indices: Sequence[Tensor], train: bool, seeds: tuple[int, int] | None) -> None:
+        self._indices = indices
         self._train = train
         self._seeds = seeds
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._indices)
 
     def __getitem__(self, batch: Any) -> Any:
-        return [(self._train, number, self._seeds) for number in self._numbers[batch].tolist()]
+        return [(self._train, index, self._seeds) for index in self._indices[batch].tolist()]
 
 
 class _Samples(Dataset["tuple[Tensor, int] | CompressError"]):
-    """Decodes and transforms; an image that cannot be decoded travels on as its error."""
+    """Decoded and transformed images; an image that cannot be decoded is returned as its error."""
 
-    def __init__(self, train: Images, test: Images, view: View) -> None:
+    def __init__(self, train: Images, test: Images, transforms: Transforms) -> None:
         self._images = {True: train, False: test}
-        self._view = view
+        self._transforms = transforms
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int] | CompressError:
-        train, number, seeds = key
+        train, index, seeds = key
         try:
             if seeds is None:
-                image, label = self._images[train][number]
-                return self._view.test(image), label
-            pixels, label = self._images[train].pixels(number)
-            return self._view.train(pixels, order.stable_seed("augment", *seeds, number)), label
-        except CompressError as error:  # raised here it would reach the user wrapped in a worker's traceback
+                image, label = self._images[train][index]
+                return self._transforms.test(image), label
+            pixels, label = self._images[train].pixels(index)
+            return self._transforms.train(pixels, order.stable_seed("augment", *seeds, index)), label
+        except CompressError as error:  # raised here, it would reach the user inside a worker's traceback
             return error
 
 
 @dataclass(frozen=True)
 class _DecodedBatches:
-    """Batches of the workers, converted; `convert` is made anew for every iteration."""
+    """Converted batches of the workers; `make_convert` is called for every iteration."""
 
     workers: Workers
     keys: Sequence[Any]
-    convert: Callable[[], Callable[[Tensor, Tensor], Batch]]
+    make_convert: Callable[[], Callable[[Tensor, Tensor], Batch]]
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __iter__(self) -> Iterator[Batch]:
-        convert = self.convert()
+        convert = self.make_convert()
         for batch in self.workers.batches(self.keys):
             if isinstance(batch, CompressError):
                 raise batch

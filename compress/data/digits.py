@@ -1,4 +1,4 @@
-"""``digits``: 1,797 handwritten digits, 8x8 gray, that come inside scikit-learn (UCI, 1998)."""
+"""``digits``: 1,797 handwritten digits, 8x8 gray, included in scikit-learn (UCI, 1998)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPLIT_SEED = 0
 
 @DATASETS.register("digits")
 def digits(request: DataRequest) -> ImageData:
-    """Load the digits: 1,437 for training and 360 for test, stratified, the same split always.
+    """Load the digits: 1,437 for training and 360 for test, always the same stratified split.
 
     Without an input size they are gray and enlarged to `[1, 32, 32]`.
     """

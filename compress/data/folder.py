@@ -1,4 +1,4 @@
-"""``folder:DIR``: images sorted into folders by class, as ImageNet is: ``train/CLASS/*``, ``val/CLASS/*``."""
+"""``folder:DIR``: image files in one folder for each class, ``train/CLASS/*`` and ``val/CLASS/*``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from compress.data import dali
 from compress.data.base import ImageData
 from compress.data.dali import DaliDecoded
 from compress.data.decode import pillow_rgb, pixels_rgb
-from compress.data.decoded import Decoded, imagenet_view
+from compress.data.decoded import Decoded, imagenet_transforms
 from compress.data.registry import DATASETS, DataRequest
 
 _DEFAULT_SIZE = (3, 224, 224)
 _TEST_FOLDERS = ("val", "test")
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 class FolderImages:
-    """The images of one part.
+    """The images of the training or the test part.
 
-    Paths are kept as bytes in one array and not as a million strings: reading a string changes its reference
-    count, and every worker process would end with a copy of them all.
+    Paths are stored as bytes in one array, not as a million strings: reading a string changes its reference
+    count, so every worker process would end up with a copy of all of them.
     """
 
     def __init__(self, samples: Sequence[tuple[str, int]]) -> None:
@@ -47,7 +47,7 @@ class FolderImages:
         return os.fsdecode(self._text[start : int(self._ends[index])].tobytes())
 
     def label(self, index: int) -> int:
-        """Return its label."""
+        """Return the label of an image."""
         return int(self._labels[index])
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
@@ -61,42 +61,46 @@ class FolderImages:
 
 @DATASETS.register("folder", argument="DIR")
 def folder(request: DataRequest) -> ImageData:
-    """Load a folder with ``train`` and ``val`` (or ``test``), each with one folder a class.
+    """Load a folder with ``train`` and ``val`` (or ``test``), each with one folder for each class.
 
     Without an input size, images are 224x224 as in ImageNet.
     """
     if request.dali:
         dali.require()
     top = Path(request.argument).expanduser().absolute()
-    train_at, test_at = _parts(top)
-    train, classes = _index(train_at)
-    test, test_classes = _index(test_at)
+    train_folder, test_folder = _parts(top)
+    train, classes = _index(train_folder)
+    test, test_classes = _index(test_folder)
     if classes != test_classes:
-        raise _other_classes(train_at, test_at, classes, test_classes)
+        raise _class_mismatch(train_folder, test_folder, classes, test_classes)
     kind = DaliDecoded if request.dali else Decoded
-    view = imagenet_view(request.name, request.input_size or _DEFAULT_SIZE)
+    transforms = imagenet_transforms(request.name, request.input_size or _DEFAULT_SIZE)
     info = DataInfo(
         name=f"folder:{top}",
         classes=tuple(classes),
         train_size=len(train),
         test_size=len(test),
         fingerprint=_fingerprint(top, train + test),
-        preprocess=view.preprocess,
-        augmentation=view.augmentation,
+        preprocess=transforms.preprocess,
+        augmentation=transforms.augmentation,
     )
-    return kind(FolderImages(train), FolderImages(test), view, info, request.workers)
+    return kind(FolderImages(train), FolderImages(test), transforms, info, request.workers)
 
 
 def _parts(top: Path) -> tuple[Path, Path]:
     train = top / "train"
     test = next((top / name for name in _TEST_FOLDERS if (top / name).is_dir()), None)
-    if not train.is_dir() or test is None:
-        what = (
-            "does not exist" if not top.is_dir() else f"has no {'val' if train.is_dir() else 'train'} folder"
-        )
+    if not top.is_dir():
         raise CompressError(
-            f"image folder {str(top)!r} {what}",
-            hint="lay the images out as DIR/train/CLASS/... and DIR/val/CLASS/...",
+            f"image folder {str(top)!r} does not exist",
+            hint="check the path; if the images were moved, give their new place with --data folder:DIR",
+            code="missing-file",
+            exit=Exit.MISSING,
+        )
+    if not train.is_dir() or test is None:
+        raise CompressError(
+            f"image folder {str(top)!r} has no {'val' if train.is_dir() else 'train'} folder",
+            hint="arrange the images as DIR/train/CLASS/... and DIR/val/CLASS/...",
             code="missing-file",
             exit=Exit.MISSING,
         )
@@ -108,14 +112,14 @@ def _index(part: Path) -> tuple[list[tuple[str, int]], list[str]]:
     from torchvision.datasets import ImageFolder
 
     try:
-        found = ImageFolder(str(part))
+        images = ImageFolder(str(part))
     except FileNotFoundError as error:  # no class folders, or one without images
         raise CompressError(
             f"{part}: {str(error).partition(' Supported')[0].strip()}",
-            hint="each class is a folder with at least one image",
+            hint="each class needs a folder with at least one image",
             code="data-format",
         ) from error
-    return list(found.samples), list(found.classes)
+    return list(images.samples), list(images.classes)
 
 
 def _fingerprint(top: Path, samples: list[tuple[str, int]]) -> str:
@@ -126,15 +130,20 @@ def _fingerprint(top: Path, samples: list[tuple[str, int]]) -> str:
     return sha.hexdigest()
 
 
-def _other_classes(train: Path, test: Path, ours: list[str], theirs: list[str]) -> CompressError:
+def _class_mismatch(
+    train: Path, test: Path, train_classes: list[str], test_classes: list[str]
+) -> CompressError:
     parts = []
-    for where, extra in ((train, set(ours) - set(theirs)), (test, set(theirs) - set(ours))):
+    for where, extra in (
+        (train, set(train_classes) - set(test_classes)),
+        (test, set(test_classes) - set(train_classes)),
+    ):
         if extra:
             words = sorted(extra)
-            more = ", ..." if len(words) > _SHOWN else ""
-            parts.append(f"only in {where}: {', '.join(words[:_SHOWN])}{more}")
+            more = ", ..." if len(words) > _MAX_SHOWN else ""
+            parts.append(f"only in {where}: {', '.join(words[:_MAX_SHOWN])}{more}")
     return CompressError(
-        f"{train} has {len(ours)} classes and {test} {len(theirs)}; {'; '.join(parts)}",
+        f"{train} has {len(train_classes)} classes and {test} {len(test_classes)}; {'; '.join(parts)}",
         hint="both must have the same class folders",
         code="data-format",
     )

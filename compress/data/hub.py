@@ -1,7 +1,7 @@
 """``hf:NAME``: a data set of the Hugging Face hub, or a local folder that its library reads.
 
-``hf:NAME:CONFIG`` chooses a configuration. The image and the label column are found by their types. Sets of
-small images of one size are held in memory and treated as CIFAR is; others as ImageNet is.
+``hf:NAME:CONFIG`` chooses a configuration. Image and label column are recognized by their types. Small images
+of one size are held in memory and augmented like CIFAR; others are decoded and augmented like ImageNet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from compress.core.errors import CompressError, Exit
 from compress.core.spec import DataInfo
 from compress.data.augment import Augmentation
 from compress.data.base import ImageData
-from compress.data.decoded import Decoded, imagenet_view
+from compress.data.decoded import Decoded, imagenet_transforms
 from compress.data.memory import Arrays, in_memory
 from compress.data.registry import DATASETS, DataRequest
 
@@ -29,7 +29,7 @@ _LABELS = ("label", "labels", "fine_label")
 
 
 class HubImages:
-    """One split; the image column holds undecoded bytes, so that a broken image is named, not thrown."""
+    """One split; the image column holds encoded bytes, so that the error for a broken image names it."""
 
     def __init__(self, split: Any, image: str, label: str, what: str) -> None:
         self._split = split
@@ -50,8 +50,8 @@ class HubImages:
         from torchvision.transforms.v2 import functional
 
         image, label = self[index]
-        found: Tensor = functional.pil_to_tensor(image)
-        return found, label
+        pixels: Tensor = functional.pil_to_tensor(image)
+        return pixels, label
 
     def raw(self, index: int) -> tuple[Any, int]:
         """Return an image in the mode it was stored in, and its label."""
@@ -65,7 +65,7 @@ class HubImages:
         except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
             raise CompressError(
                 f"image {index} of {self._what} cannot be decoded: {error}",
-                hint="choose another data set, or mend this one",
+                hint="choose another data set, or fix this one",
                 code="data-unreadable",
                 exit=Exit.MISSING,
             ) from error
@@ -81,15 +81,15 @@ class HubImages:
 
 @DATASETS.register("hf", argument="NAME")
 def hub(request: DataRequest) -> ImageData:
-    """Load a data set with the package ``datasets``, fetching it if it is not cached."""
+    """Load a data set with the package ``datasets``, which downloads it if it is not cached."""
     splits = _load(request)
     if "train" not in splits:
-        raise _splits(request.name, splits)
+        raise _split_error(request.name, splits)
     image, label = _columns(request.name, splits["train"].features)
-    # a test split whose labels are withheld (None or -1) is no test
+    # a test split whose labels are withheld (None or -1) cannot be used
     test_name = next((s for s in _TEST_SPLITS if s in splits and _labelled(splits[s], label)), None)
     if test_name is None:
-        raise _splits(request.name, splits)
+        raise _split_error(request.name, splits)
     classes = list(splits["train"].features[label].names)
     fingerprint = hashlib.sha256(
         "\n".join(f"{s}\0{len(splits[s])}\0{splits[s]._fingerprint}" for s in ("train", test_name)).encode()
@@ -100,17 +100,17 @@ def hub(request: DataRequest) -> ImageData:
     )
     if max(train.raw(0)[0].size) <= _SMALL_SIDE:
         return _small(request, train, test, classes)
-    view = imagenet_view(request.name, request.input_size or _DEFAULT_SIZE)
+    transforms = imagenet_transforms(request.name, request.input_size or _DEFAULT_SIZE)
     info = DataInfo(
         name=request.name,
         classes=tuple(classes),
         train_size=len(train),
         test_size=len(test),
         fingerprint=fingerprint,
-        preprocess=view.preprocess,
-        augmentation=view.augmentation,
+        preprocess=transforms.preprocess,
+        augmentation=transforms.augmentation,
     )
-    return Decoded(train, test, view, info, request.workers)
+    return Decoded(train, test, transforms, info, request.workers)
 
 
 def _load(request: DataRequest) -> Any:
@@ -127,7 +127,7 @@ def _load(request: DataRequest) -> Any:
     cache = str(request.root) if request.root else None
     try:
         return datasets.load_dataset(path, config or None, cache_dir=cache)
-    except Exception as error:  # the library raises its own, the network's and the file formats' errors
+    except Exception as error:  # errors of the library, of the network and of file formats
         reason = str(error).strip().partition("\n")[0]
         raise CompressError(
             f"{request.name} cannot be loaded: {type(error).__name__}: {reason}",
@@ -161,7 +161,7 @@ def _labelled(split: Any, label: str) -> bool:
     return first is not None and first >= 0
 
 
-def _splits(name: str, splits: Any) -> CompressError:
+def _split_error(name: str, splits: Any) -> CompressError:
     return CompressError(
         f"{name} has the splits {', '.join(splits)}",
         hint="a train split and a labelled test or validation split are needed",
@@ -180,14 +180,14 @@ def _small(request: DataRequest, train: HubImages, test: HubImages, classes: lis
     size = train.raw(0)[0].size
     x_train, y_train = _stack(request.name, train, size)
     x_test, y_test = _stack(request.name, test, size)
-    colour = bool(max(x_train.shape[1], x_test.shape[1]) == 3)
-    if colour:
+    color = bool(max(x_train.shape[1], x_test.shape[1]) == 3)
+    if color:
         x_train, x_test = (x if x.shape[1] == 3 else x.expand(-1, 3, -1, -1) for x in (x_train, x_test))
     return in_memory(
         request.name,
         Arrays(x_train, y_train, x_test, y_test),
         classes,
-        augmentation=Augmentation(pad=size[1] // 8, flip=colour),
+        augmentation=Augmentation(pad=size[1] // 8, flip=color),
         input_size=request.input_size,
     )
 
@@ -200,7 +200,7 @@ def _stack(name: str, images: HubImages, size: tuple[int, int]) -> tuple[Tensor,
         if image.size != size:
             raise CompressError(
                 f"image {index} of {name} is {image.size[0]}x{image.size[1]}, the first {size[0]}x{size[1]}",
-                hint="save the images as folder:DIR, where sizes may differ",
+                hint="save the images in folders (folder:DIR), where sizes may differ",
                 code="data-format",
             )
         decoded.append(image)

@@ -1,4 +1,4 @@
-"""Data sets that fit in memory: uint8 tensors, whole batches augmented at once."""
+"""Data sets held in memory: uint8 tensors, whose batches are augmented as a whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compress.core.spec import DataInfo, Preprocess
 from compress.data import order
 from compress.data.augment import Augmentation
 from compress.data.base import Batch, Batches, LazyBatches
-from compress.data.pixels import Size, fit_channels, normalise, resize, send, statistics
+from compress.data.pixels import Size, fit_channels, normalize, resize, send, statistics
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Arrays:
         return sum(t.nbytes for t in (self.x_train, self.y_train, self.x_test, self.y_test))
 
     def to(self, device: torch.device) -> Arrays:
-        """The same tensors on `device`."""
+        """Return the same tensors on `device`."""
         return Arrays(*(t.to(device) for t in (self.x_train, self.y_train, self.x_test, self.y_test)))
 
 
 class InMemory:
-    """An `ImageData` over `Arrays`, wherever these are: batches are made on their device, without a wait.
+    """An `ImageData` over `Arrays` on any device: batches are computed there, without synchronization.
 
-    Order, crops and flips are drawn on the host, an epoch at a time, and sent to the device once; they and
-    the images are the same on every device.
+    Order, crops and flips are drawn on the host for a whole epoch and copied to the device once; they are the
+    same on every device.
     """
 
     def __init__(self, arrays: Arrays, info: DataInfo, augmentation: Augmentation) -> None:
@@ -62,15 +62,15 @@ class InMemory:
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes that images and labels take."""
+        """Size of images and labels in bytes."""
         return self._arrays.nbytes
 
     def on_device(self, device: torch.device) -> InMemory:
-        """The same data with images and labels on `device`, where its batches are then made."""
+        """Return the same data with images and labels on `device`, where batches are then computed."""
         return InMemory(self._arrays.to(device), self._info, self._augmentation)
 
-    def under(self, preprocess: Preprocess) -> InMemory:
-        """The same images, normalised as `preprocess` says."""
+    def with_preprocess(self, preprocess: Preprocess) -> InMemory:
+        """Return the same images, normalized as `preprocess` says."""
         info = self._info.model_copy(update={"preprocess": preprocess})
         return InMemory(self._arrays, info, self._augmentation)
 
@@ -79,42 +79,42 @@ class InMemory:
     ) -> Batches:
         """See `ImageData.train_batches`."""
         x, y = self._arrays.x_train, self._arrays.y_train
-        chosen = order.train_batches(
+        indices = order.train_batches(
             len(x), batch_size=batch_size, seed=seed, epoch=epoch, rank=rank, world=world
         )
-        size = len(chosen[0])
-        draws = self._augmentation.draw(
-            size * len(chosen), order.generator("augment", seed, epoch, rank, world)
+        size = len(indices[0])
+        random_values = self._augmentation.draw(
+            size * len(indices), order.generator("augment", seed, epoch, rank, world)
         ).to(x.device)
-        places = send(torch.stack(chosen), x.device)
+        device_indices = send(torch.stack(indices), x.device)
 
         def make(i: int) -> Batch:
-            images = draws.apply(x[places[i]], slice(i * size, (i + 1) * size))
-            return normalise(images, self._info.preprocess), y[places[i]]
+            images = random_values.apply(x[device_indices[i]], slice(i * size, (i + 1) * size))
+            return normalize(images, self._info.preprocess), y[device_indices[i]]
 
-        return LazyBatches(len(chosen), make)
+        return LazyBatches(len(indices), make)
 
     def test_batches(self, *, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
         """See `ImageData.test_batches`."""
         x, y = self._arrays.x_test, self._arrays.y_test
-        chosen = order.test_batches(len(x), batch_size=batch_size, rank=rank, world=world)
+        indices = order.test_batches(len(x), batch_size=batch_size, rank=rank, world=world)
 
         def make(i: int) -> Batch:
-            where = slice(int(chosen[i][0]), int(chosen[i][-1]) + 1)  # contiguous, and known on the host
-            return normalise(x[where], self._info.preprocess), y[where]
+            part = slice(int(indices[i][0]), int(indices[i][-1]) + 1)  # contiguous, and known on the host
+            return normalize(x[part], self._info.preprocess), y[part]
 
-        return LazyBatches(len(chosen), make)
+        return LazyBatches(len(indices), make)
 
     def test_arrays(self, limit: int | None = None, *, offset: int = 0) -> Batch:
         """See `ImageData.test_arrays`."""
-        where = slice(offset, None if limit is None else offset + limit)
-        images = normalise(self._arrays.x_test[where], self._info.preprocess)
-        return images, self._arrays.y_test[where].clone()
+        part = slice(offset, None if limit is None else offset + limit)
+        images = normalize(self._arrays.x_test[part], self._info.preprocess)
+        return images, self._arrays.y_test[part].clone()
 
     def train_samples(self, n: int, seed: int) -> Tensor:
         """See `ImageData.train_samples`."""
-        chosen = send(order.draw(len(self._arrays.x_train), n, seed), self._arrays.x_train.device)
-        return normalise(self._arrays.x_train[chosen], self._info.preprocess)
+        indices = send(order.draw(len(self._arrays.x_train), n, seed), self._arrays.x_train.device)
+        return normalize(self._arrays.x_train[indices], self._info.preprocess)
 
 
 def in_memory(
@@ -126,18 +126,18 @@ def in_memory(
     input_size: Size | None = None,
     moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> InMemory:
-    """Bring `arrays` to `input_size` (None: as they are) and make a data set of them.
+    """Return a data set of `arrays`, resized and cropped to `input_size`.
 
     Args:
-        name: the data set's name, for its record and for errors.
-        arrays: the images as they came.
+        name: the data set's name, for its record and for error messages.
+        arrays: the images in their own size.
         classes: the names of the labels 0, 1, ...
-        augmentation: what training does to an image.
-        input_size: channels, height and width the network takes.
-        moments: mean and deviation a channel; None: computed from the training images.
+        augmentation: of the training images.
+        input_size: channels, height and width that the network takes; None: those of the images.
+        moments: mean and standard deviation of each channel; None: computed from the training images.
 
     Raises:
-        CompressError: the images' channels cannot be brought to `input_size`.
+        CompressError: the images have another number of channels than `input_size`.
     """
     fingerprint = arrays.fingerprint()
     size = input_size or (arrays.x_train.shape[1], arrays.x_train.shape[2], arrays.x_train.shape[3])

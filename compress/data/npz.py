@@ -1,7 +1,7 @@
 """``npz:FILE``: one NumPy archive of uint8 images and integer labels.
 
 Keys: ``x_train, y_train, x_test, y_test``, or MedMNIST's ``train_images, train_labels, test_images,
-test_labels`` (its ``val_`` pair serves as the test set where there is no other). ``classes``, an array of
+test_labels`` (its ``val_`` pair is the test set if there is no ``test_`` pair). ``classes``, an array of
 strings, may name the labels. Nothing in the file is unpickled.
 """
 
@@ -27,29 +27,29 @@ _KEYS = (
     ("train_images", "train_labels", "val_images", "val_labels"),
 )
 _log = logging.getLogger(__name__)
-_PAD_SHARE = 8  # the usual 4 pixels at 32
+_PAD_DIVISOR = 8  # the usual 4 pixels at 32
 
 Array = NDArray[Any]
 
 
 @DATASETS.register("npz", argument="FILE")
 def npz(request: DataRequest) -> ImageData:
-    """Load an archive; colour images are cropped and mirrored in training, gray ones only cropped."""
+    """Load an archive; in training, color images are cropped and flipped, gray images only cropped."""
     path = Path(request.argument).expanduser().absolute()
-    keys, found = _read(path)
-    x_train, y_train, x_test, y_test = (found[k] for k in keys)
+    keys, arrays = _read(path)
+    x_train, y_train, x_test, y_test = (arrays[k] for k in keys)
     images = [_images(path, keys[0], x_train), _images(path, keys[2], x_test)]
     if images[0].shape[1:] != images[1].shape[1:]:
-        raise _wrong(path, f"{keys[0]} is {list(x_train.shape)} but {keys[2]} is {list(x_test.shape)}")
+        raise _format_error(path, f"{keys[0]} is {list(x_train.shape)} but {keys[2]} is {list(x_test.shape)}")
     labels = [_labels(path, keys[1], y_train, len(x_train)), _labels(path, keys[3], y_test, len(x_test))]
-    classes = _classes(path, keys, labels, found.get("classes"))
+    classes = _classes(path, keys, labels, arrays.get("classes"))
     _, channels, height, _ = images[0].shape
     tensors = [torch.from_numpy(a) for pair in zip(images, labels, strict=True) for a in pair]
     return in_memory(
         f"npz:{path}",
         Arrays(*tensors),
         classes,
-        augmentation=Augmentation(pad=height // _PAD_SHARE, flip=channels == 3),
+        augmentation=Augmentation(pad=height // _PAD_DIVISOR, flip=channels == 3),
         input_size=request.input_size,
     )
 
@@ -58,7 +58,7 @@ def _read(path: Path) -> tuple[tuple[str, ...], dict[str, Array]]:
     if not path.is_file():
         raise CompressError(
             f"data file {str(path)!r} does not exist",
-            hint="check the path",
+            hint="check the path; if the file was moved, give its new place with --data npz:FILE",
             code="missing-file",
             exit=Exit.MISSING,
         )
@@ -67,9 +67,9 @@ def _read(path: Path) -> tuple[tuple[str, ...], dict[str, Array]]:
             present = set(archive.files)
             keys = next((k for k in _KEYS if present.issuperset(k)), None)
             if keys is not None:
-                wanted = [*keys, "classes"] if "classes" in present else [*keys]
-                return keys, {k: archive[k] for k in wanted}
-    except Exception as error:  # on foreign bytes NumPy raises whatever it stumbles over
+                names = [*keys, "classes"] if "classes" in present else [*keys]
+                return keys, {k: archive[k] for k in names}
+    except Exception as error:  # NumPy raises errors of many types on a damaged file
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CompressError(
             f"{path} is truncated or not an .npz archive of plain arrays: {reason}",
@@ -77,21 +77,21 @@ def _read(path: Path) -> tuple[tuple[str, ...], dict[str, Array]]:
             code="data-unreadable",
             exit=Exit.MISSING,
         ) from error
-    raise _wrong(path, f"it has the keys {', '.join(sorted(present)) or 'none'}")
+    raise _format_error(path, f"it has the keys {', '.join(sorted(present)) or 'none'}")
 
 
 def _images(path: Path, key: str, array: Array) -> NDArray[np.uint8]:
     """Return `array` as uint8 `[N, C, H, W]`, C 1 or 3."""
     if array.dtype != np.uint8:
-        raise _wrong(path, f"{key} is {array.dtype}, not uint8", "store pixels as uint8, 0 to 255")
+        raise _format_error(path, f"{key} is {array.dtype}, not uint8", "store pixels as uint8, 0 to 255")
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[3] in (1, 3):
         array = array.transpose(0, 3, 1, 2)
     elif array.ndim != 4 or array.shape[1] not in (1, 3):
-        raise _wrong(path, f"{key} is {list(array.shape)}")
+        raise _format_error(path, f"{key} is {list(array.shape)}")
     if 0 in array.shape:
-        raise _wrong(path, f"{key} is empty: {list(array.shape)}")
+        raise _format_error(path, f"{key} is empty: {list(array.shape)}")
     return np.ascontiguousarray(array)
 
 
@@ -100,13 +100,15 @@ def _labels(path: Path, key: str, array: Array, count: int) -> NDArray[np.int64]
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or len(array) != count:
-        raise _wrong(
-            path, f"{key} is {list(array.shape)} for {count} images", "give one label an image, [N] or [N, 1]"
+        raise _format_error(
+            path,
+            f"{key} is {list(array.shape)} for {count} images",
+            "give one label for each image, [N] or [N, 1]",
         )
     if array.dtype.kind not in "iu":
-        raise _wrong(path, f"{key} is {array.dtype}, not an integer type", "number the classes from 0")
+        raise _format_error(path, f"{key} is {array.dtype}, not an integer type", "number the classes from 0")
     if array.min() < 0:
-        raise _wrong(path, f"{key} holds the label {array.min()}", "number the classes from 0")
+        raise _format_error(path, f"{key} has the label {array.min()}", "number the classes from 0")
     return array.astype(np.int64)
 
 
@@ -115,19 +117,19 @@ def _classes(
 ) -> list[str]:
     top_train, top_test = (int(part.max()) for part in labels)
     if names is not None:
-        words = [str(n) for n in names.reshape(-1)]
-        if max(top_train, top_test) >= len(words):
-            raise _wrong(
+        class_names = [str(n) for n in names.reshape(-1)]
+        if max(top_train, top_test) >= len(class_names):
+            raise _format_error(
                 path,
-                f"there are labels up to {max(top_train, top_test)} but 'classes' has {len(words)} names",
+                f"a label is {max(top_train, top_test)}, but 'classes' has {len(class_names)} names",
                 "give a name for every label, from 0",
             )
-        return words
+        return class_names
     if top_test > top_train:
-        raise _wrong(
+        raise _format_error(
             path,
-            f"{keys[3]} holds the label {top_test} but {keys[1]} none above {top_train}",
-            "both sets must have the same classes, numbered from 0",
+            f"{keys[3]} has the label {top_test}, but the largest in {keys[1]} is {top_train}",
+            "both parts must have the same classes, numbered from 0",
         )
     absent = sorted(set(range(top_train + 1)) - set(np.unique(labels[0]).tolist()))
     if absent:
@@ -135,7 +137,7 @@ def _classes(
     return [str(c) for c in range(top_train + 1)]
 
 
-def _wrong(path: Path, what: str, hint: str = "") -> CompressError:
+def _format_error(path: Path, what: str, hint: str = "") -> CompressError:
     form = (
         "an archive has x_train, y_train, x_test, y_test (or MedMNIST's names): uint8 images [N, H, W],"
         " [N, H, W, C] or [N, C, H, W] with 1 or 3 channels, and integer labels [N]"

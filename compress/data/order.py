@@ -1,4 +1,4 @@
-"""Which image comes when, and which process has it: pure functions of seeds and sizes."""
+"""Order of the images and their distribution over processes, as functions of seeds and sizes."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from compress.core.errors import CompressError
 
 
 def stable_seed(*parts: int | str) -> int:
-    """Hash `parts` to a seed in `[0, 2**63)` that is the same on every machine and in every process."""
+    """Hash `parts` to a seed in `[0, 2**63)`, the same on every machine and in every process."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """Return a CPU generator of its own, seeded by `stable_seed`."""
+    """Return a new CPU generator seeded with `stable_seed`."""
     return torch.Generator().manual_seed(stable_seed(*parts))
 
 
 def train_batches(
     size: int, *, batch_size: int, seed: int, epoch: int, rank: int, world: int
 ) -> list[Tensor]:
-    """Return one process's batches of an epoch, as image numbers.
+    """Return the training batches of one process in one epoch, as image indices.
 
-    The epoch's permutation depends on (seed, epoch) alone; process r takes every `world`-th of it from r on,
-    so that the k-th batches of all processes together are the same images whatever `world` is, if `world`
-    times `batch_size` is.
+    The permutation depends on (seed, epoch) only; process r takes every `world`-th index of it, starting with
+    the r-th. The k-th batches of all processes together are therefore the same images for every `world`, as
+    long as `world` times `batch_size` is the same.
 
     Raises:
-        CompressError: fewer images than processes, or an impossible rank or batch size.
+        CompressError: fewer images than processes, or an invalid rank or batch size.
     """
     _check(batch_size, rank, world)
     own = size // world
     if own == 0:
         raise CompressError(
-            f"{size} training images cannot be shared by {world} processes", hint="use fewer processes"
+            f"{size} training images cannot be divided among {world} processes", hint="use fewer processes"
         )
     batch_size = min(batch_size, own)
     order = torch.randperm(size, generator=generator("order", seed, epoch))
@@ -46,10 +46,10 @@ def train_batches(
 
 
 def test_batches(size: int, *, batch_size: int, rank: int, world: int) -> list[Tensor]:
-    """Return one process's batches of the test set, as image numbers in ascending order.
+    """Return the test batches of one process, as ascending image indices.
 
     Raises:
-        CompressError: an impossible rank or batch size.
+        CompressError: an invalid rank or batch size.
     """
     _check(batch_size, rank, world)
     start, stop = rank * size // world, (rank + 1) * size // world
@@ -57,7 +57,7 @@ def test_batches(size: int, *, batch_size: int, rank: int, world: int) -> list[T
 
 
 def draw(size: int, n: int, seed: int) -> Tensor:
-    """Return `min(n, size)` different image numbers in `[0, size)`, drawn by `seed`."""
+    """Return `min(n, size)` different image indices in `[0, size)`, determined by `seed`."""
     return torch.randperm(size, generator=generator("draw", seed))[: max(n, 0)]
 
 

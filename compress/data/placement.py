@@ -1,7 +1,8 @@
-"""Data on the device that trains: uint8 images copied there once, every batch made there.
+"""Where the images are held: on the device that trains, or on the host.
 
-The images of a step then cost neither a worker process nor a copy. Only data held in memory can move; what is
-decoded image by image (`compress.data.decoded`) stays with the host's workers.
+On the device, uint8 images are copied once and every batch is computed there, so that a training step needs
+neither a worker process nor a copy. Only data held in memory can be placed there; what is decoded image by
+image (`compress.data.decoded`) stays with the host's workers.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 
 from compress.core.errors import CompressError, Exit
+from compress.core.formatting import format_megabytes
 from compress.data.base import ImageData
 
-Wish = Literal["auto", "on", "off"]
+Mode = Literal["auto", "on", "off"]
+"""Values of the setting ``data_on_device``."""
 
-SHARE = 0.25
-"""Most of the device's free memory that the images may take; the rest is for the network and its training."""
+MAX_SHARE = 0.25
+"""Largest share of the device's free memory that images may take; the rest is for network and training."""
 
 
 @runtime_checkable
@@ -26,21 +29,22 @@ class Movable(Protocol):
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes that images and labels take."""
+        """Size of images and labels in bytes."""
         ...
 
     def on_device(self, device: torch.device) -> ImageData:
-        """The same data with images and labels on `device`."""
+        """Return the same data with images and labels on `device`."""
         ...
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the images are during a training.
+    """Where the images are held during a training.
 
     Attributes:
-        data: the data, moved or not. on_device: whether batches are made on the device that trains.
-        why: the reason, in words.
+        data: the data, moved or not.
+        on_device: whether batches are computed on the device that trains.
+        why: the reason.
     """
 
     data: ImageData
@@ -49,42 +53,43 @@ class Placement:
 
 
 def place_data(
-    data: ImageData, device: torch.device, wish: Wish = "auto", free: int | None = None
+    data: ImageData, device: torch.device, mode: Mode = "auto", free: int | None = None
 ) -> Placement:
-    """Move `data` to `device` if that is wished or, with ``auto``, if it fits into a share of free memory.
+    """Move `data` to `device` if `mode` is ``on``, or if it is ``auto`` and the images fit.
 
     Args:
-        data: the images. device: where the network is trained.
-        wish: ``on``, ``off``, or ``auto``.
-        free: bytes that are free on the device; None: measured.
+        data: the images.
+        device: where the network is trained.
+        mode: ``on``, ``off``, or ``auto``: move data of up to `MAX_SHARE` of the free memory.
+        free: free bytes on the device; None: measured.
 
     Raises:
-        CompressError: ``data-on-device``: ``on``, and the data cannot be moved or do not fit.
+        CompressError: (exit 3) ``data-on-device``: `mode` is ``on``, and the data cannot be moved or do not
+            fit.
     """
-    if wish == "off":
-        return Placement(data, False, "not wished")
+    if mode == "off":
+        return Placement(data, False, "switched off")
     if not isinstance(data, Movable):
         why = f"{data.info.name} is decoded image by image"
-        if wish == "on":
-            raise _refused(f"{why}; only data held in memory can be on the device")
+        if mode == "on":
+            raise _cannot_place(f"{why}; only data held in memory can be on the device")
         return Placement(data, False, why)
     if device.type == "cpu":
-        return Placement(data, True, "in memory, where the CPU trains")
+        return Placement(data, True, "in memory, and the CPU trains")
     free = free_bytes(device) if free is None else free
-    need, most = data.pixel_bytes, SHARE * free
-    size = f"{need / 1e6:,.0f} MB of images; {free / 1e6:,.0f} MB are free on {device}"
-    if wish == "auto" and need > most:
-        return Placement(data, False, f"{size}, of which they may take {SHARE:.0%}")
+    size = f"{format_megabytes(data.pixel_bytes)} of images; {format_megabytes(free)} are free on {device}"
+    if mode == "auto" and data.pixel_bytes > MAX_SHARE * free:
+        return Placement(data, False, f"{size}, of which they may take {MAX_SHARE:.0%}")
     try:
         return Placement(data.on_device(device), True, size)
     except torch.OutOfMemoryError as error:
-        if wish == "on":
-            raise _refused(f"{size}: out of memory") from error
+        if mode == "on":
+            raise _cannot_place(f"{size}: out of memory") from error
         return Placement(data, False, f"{size}: out of memory")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return how much memory of a GPU is free, what torch holds without using it included."""
+    """Return the free memory of a GPU in bytes, including what torch has reserved but does not use."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -93,7 +98,7 @@ def free_bytes(device: torch.device) -> int:
     return 0
 
 
-def _refused(what: str) -> CompressError:
+def _cannot_place(what: str) -> CompressError:
     return CompressError(
         f"data_on_device 'on': {what}",
         hint="use --data-on-device auto or off",

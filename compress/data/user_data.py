@@ -33,7 +33,7 @@ from compress.core.errors import CompressError
 from compress.core.spec import DataInfo, Preprocess
 from compress.data import order
 from compress.data.base import Batch, Batches
-from compress.data.pixels import normalise
+from compress.data.pixels import normalize
 from compress.data.workers import Workers
 
 PREFIX = "torch:"
@@ -476,7 +476,7 @@ def _checked(batch: Any, part: str, info: DataInfo) -> Batch:
             f"a {part} image is {list(images.shape[1:])}, the first {list(size)}", "resize all to one size"
         )
     if images.dtype == torch.uint8:
-        return normalise(images, info.preprocess), labels
+        return normalize(images, info.preprocess), labels
     return images.to(torch.float32), labels
 
 

@@ -1,4 +1,4 @@
-"""Processes that decode images ahead of the training, kept from one epoch to the next."""
+"""Worker processes that decode images ahead of the training and are kept from one epoch to the next."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from torch.utils.data import DataLoader, Dataset
 from compress.core.errors import CompressError, Exit
 
 PREFETCH = 4
-"""Batches a process decodes ahead."""
+"""Batches that each process decodes ahead."""
 
 _PID = re.compile(r"pid\(?s?\)?:? \(?([\d, ]+)")
 
 
 class Workers:
-    """Worker processes over one data set; they start with the first batch and end with this object.
+    """Worker processes for one data set; they start with the first batch and end with this object.
 
     Args:
-        samples: the data set; its keys are what a batch lists.
-        count: processes; 0: decode in this one.
+        samples: the data set; a batch is a list of its keys.
+        count: number of processes; 0: decode in this process.
         collate: makes a batch of samples.
-        pin: put batches into page-locked memory, from which a GPU copies without making the host wait.
+        pin: put batches into page-locked memory, so that the host does not wait for copies to a GPU.
     """
 
     def __init__(
@@ -40,24 +40,24 @@ class Workers:
         self._count = count
         self._collate = collate
         self._pin = pin
-        self._kept: list[tuple[_Keys, DataLoader[Any]]] = []  # none or one
+        self._kept: list[tuple[_Keys, DataLoader[Any]]] = []  # empty or one loader
         self._busy = False
-        weakref.finalize(self, _end_kept, self._kept, os.getpid())
+        weakref.finalize(self, _stop_kept, self._kept, os.getpid())
 
     def batches(self, keys: Sequence[Any]) -> Iterator[Any]:
-        """Yield a batch for each of `keys`, in their order.
+        """Yield one batch for each of `keys`, in order.
 
         Raises:
             CompressError: (exit 3) ``worker-died``.
         """
-        if self._busy or not self._count:  # the kept processes serve one iteration at a time
+        if self._busy or not self._count:  # kept processes serve one iteration at a time
             yield from self._guarded(self._loader(_Keys(keys), 0))
             return
         if not self._kept:
-            fresh = _Keys(keys)
-            self._kept.append((fresh, self._loader(fresh, self._count)))
-        mine, loader = self._kept[0]
-        mine.keys = keys
+            new_keys = _Keys(keys)
+            self._kept.append((new_keys, self._loader(new_keys, self._count)))
+        current, loader = self._kept[0]
+        current.keys = keys
         self._busy = True
         try:
             yield from self._guarded(loader)
@@ -73,26 +73,26 @@ class Workers:
             persistent_workers=count > 0,
             prefetch_factor=PREFETCH if count else None,
             pin_memory=self._pin,
-            generator=torch.Generator().manual_seed(0),  # else it would draw from the global one
+            generator=torch.Generator().manual_seed(0),  # otherwise it draws from the global generator
         )
 
     def _guarded(self, loader: DataLoader[Any]) -> Iterator[Any]:
         try:
-            yield from _started(loader)
+            yield from _start(loader)
         except (RuntimeError, OSError, EOFError) as error:
-            died = _died(loader)
+            died = _dead_worker_error(loader)
             if died is None:
                 raise
             self._kept.clear()
-            _end(loader)
+            _stop(loader)
             raise died from error
 
 
-def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Start the processes without the handler of SIGCHLD that torch sets with its first loader.
+def _start(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Start the processes without the SIGCHLD handler that torch installs with its first loader.
 
-    It raises that a worker was killed whenever a child of this process ends while a dead worker is known,
-    wherever the program then is. A loader also looks for dead workers itself, while it waits for a batch.
+    That handler raises an error at any point of the program when a child process ends after a worker has
+    died. It is not needed: a loader checks for dead workers itself while it waits for a batch.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         return iter(loader)
@@ -100,14 +100,14 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         return iter(loader)
     finally:
-        if before is not None:  # else it was set outside of Python, and torch has called none either
+        if before is not None:  # None: the handler was not installed from Python
             signal.signal(signal.SIGCHLD, before)
 
 
-def _died(loader: DataLoader[Any]) -> CompressError | None:
-    """Return the error for the processes of `loader` that have ended; None if all are alive.
+def _dead_worker_error(loader: DataLoader[Any]) -> CompressError | None:
+    """Return the error for worker processes of `loader` that have ended; None if all are alive.
 
-    One that dies while it hands over a batch breaks the connection first, and is known to be dead after.
+    A worker that dies while it sends a batch breaks the connection before it is reported as dead.
     """
     workers: list[BaseProcess] = list(getattr(loader._iterator, "_workers", ()))
     if not workers:
@@ -117,7 +117,7 @@ def _died(loader: DataLoader[Any]) -> CompressError | None:
     if not ended:
         return None
     for worker in ended:
-        worker.join()  # its files are closed a moment before its exit code is there
+        worker.join()  # its exit code is set a moment after its files are closed
     codes = {worker.exitcode or 0 for worker in ended}
     killed = sorted(-code for code in codes if code < 0)
     names = ", ".join(signal.Signals(number).name for number in killed)
@@ -128,26 +128,26 @@ def _died(loader: DataLoader[Any]) -> CompressError | None:
     )
 
 
-def _end(loader: DataLoader[Any]) -> None:
-    """End the processes that are left of a loader of which one has died; the error's traceback keeps it."""
-    end: Callable[[], None] | None = getattr(loader._iterator, "_shutdown_workers", None)
-    if end is not None:
-        end()
+def _stop(loader: DataLoader[Any]) -> None:
+    """Stop the remaining processes of a loader of which one has died."""
+    stop: Callable[[], None] | None = getattr(loader._iterator, "_shutdown_workers", None)
+    if stop is not None:
+        stop()
 
 
-def _end_kept(kept: list[tuple[_Keys, DataLoader[Any]]], pid: int) -> None:
-    """End the kept processes when their `Workers` is gone, however that came about.
+def _stop_kept(kept: list[tuple[_Keys, DataLoader[Any]]], pid: int) -> None:
+    """Stop the kept processes when their `Workers` is deleted.
 
-    A loader that became garbage in a cycle would lose its queues before it can tell the processes to end, and
-    wait five seconds for each; this one is referred to from outside until then. A fork has none to end.
+    A loader that is collected in a reference cycle loses its queues before it can tell its processes to stop,
+    and waits five seconds for each; this reference prevents that. A forked process has no workers to stop.
     """
     if os.getpid() == pid:
         for _, loader in kept:
-            _end(loader)
+            _stop(loader)
 
 
 class _Keys:
-    """The keys of every batch; a loader whose processes are kept reads them anew for every iteration."""
+    """Keys of every batch, which can be replaced; a loader reads them again in every iteration."""
 
     def __init__(self, keys: Sequence[Any]) -> None:
         self.keys = keys
@@ -160,10 +160,10 @@ class _Keys:
 
 
 def worker_died(error: BaseException) -> CompressError | None:
-    """Return the error for a worker process that ended by itself; None if `error` says something else.
+    """Return an error for a worker process that died if `error` reports one, else None.
 
-    A program that uses loaders of its own may have torch's handler of SIGCHLD set, which says so anywhere: it
-    can come out of a training step.
+    If a program uses other loaders, torch's SIGCHLD handler may be installed and can raise such an error
+    anywhere, for example in a training step.
     """
     text = " ".join(str(error).split())
     if not isinstance(error, RuntimeError) or not text.startswith("DataLoader worker"):

@@ -127,7 +127,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_gray_input_is_refused(image_folder: Path) -> None:
-    with pytest.raises(CompressError, match="read in colour"):
+    with pytest.raises(CompressError, match="read in color"):
         data.load(f"folder:{image_folder}", (1, 24, 24))
 
 
@@ -138,3 +138,10 @@ def test_the_fingerprint_follows_paths_and_sizes(image_folder: Path) -> None:
     assert load(moved).info.fingerprint == first
     (moved / "train/cat/0.jpg").rename(moved / "train/cat/zero.jpg")
     assert load(moved).info.fingerprint != first
+
+
+def test_a_folder_that_was_moved_is_answered_with_the_option_for_its_new_place(tmp_path: Path) -> None:
+    with pytest.raises(CompressError, match="does not exist") as caught:
+        data.load(f"folder:{tmp_path}/moved")
+    assert "if the images were moved, give their new place with --data folder:DIR" in caught.value.hint
+    assert caught.value.code == "missing-file"

@@ -165,7 +165,7 @@ def test_crops_have_the_recipes_area_ratio_and_places() -> None:
     ratios = np.array([c.width / c.height for c in crops])
     assert AREA[0] * 0.97 < shares.min() < 0.1 and 0.9 < shares.max() <= 1
     assert RATIO[0] * 0.97 < ratios.min() < 0.77 and 1.3 < ratios.max() < RATIO[1] * 1.03
-    assert np.mean([c.mirrored for c in crops]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean([c.flipped for c in crops]) == pytest.approx(0.5, abs=0.03)
     assert np.mean([(c.top + c.height / 2) / height for c in crops]) == pytest.approx(0.5, abs=0.02)
     assert np.mean([(c.left + c.width / 2) / width for c in crops]) == pytest.approx(0.5, abs=0.02)
 

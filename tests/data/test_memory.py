@@ -102,7 +102,7 @@ def test_all_crops_are_equally_likely() -> None:
     counts = torch.bincount(draws.top * 3 + draws.left, minlength=9)
     assert counts.min() > 850
     assert counts.max() < 1150
-    assert 4300 < int(draws.mirrored.sum()) < 4700
+    assert 4300 < int(draws.flipped.sum()) < 4700
 
 
 def test_no_padding_and_no_flip_leaves_images_alone() -> None:
@@ -186,7 +186,7 @@ def test_gray_images_are_repeated_to_three_channels(save_npz: SaveNpz) -> None:
 
 
 def test_colour_is_never_turned_gray(save_npz: SaveNpz) -> None:
-    with pytest.raises(CompressError, match="images of 3 channels and the input size asks for 1"):
+    with pytest.raises(CompressError, match="images of 3 channels, and the input size has 1"):
         data.load(save_npz(**arrays()), (1, 16, 16))
 
 

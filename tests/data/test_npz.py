@@ -85,9 +85,9 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "too few labels": ({"y_train": np.zeros(49, int)}, r"y_train is \[49\] for 50 images"),
     "many labels": ({"y_train": np.zeros((50, 14), int)}, r"y_train is \[50, 14\] for 50 images"),
     "float labels": ({"y_test": np.zeros(23)}, "y_test is float64, not an integer"),
-    "negative label": ({"y_test": np.full(23, -1)}, "y_test holds the label -1"),
-    "unseen label": ({"y_test": np.full(23, 9)}, "label 9 but y_train none above 3"),
-    "too few names": ({"classes": np.array(["a", "b"])}, "labels up to 3 but 'classes' has 2"),
+    "negative label": ({"y_test": np.full(23, -1)}, "y_test has the label -1"),
+    "unseen label": ({"y_test": np.full(23, 9)}, "label 9, but the largest in y_train is 3"),
+    "too few names": ({"classes": np.array(["a", "b"])}, "a label is 3, but 'classes' has 2"),
 }
 
 

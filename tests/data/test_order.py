@@ -60,7 +60,7 @@ def test_a_set_smaller_than_a_batch_gives_one_smaller_batch() -> None:
 
 
 def test_fewer_images_than_processes_is_refused() -> None:
-    with pytest.raises(CompressError, match="2 training images cannot be shared by 3"):
+    with pytest.raises(CompressError, match="2 training images cannot be divided among 3"):
         order.train_batches(2, batch_size=1, seed=0, epoch=0, rank=0, world=3)
 
 

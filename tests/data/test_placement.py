@@ -14,7 +14,7 @@ from compress.core.errors import CompressError
 from compress.data import ImageData, order
 from compress.data.augment import Augmentation
 from compress.data.memory import InMemory
-from compress.data.placement import SHARE, place_data
+from compress.data.placement import MAX_SHARE, place_data
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -40,7 +40,7 @@ def test_samples_are_those_of_torchvisions_pad_crop_flip_and_normalise(
     for numbers, (x, y) in zip(chosen, batches, strict=True):
         for n, image, label in zip(numbers.tolist(), x, y, strict=True):
             own = tv.crop(tv.pad(raw[n], [2, 2, 2, 2]), int(draws.top[at]), int(draws.left[at]), 16, 16)
-            own = tv.horizontal_flip(own) if draws.mirrored[at] else own
+            own = tv.horizontal_flip(own) if draws.flipped[at] else own
             assert torch.equal(image, tv.normalize(own.float() / 255, list(p.mean), list(p.std)))
             assert int(label) == int(content["y_train"].reshape(-1)[n])
             at += 1
@@ -62,7 +62,7 @@ def test_images_that_fit_are_moved_and_others_stay(images: ImageData) -> None:
     need = images.pixel_bytes
     assert need == sum(a.size for k, a in arrays().items() if k[0] == "x") + 8 * (50 + 23)
     fits, too_large = (
-        place_data(images, META, "auto", free=int(need / share)) for share in (SHARE, 2 * SHARE)
+        place_data(images, META, "auto", free=int(need / share)) for share in (MAX_SHARE, 2 * MAX_SHARE)
     )
     assert fits.on_device and fits.data is not images
     assert not too_large.on_device and too_large.data is images

@@ -1,7 +1,7 @@
-"""Data as a model wants it: the pixels of one data set under the normalisation of another.
+"""A data set under another normalization than its own.
 
-A model brings its own mean and standard deviation. Evaluated on other images than it was trained on, it must
-see them under its own, not under those of the images.
+A model brings the mean and standard deviation it was trained with. On other images than those it was trained
+on, it must be evaluated with its own values, not with those of the images.
 """
 
 from __future__ import annotations
@@ -19,34 +19,37 @@ from compress.data.memory import InMemory
 
 
 def with_preprocess(data: ImageData, preprocess: Preprocess) -> ImageData:
-    """Return `data` normalised as `preprocess` says.
+    """Return `data` normalized with the mean and standard deviation of `preprocess`.
 
     Raises:
-        CompressError: (exit 2) the images have another shape.
+        CompressError: (exit 2) ``input-shape``: the images have another shape.
     """
-    given = data.info.preprocess
-    if given.input_size != preprocess.input_size:
+    own = data.info.preprocess
+    if own.input_size != preprocess.input_size:
         raise CompressError(
             f"the model takes images of {list(preprocess.input_size)}, the data {data.info.name!r} has "
-            f"{list(given.input_size)}",
-            hint="give the data it was trained on",
+            f"{list(own.input_size)}",
+            hint="give the data that the model was trained on",
             code="input-shape",
         )
-    same = (given.mean, given.std) == (preprocess.mean, preprocess.std)
-    if same:
+    if (own.mean, own.std) == (preprocess.mean, preprocess.std):
         return data
-    return data.under(preprocess) if isinstance(data, InMemory) else _Renormalised(data, preprocess)
+    return data.with_preprocess(preprocess) if isinstance(data, InMemory) else _Renormalized(data, preprocess)
 
 
 def with_normalization(
     data: ImageData, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
 ) -> ImageData:
-    """Return `data` under another mean and deviation a channel (0 to 1 scale); None: as they are.
+    """Return `data` normalized with another mean and standard deviation, such as those of pretrained weights.
 
-    Weights from elsewhere were trained under a normalisation of their own.
+    Args:
+        data: the data set.
+        mean: one value for each channel, for pixels from 0 to 1; None: the data set's own.
+        std: as `mean`.
 
     Raises:
-        CompressError: (exit 2) there is not one value a channel, or a deviation is not positive.
+        CompressError: (exit 2) ``normalisation``: the number of values is not that of the channels, or a
+            standard deviation is not positive.
     """
     own = data.info.preprocess
     for word, values in (("mean", mean), ("std", std)):
@@ -58,8 +61,8 @@ def with_normalization(
             )
     if std is not None and min(std) <= 0:
         raise CompressError(
-            f"--std {','.join(map(str, std))}: a deviation of 0 or less is not possible",
-            hint="values on the 0 to 1 scale, such as 0.229,0.224,0.225",
+            f"--std {','.join(map(str, std))}: a standard deviation must be greater than 0",
+            hint="give values for pixels from 0 to 1, such as 0.229,0.224,0.225",
             code="normalisation",
         )
     return with_preprocess(data, own.model_copy(update={"mean": mean or own.mean, "std": std or own.std}))
@@ -67,7 +70,7 @@ def with_normalization(
 
 @dataclass(frozen=True)
 class _Converted:
-    """Batches whose images are converted on the way."""
+    """Batches whose images are converted when they are read."""
 
     batches: Batches
     convert: Callable[[Tensor], Tensor]
@@ -80,47 +83,47 @@ class _Converted:
 
 
 @dataclass(frozen=True)
-class _Renormalised:
-    """A data set with another mean and standard deviation."""
+class _Renormalized:
+    """An `ImageData` whose normalization is replaced."""
 
     data: ImageData
     preprocess: Preprocess
 
     @property
     def info(self) -> DataInfo:
-        """The data set's own record with the model's preprocessing."""
+        """The data set's record with the new preprocessing."""
         return self.data.info.model_copy(update={"preprocess": self.preprocess})
 
-    def deliver_to(self, device: torch.device) -> _Renormalised:
+    def deliver_to(self, device: torch.device) -> _Renormalized:
         """See `compress.data.base.deliver_to`."""
-        return _Renormalised(deliver_to(self.data, device), self.preprocess)
+        return _Renormalized(deliver_to(self.data, device), self.preprocess)
 
     def _convert(self, images: Tensor) -> Tensor:
         def column(values: tuple[float, ...]) -> Tensor:
             return torch.tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1)
 
-        had, wanted = self.data.info.preprocess, self.preprocess
-        pixels = images * column(had.std) + column(had.mean)
-        return (pixels - column(wanted.mean)) / column(wanted.std)
+        old, new = self.data.info.preprocess, self.preprocess
+        pixels = images * column(old.std) + column(old.mean)
+        return (pixels - column(new.mean)) / column(new.std)
 
     def train_batches(
         self, *, epoch: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> Batches:
-        """As the data set's own."""
+        """See `ImageData.train_batches`."""
         own = self.data.train_batches(epoch=epoch, batch_size=batch_size, seed=seed, rank=rank, world=world)
         return _Converted(own, self._convert)
 
     def test_batches(self, *, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
-        """As the data set's own."""
+        """See `ImageData.test_batches`."""
         return _Converted(
             self.data.test_batches(batch_size=batch_size, rank=rank, world=world), self._convert
         )
 
     def test_arrays(self, limit: int | None = None, *, offset: int = 0) -> Batch:
-        """As the data set's own."""
+        """See `ImageData.test_arrays`."""
         images, labels = self.data.test_arrays(limit, offset=offset)
         return self._convert(images), labels
 
     def train_samples(self, n: int, seed: int) -> Tensor:
-        """As the data set's own."""
+        """See `ImageData.train_samples`."""
         return self._convert(self.data.train_samples(n, seed))

@@ -90,7 +90,7 @@ def test_a_mean_alone_leaves_the_deviation_as_it_is(images: ImageData) -> None:
     ("values", "said"),
     [
         ({"mean": (0.5,)}, "--mean has 1 values, the images have 3 channels"),
-        ({"std": (0.2, 0.0, 0.2)}, "--std 0.2,0.0,0.2: a deviation of 0"),
+        ({"std": (0.2, 0.0, 0.2)}, "--std 0.2,0.0,0.2: a standard deviation must be greater"),
     ],
 )
 def test_a_normalisation_that_cannot_be_is_refused_with_its_values(
