@@ -50,4 +50,4 @@ def test_two_processes_resume_and_one_reads_their_checkpoint(tmp_path: Path) -> 
 def test_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     ended = torchrun(tmp_path / "run", "epochs=1", "batch_size=33")
     assert ended.returncode != 0
-    assert "batch size 33 cannot be divided among 2 processes" in ended.stderr
+    assert "batch size 33 cannot be shared by 2 processes" in ended.stderr
