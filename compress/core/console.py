@@ -1,7 +1,6 @@
-"""A command at a terminal: data on stdout, messages on stderr, one line or one object for an error.
+"""Output, errors and process set-up of all commands.
 
-What may enter: what every command does alike. What a command computes is elsewhere, and so is how its result
-looks.
+Data goes to stdout, messages to stderr; an error is one line, or one JSON object with ``--json``.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WIDTH = 160
-"""Columns of a table that is written to a file or a pipe."""
+"""Width in columns of a table that is written to a file or a pipe."""
 
 _TRUE = ("1", "true", "t", "yes", "y", "on")
 
 
-# --- what a command says --------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------------
 
 
 def print_json(command: str, values: dict[str, Any]) -> None:
-    """Write the one JSON object of a command to stdout; a number that JSON has no word for becomes null."""
-    _write_json({"schema_version": SCHEMA_VERSION, "command": command, **values})
+    """Write the JSON object of a command to stdout; NaN and infinity become null."""
+    _print_json_object({"schema_version": SCHEMA_VERSION, "command": command, **values})
 
 
 def print_result(*parts: RenderableType) -> None:
-    """Write text and tables to stdout, coloured on a terminal only."""
+    """Write text and tables to stdout; colors are used on a terminal only."""
     from rich.console import Console
 
     class Output(Console):
         def on_broken_pipe(self) -> None:
-            raise  # the BrokenPipeError that is being handled; `_to_stdout` ends it
+            raise  # the BrokenPipeError that is being handled; `_to_stdout` catches it
 
     def write() -> None:
         wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH
@@ -64,9 +63,10 @@ def print_message(text: str) -> None:
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None] | None]:
-    """Yield a function of what is being done and the share that is done; None where stderr is no terminal.
+    """Yield a function that draws progress, or None if stderr is not a terminal.
 
-    It draws only when it is called: a thread that draws would disturb what is being timed.
+    The function takes a description and the completed share between 0 and 1. It draws only when it is called:
+    a drawing thread would disturb measurements.
     """
     if not sys.stderr.isatty():
         yield None
@@ -78,9 +78,9 @@ def progress_bar() -> Iterator[Callable[[str, float], None] | None]:
     bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
     task = bar.add_task("", total=1.0)
 
-    def report(what: str, done: float) -> None:
-        bar.start()  # not before: another bar may be drawn until then
-        bar.update(task, description=what, completed=done, refresh=True)
+    def report(description: str, completed: float) -> None:
+        bar.start()  # not earlier: another bar may be drawn until then
+        bar.update(task, description=description, completed=completed, refresh=True)
 
     try:
         yield report
@@ -88,7 +88,7 @@ def progress_bar() -> Iterator[Callable[[str, float], None] | None]:
         bar.stop()
 
 
-def _write_json(value: dict[str, Any]) -> None:
+def _print_json_object(value: dict[str, Any]) -> None:
     text = json.dumps(_finite(value), allow_nan=False)
     _to_stdout(lambda: print(text))
 
@@ -102,7 +102,7 @@ def _finite(value: Any) -> Any:
 
 
 def _to_stdout(write: Callable[[], None]) -> None:
-    """Write and flush; a reader that has seen enough (`| head`) is no failure of the command."""
+    """Write and flush; a reader that closes the pipe (`| head`) is not an error."""
     try:
         write()
         sys.stdout.flush()
@@ -111,18 +111,18 @@ def _to_stdout(write: Callable[[], None]) -> None:
 
 
 def _discard(stream: Any) -> None:
-    """Send whatever is still written to a stream nowhere, so that the interpreter's last flush is quiet."""
+    """Redirect a stream to the null device, so that the interpreter's final flush raises nothing."""
     with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, stream.fileno())
+        os.close(null_device)
 
 
-# --- how a command ends ---------------------------------------------------------------------------------
+# --- running a command ----------------------------------------------------------------------------------
 
 
 def set_up_process(arguments: Sequence[str]) -> None:
-    """Set this process up: signals, encoding, and whose warnings are shown."""
+    """Set up this process: signals, encoding, and which warnings are shown."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -132,17 +132,16 @@ def set_up_process(arguments: Sequence[str]) -> None:
         return
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
-    own = logging.StreamHandler(sys.stderr)
-    own.setFormatter(logging.Formatter("warning: %(message)s"))
-    for package in ("compress", "export", "bench", "doctor"):
-        logger = logging.getLogger(package)
-        logger.addHandler(own)
-        logger.setLevel(logging.WARNING)
-        logger.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    logger = logging.getLogger("compress")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
 
 
 def run_command(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
-    """Call `command` with the arguments and return its exit code, whatever happens in it.
+    """Call `command` with the arguments and return its exit code; errors are printed.
 
     Args:
         command: parses the arguments (without ``--debug``, which is allowed anywhere) and does the work.
@@ -150,40 +149,40 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str]) -
     """
     debug, as_json = is_debug(arguments), wants_json(arguments)
     try:
-        code = command([word for word in arguments if word != "--debug"])
+        code = command([argument for argument in arguments if argument != "--debug"])
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # of stderr, in mid-work: as when a terminal is closed
+    except BrokenPipeError:  # of stderr: the terminal was closed
         _discard(sys.stdout)
         _discard(sys.stderr)
         return int(Exit.INTERRUPTED)
     except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # the help's reader has seen enough
+        if isinstance(error.__context__, BrokenPipeError):  # the reader of the help text has closed the pipe
             _discard(sys.stdout)
             return int(Exit.OK)
         raise
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
-        return _fail(_explained(error), as_json)
+        return _fail(_to_compress_error(error), as_json)
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether ``--json`` is given, or ``COMPRESS_JSON`` set; known before the arguments are parsed."""
-    return "--json" in _before_dashes(arguments) or _is_true("COMPRESS_JSON")
+    """Whether ``--json`` is given or ``COMPRESS_JSON`` is set; does not need parsed arguments."""
+    return "--json" in _before_double_dash(arguments) or _is_true("COMPRESS_JSON")
 
 
 def is_debug(arguments: Sequence[str]) -> bool:
-    """Whether ``--debug`` is given anywhere, or ``COMPRESS_DEBUG`` set."""
-    return "--debug" in _before_dashes(arguments) or _is_true("COMPRESS_DEBUG")
+    """Whether ``--debug`` is given anywhere or ``COMPRESS_DEBUG`` is set."""
+    return "--debug" in _before_double_dash(arguments) or _is_true("COMPRESS_DEBUG")
 
 
 def is_first_process() -> bool:
-    """Whether this is the one process of several (under `torchrun`) that writes to stdout."""
+    """Whether this process writes output and files: the only one, or rank 0 under `torchrun`."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
+def _before_double_dash(arguments: Sequence[str]) -> Sequence[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
@@ -195,24 +194,26 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _explained(error: BaseException) -> CompressError:
-    """Whatever was raised as an error with a hint, a code and an exit code."""
+def _to_compress_error(error: BaseException) -> CompressError:
+    """Return any exception as an error with a hint, a code and an exit code."""
     if isinstance(error, CompressError):
         return error
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         return CompressError(
             "interrupted",
-            hint="nothing is half-written; give the command again (a training that has begun, with --resume)",
+            hint="no file is incomplete; repeat the command (with --resume if a training has begun)",
             code="interrupted",
             exit=Exit.INTERRUPTED,
         )
-    if hasattr(error, "format_message"):  # the parser's own errors, whichever class its version has
+    if hasattr(
+        error, "format_message"
+    ):  # an error of the argument parser, whose class depends on its version
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "compress"
-        return CompressError(error.format_message(), hint=f"`{path} --help` lists what it takes")
-    what = str(error).strip()
+        return CompressError(error.format_message(), hint=f"`{path} --help` lists the arguments")
+    text = str(error).strip()
     return CompressError(
-        f"{type(error).__name__}: {what}" if what else type(error).__name__,
+        f"{type(error).__name__}: {text}" if text else type(error).__name__,
         hint="this is a bug; --debug shows the traceback",
         code="internal",
         exit=Exit.INTERNAL,
@@ -223,7 +224,7 @@ def _fail(error: CompressError, as_json: bool) -> int:
     message, hint = " ".join(error.message.split()), " ".join(error.hint.split())
     if as_json and is_first_process():
         body = {"code": error.code, "message": message, "hint": hint, "details": error.details}
-        _write_json({"schema_version": SCHEMA_VERSION, "error": body})
+        _print_json_object({"schema_version": SCHEMA_VERSION, "error": body})
     elif not as_json:
         with contextlib.suppress(BrokenPipeError):
             print_message(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
