@@ -77,8 +77,12 @@ def _walk(prefix: str, group: Any) -> Iterable[CommandHelp]:
 
 
 def _described(name: str, command: Any) -> CommandHelp:
+    from compress.core.names import fill_names
+
     options, arguments = [], []
     for parameter in command.params:
+        if getattr(parameter, "hidden", False):
+            continue
         is_option = hasattr(parameter, "panel") or str(parameter.opts[0]).startswith("-")
         flags = ", ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
         if not is_option:
@@ -88,7 +92,9 @@ def _described(name: str, command: Any) -> CommandHelp:
         elif not parameter.is_flag:
             flags += f" `{_value_name(parameter)}`"
         options.append(
-            OptionHelp(flags, _default(parameter), parameter.help or "", _panel(parameter, is_option))
+            OptionHelp(
+                flags, _default(parameter), fill_names(parameter.help or ""), _panel(parameter, is_option)
+            )
         )
     summary = (command.help or "").strip()
     usage = " ".join(["compress", name, *arguments, "[OPTIONS]"])

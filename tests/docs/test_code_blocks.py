@@ -41,10 +41,10 @@ def _find_command(words: list[str]) -> tuple[Any, list[str]]:
     from compress.cli import app
 
     command: Any = typer.main.get_command(app)
-    if " ".join(words[:2]) in command.commands:
-        return command.commands[" ".join(words[:2])], words[2:]
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
+    if hasattr(command, "default"):  # `compress bench RUN` is `compress bench run RUN`
+        command = command.commands[command.default]
     return command, words
 
 
