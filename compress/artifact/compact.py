@@ -178,17 +178,22 @@ def _folder(run: str | Path | RunFolder) -> Path:
     """Return the folder that contains ``model.json``."""
     if isinstance(run, RunFolder):
         return current_folder(run.compact)
-    path = Path(run)
+    path = Path(run).expanduser()
     if (path / "model.json").is_file():
         return path
-    if not path.is_dir():
-        raise CompressError(
-            f"there is no run folder {str(run)!r}",
-            hint="give the folder that `compress train --out` wrote",
-            code="missing-file",
-            exit=Exit.MISSING,
-        )
-    return current_folder(path / "compact")
+    folder = current_folder(path / "compact")
+    if folder.is_dir():
+        return folder
+    hint = "give the folder that `compress train --out` wrote"
+    if path.is_file():
+        what = f"{str(run)!r} is a file, not a run folder"
+    elif not path.is_dir():
+        what = f"there is no run folder {str(run)!r}"
+    elif (path / "run.json").is_file():
+        what, hint = f"the run {str(run)!r} has no compact model yet", _HINT
+    else:
+        what = f"the folder {str(run)!r} is not a run: it contains no run.json and no compact model"
+    raise CompressError(what, hint=hint, code="missing-file", exit=Exit.MISSING)
 
 
 def _build(spec: ModelSpec) -> nn.Module:

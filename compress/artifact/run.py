@@ -14,7 +14,14 @@ from pydantic import Field
 from compress.artifact.lock import LOCK_FILES, FolderLock
 from compress.core.console import is_first_process
 from compress.core.errors import CompressError, Exit
-from compress.core.files import explain_write_errors, read_json, remove_leftovers, write_json
+from compress.core.files import (
+    current_folder,
+    explain_write_errors,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
+from compress.core.formatting import format_millions, format_percent, format_ratio, format_timestamp
 from compress.core.machine import Machine, this_machine, versions
 from compress.core.records import validate_record
 from compress.core.spec import SCHEMA_VERSION, Costs, DataInfo, ModelSpec, Record
@@ -181,6 +188,38 @@ class RunFolder:
         if self.is_writer:
             write_json(self.record_path, self.record.model_dump(mode="json"))
 
+    def __repr__(self) -> str:
+        record = self.record
+        return f"RunFolder({str(self.path)!r}: {record.method}, {record.model.name}, {record.data.name})"
+
+    def __str__(self) -> str:
+        record = self.record
+        size = "x".join(map(str, record.model.input_size))
+        lines = [
+            f"run {self.path}",
+            f"  method   {record.method}, target {record.target or 'none'}, seed {record.seed}",
+            f"  model    {record.model.name}, {record.model.num_classes} classes, input {size}",
+            f"  data     {record.data.name}, {record.data.train_size:,} training and "
+            f"{record.data.test_size:,} test images",
+            f"  dense    {_costs_text(record.dense)}",
+            f"  compact  {self._compact_text()}",
+            f"  created  {format_timestamp(record.created)}",
+        ]
+        return "\n".join(lines)
+
+    def _compact_text(self) -> str:
+        """Return costs and accuracy of the compact model, as far as ``model.json`` has them."""
+        try:
+            info = read_json(current_folder(self.compact) / "model.json", what="compact model")
+            costs = Costs.model_validate(info["compact"])
+            top1 = info.get("extra", {}).get("top1")
+        except (CompressError, KeyError, ValueError, AttributeError):
+            return "none yet"
+        ratio = f", {format_ratio(self.record.dense.macs / costs.macs)} fewer MACs" if costs.macs else ""
+        return f"{_costs_text(costs)}{ratio}" + (
+            f", top-1 {format_percent(top1)}" if top1 is not None else ""
+        )
+
     def close(self) -> None:
         """Release the lock."""
         if self._lock is not None:
@@ -271,6 +310,10 @@ def check_version(path: Path, value: dict[str, Any]) -> None:
             hint="use the version of compress that wrote it, or train again into another folder with --out",
             code="schema-version",
         )
+
+
+def _costs_text(costs: Costs) -> str:
+    return f"{format_millions(costs.macs)} MACs, {format_millions(costs.params)} parameters"
 
 
 def _lock_folder(folder: Path) -> FolderLock:
