@@ -21,9 +21,9 @@ from compress.bench.protocol.measure import Side
 from compress.bench.results.record import ArtefactRecord
 from compress.core.errors import CompressError
 from compress.core.files import sha256_file
-from compress.export.session import onnx_metadata
 from compress.export.trust import manifest
 from compress.export.trust.manifest import FileRecord
+from compress.export.trust.onnx_metadata import read_onnx_metadata
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def side(subject: Subject, backend: Backend, pair: Pair | None) -> Side:
     if not subject.is_run:
         check_reads(backend, subject.path)
         if subject.path.suffix == ".onnx":
-            onnx_metadata(subject.path)  # refuses what is none
+            read_onnx_metadata(subject.path)  # refuses what is none
         info = _costs(subject.path)
         macs = None if info is None else info.compact.macs
         return Side(label=subject.label, path=subject.path, macs=macs, given=True)
@@ -168,7 +168,7 @@ def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtefactRecord:
 
 def _entry(path: Path) -> FileRecord | None:
     """The manifest's record of a file, if its content is still the manifest's."""
-    return manifest.trusted(path.parent, path.name)
+    return manifest.verified_record(path.parent, path.name)
 
 
 def _costs(path: Path) -> CompactInfo | None:

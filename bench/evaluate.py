@@ -25,9 +25,10 @@ from compress.bench.files import Prepared
 from compress.bench.protocol.machine import default_threads
 from compress.core.errors import CompressError, did_you_mean
 from compress.data import load, with_preprocess
-from compress.export.evaluate import Interface, check_fits, evaluate_logits
-from compress.export.session import Metadata, OnnxClassifier, onnx_metadata
+from compress.export.evaluate import ModelInterface, check_data_fits, evaluate_logits
+from compress.export.onnx.session import OnnxClassifier
 from compress.export.trust import manifest
+from compress.export.trust.onnx_metadata import OnnxMetadata, read_onnx_metadata
 from compress.training import EvalResult, TrainConfig, evaluate
 from compress.training.device import resolve_device
 
@@ -119,7 +120,7 @@ def evaluate_any(
         if backend in (None, "torch"):
             return _module(path, data, _device(device), batch_size or 256, workers)
         info = artifact.compact_info(path)
-        said, name = Metadata(info.preprocess, info.classes), data or info.data
+        said, name = OnnxMetadata(info.preprocess, info.classes), data or info.data
     elif data is None:
         raise CompressError("no data is given for a file", hint="give --data NAME", code="no-data")
     else:
@@ -130,7 +131,7 @@ def evaluate_any(
     with _loaded(path, backend or _default(path), config) as (runner, used):
         images = load(name, wanted.input_size if wanted else None, workers=workers)
         fits = with_preprocess(images, wanted) if wanted else images
-        check_fits(Interface(path, runner.image_shape, runner.num_classes, said), fits)
+        check_data_fits(ModelInterface(path, runner.image_shape, runner.num_classes, said), fits)
         result = evaluate_logits(runner, fits, batch_size or BATCH)
     return Evaluated(result, images.info.name, said.classes or images.info.classes, used)
 
@@ -167,12 +168,12 @@ def _default(path: Path) -> str:
     return next((name for name in order if kind_of(path) in backends()[name].reads), "ort-cpu")
 
 
-def _said(path: Path) -> Metadata:
+def _said(path: Path) -> OnnxMetadata:
     """What the manifest beside a file says of it, or the file itself."""
     record = manifest.read(path.parent).entry(path.name)
     if record is not None and path.is_file():
-        return Metadata(record.preprocess, record.classes)
-    return onnx_metadata(path) if path.suffix == ".onnx" and path.is_file() else Metadata(None, None)
+        return OnnxMetadata(record.preprocess, record.classes)
+    return read_onnx_metadata(path) if path.suffix == ".onnx" and path.is_file() else OnnxMetadata(None, None)
 
 
 def _possible(path: Path, asked: int) -> int:

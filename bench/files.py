@@ -18,8 +18,7 @@ from compress.artifact import CompactInfo, RunFolder
 from compress.bench.backends import FOLDER, Backend
 from compress.core.errors import CompressError
 from compress.core.files import read_json, sha256_file, write_bytes, write_json
-from compress.export.formats.onnx import opset_of, to_onnx
-from compress.export.pipeline import lineage
+from compress.export.onnx.exporter import opset_of, to_onnx
 from compress.export.trust import manifest
 
 SETTLE_IMAGES = 8
@@ -119,7 +118,7 @@ def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
     exported = _exported(run, info)
     if exported is None:
         compact = folder / "compact.onnx"
-        key = {"weights": info.weights_sha256, "plan": lineage(run, info).plan_sha256}
+        key = {"weights": info.weights_sha256, "plan": manifest.lineage_of(run, info).plan_sha256}
         opset = _cached(compact, key, lambda path: to_onnx(artifact.load(run), example, path))
     else:
         compact, opset = exported
@@ -132,14 +131,14 @@ def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
 def _exported(run: RunFolder, info: CompactInfo) -> tuple[Path, int] | None:
     """The run's own export and its opset, if it can stand for the compact model as it is now."""
     try:
-        record = manifest.trusted(run.export, "model.onnx")
+        record = manifest.verified_record(run.export, "model.onnx")
     except CompressError as error:
         _log.warning("%s; it is not used", error.message)
         return None
     plain = record is not None and record.batch == "dynamic" and record.precision == "fp32"
     if record is None or record.opset is None or not plain or record.details.get("simplified"):
         return None
-    if record.lineage != lineage(run, info):
+    if record.lineage != manifest.lineage_of(run, info):
         return None
     return run.export / "model.onnx", record.opset
 

@@ -33,7 +33,7 @@ from compress.bench import BenchResult, Verdict, bench
 from compress.bench.protocol.paired import PAIRS
 from compress.bench.protocol.stats import Interval, verdict
 from compress.bench.results.record import SessionRecord
-from compress.export.formats.onnx import to_onnx
+from compress.export.onnx.exporter import to_onnx
 from compress.graph import trace
 from compress.models import build
 from compress.slicing import slice_model

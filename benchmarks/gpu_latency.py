@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks import gpu_probe, latency_files
 from benchmarks.common import RESULTS, provenance, write_result
-from benchmarks.latency_files import Pair
+from benchmarks.latency_files import RunPair
 from compress.bench import Choices, bench
 from compress.bench.backends import FOLDER, RunConfig, backends, usable
 from compress.bench.protocol.machine import default_threads
@@ -96,7 +96,7 @@ def present(form: Form) -> tuple[list[str], list[dict[str, str]]]:
     return found, absent
 
 
-def measure(pair: Pair, backend: str, precision: Precision, form: Form) -> BenchResult:
+def measure(pair: RunPair, backend: str, precision: Precision, form: Form) -> BenchResult:
     """Measure dense against compact in one precision on one back end, at every batch size.
 
     Raises:
@@ -112,7 +112,7 @@ def measure(pair: Pair, backend: str, precision: Precision, form: Form) -> Bench
     if FOLDER in runtime.reads:
         return bench(pair.compact, **how, choices=Choices(device=form.device))  # type: ignore[arg-type]
     files = [
-        latency_files.file_of(run, runtime, precision, batches, pair.is_made)
+        latency_files.exported_file(run, runtime, precision, batches, pair.is_random)
         for run in (pair.dense, pair.compact)
     ]
     return bench(*files, **how)
@@ -185,7 +185,7 @@ class Session:
         write_result(self.name, self.record, self.folder)
 
 
-def measure_network(session: Session, name: str, pair: Pair, found: Sequence[str], until: float) -> bool:
+def measure_network(session: Session, name: str, pair: RunPair, found: Sequence[str], until: float) -> bool:
     """Measure what is left of a network; False where the time was up first."""
     record, form = session.record, session.form
     dense, compact = pair.costs
@@ -194,12 +194,12 @@ def measure_network(session: Session, name: str, pair: Pair, found: Sequence[str
         "classes": dense.model.num_classes,
         "dense": dense.compact.model_dump(),
         "compact": compact.compact.model_dump(),
-        "weights": "a few steps on noise" if pair.is_made else "trained",
+        "weights": "a few steps on noise" if pair.is_random else "trained",
     }
     for precision in form.precisions:
         for backend in found:
             part = {"network": name, "precision": precision, "backend": backend}
-            if precision not in latency_files.precisions_of(backends()[backend], [precision]):
+            if precision not in latency_files.supported_precisions(backends()[backend], [precision]):
                 continue
             if session.done(part):
                 continue
@@ -307,10 +307,10 @@ def _default_networks(asked: argparse.Namespace, form: Form) -> list[str]:
     return list(SMALL["networks"]) if form.name.startswith("small") else list(NETWORKS)
 
 
-def _pair(asked: argparse.Namespace, name: str, form: Form) -> Pair:
+def _pair(asked: argparse.Namespace, name: str, form: Form) -> RunPair:
     if asked.dense is not None:
-        return Pair(asked.dense, asked.compact, False)
-    return latency_files.made(NETWORKS.get(name, name), asked.work / Path(name).stem, form.device)
+        return RunPair(asked.dense, asked.compact, False)
+    return latency_files.train_on_noise(NETWORKS.get(name, name), asked.work / Path(name).stem, form.device)
 
 
 if __name__ == "__main__":

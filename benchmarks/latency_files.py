@@ -1,4 +1,4 @@
-"""What a latency benchmark measures: dense and narrow network of a recipe, as files of every precision."""
+"""Files for the latency benchmarks: dense and compact network of a recipe in every precision."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from compress.bench.backends.registry import RTX_ENGINE
 from compress.core import console
 from compress.core.files import atomic_path
 from compress.export import export
+from compress.export.formats import get_format
 from compress.export.options import Batch, BatchRange, Precision
-from compress.export.registry import format_named
 from compress.export.trust import manifest
 from compress.pipeline import TrainRequest, train
 from compress.recipes import load
 from compress.training import NoProgress
 
 IMAGES = 64
-"""Images of noise that made networks are trained on and compared with: norms then have statistics."""
+"""Random images that networks are trained on and compared with, so that batch norms have statistics."""
 
 SETTINGS = {"epochs": 2, "batch_size": 16, "lr": 0.01, "momentum": 0.9, "warmup_epochs": 0.0}
-"""A training that costs little; latency does not depend on what weights have learned."""
+"""A short training; latency does not depend on the values of the weights."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two runs: of the dense network, and of the narrow one.
+class RunPair:
+    """Two runs: of the dense network, and of the compact one.
 
     Attributes:
-        is_made: whether they were made here, of noise.
+        is_random: whether they were trained here on random images.
     """
 
     dense: Path
     compact: Path
-    is_made: bool
+    is_random: bool
 
     @property
     def costs(self) -> tuple[CompactInfo, CompactInfo]:
-        """What is known of both."""
+        """Descriptions of both compact models."""
         return compact_info(self.dense), compact_info(self.compact)
 
 
-def made(recipe: str, folder: Path, device: str) -> Pair:
-    """Train the dense network of a recipe and its narrow one for a few steps on noise, each once."""
-    data = f"npz:{noise(recipe, folder)}"
+def train_on_noise(recipe: str, folder: Path, device: str) -> RunPair:
+    """Train the dense network of a recipe and its compact one for a few steps on random images, each once."""
+    data = f"npz:{write_noise(recipe, folder)}"
     for name, method in (("dense", "dense"), ("compact", "scratch")):
         out = folder / name
         if (out / "compact" / "model.json").is_file():
@@ -62,55 +62,58 @@ def made(recipe: str, folder: Path, device: str) -> Pair:
             out=out,
             resume=(out / "run.json").is_file(),
         )
-        console.print_message(f"making {out}: {IMAGES} images of noise")
+        console.print_message(f"training {out} on {IMAGES} random images")
         train(request, progress=NoProgress())
-    return Pair(folder / "dense", folder / "compact", True)
+    return RunPair(folder / "dense", folder / "compact", True)
 
 
-def noise(recipe: str, folder: Path) -> Path:
-    """Write an archive of noise in the size and with the classes of a recipe, once; return its path."""
+def write_noise(recipe: str, folder: Path) -> Path:
+    """Write an archive of random images with the size and classes of a recipe, once; return its path."""
     path = folder / "noise.npz"
-    found = load(recipe)
-    assert found.input_size is not None
-    assert found.num_classes is not None
+    settings = load(recipe)
+    assert settings.input_size is not None
+    assert settings.num_classes is not None
     if path.is_file():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     arrays = {}
     for part in ("train", "test"):
-        arrays[f"x_{part}"] = random.integers(0, 256, (IMAGES, *found.input_size), dtype=np.uint8)
-        arrays[f"y_{part}"] = random.integers(0, found.num_classes, IMAGES)
+        arrays[f"x_{part}"] = random.integers(0, 256, (IMAGES, *settings.input_size), dtype=np.uint8)
+        arrays[f"y_{part}"] = random.integers(0, settings.num_classes, IMAGES)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays, classes=np.array([str(c) for c in range(found.num_classes)]))
+        np.savez(file, **arrays, classes=np.array([str(c) for c in range(settings.num_classes)]))
     return path
 
 
-def file_of(run: Path, backend: Backend, precision: Precision, batches: Sequence[int], made: bool) -> Path:
-    """Return a run's file that a back end reads in a precision, exported once.
+def exported_file(
+    run: Path, backend: Backend, precision: Precision, batches: Sequence[int], is_random: bool
+) -> Path:
+    """Return a run's file that a back end reads in a precision, exported on first use.
 
-    For a network that was made here the gates are open: after a few steps on noise logits lie so near to
-    each other that agreement says nothing. Trained runs must pass them.
+    A network trained on random images is not checked for parity: its logits are so close to each other that
+        the
+    agreement of classes says nothing. Trained runs must pass the check.
 
     Raises:
         CompressError: it cannot be exported (exit BUILD, MISSING or PARITY).
     """
     format = "onnx" if ".onnx" in backend.reads else "trt-rtx" if RTX_ENGINE in backend.reads else "trt"
-    name = format_named(format).filename(precision)
+    name = get_format(format).filename(precision)
     sizes = BatchRange(min(batches), sorted(batches)[len(batches) // 2], max(batches))
-    record = manifest.trusted(run / "export", name) if (run / "export").is_dir() else None
+    record = manifest.verified_record(run / "export", name) if (run / "export").is_dir() else None
     if record is not None and (format == "onnx" or _profile(record) == sizes.to_json()):
         return run / "export" / name
-    gates: dict[str, Any] = {"max_relative": 1e6, "min_agreement": 0.0} if made else {}
-    few: dict[str, Any] = {"samples": IMAGES, "calib_images": IMAGES} if made else {}
+    limits: dict[str, Any] = {"max_relative": 1e6, "min_agreement": 0.0} if is_random else {}
+    counts: dict[str, Any] = {"samples": IMAGES, "calib_images": IMAGES} if is_random else {}
     batch: Batch = "dynamic" if format == "onnx" else sizes
-    return export(run, format, batch=batch, precision=precision, **gates, **few).path
+    return export(run, format, batch=batch, precision=precision, **limits, **counts).path
 
 
 def _profile(record: manifest.FileRecord) -> object:
     return record.details.get("build", {}).get("profile")
 
 
-def precisions_of(backend: Backend, asked: Sequence[Precision]) -> list[Precision]:
-    """Those that a back end can be given: modules of a run folder are FP32."""
-    return [precision for precision in asked if FOLDER not in backend.reads or precision == "fp32"]
+def supported_precisions(backend: Backend, precisions: Sequence[Precision]) -> list[Precision]:
+    """Return the precisions that a back end can run; modules of a run folder are FP32."""
+    return [precision for precision in precisions if FOLDER not in backend.reads or precision == "fp32"]

@@ -1,10 +1,10 @@
 """The parity chain of a trained ResNet-56: torch, ONNX, FP32, FP16 and INT8, three runtimes.
 
 `python -m benchmarks.parity_chain --weights FILE --data npz:FILE [--steps 150] [--samples 2000]`. The weights
-are for CIFAR-10 under the mean and deviation of ImageNet. The network is measured dense, and sliced by l1 to
-half its MACs. A cut without training leaves a network that is hardly better than chance, of which nothing
-can be learned about precision; so the sliced one is then trained for `--steps` batches of 128. Every
-chain is the one that `compress export` runs, with the three formats one after the other.
+are for CIFAR-10 normalized with the mean and deviation of ImageNet. The network is measured dense, and sliced
+by l1 to half its MACs. A sliced network without training is hardly better than chance and shows nothing about
+precision, so it is then trained for `--steps` batches of 128. Every chain is the one that `compress export`
+runs, with the three formats one after the other.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from torch import nn
 
 from compress import models
 from compress.core.spec import ModelSpec
-from compress.data import ImageData, load, with_preprocess
+from compress.data import ImageData, with_preprocess, load
+from compress.export.formats import get_format
+from compress.export.onnx import onnx_filename
 from compress.export.options import CALIB_IMAGES, Options, Precision
-from compress.export.parity.chain import open_chain
-from compress.export.pipeline import translate
-from compress.export.registry import Job, format_named
-from compress.export.source import Broken, onnx_filename, prepare
+from compress.export.parity.chain import ParityChain
+from compress.export.pipeline import build_checked
+from compress.export.source import OnnxSources, ParityFailure
+from compress.export.types import ExportInputs
 from compress.graph import trace
 from compress.slicing import slice_model, verify
 
@@ -43,8 +45,8 @@ SIZE = (3, 32, 32)
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network to export, and what was proven of it before."""
+class BenchmarkNetwork:
+    """A network to export, and the comparisons made when it was sliced."""
 
     label: str
     model: nn.Module
@@ -73,7 +75,7 @@ def tune(model: nn.Module, data: ImageData, steps: int) -> float:
     return float(loss.detach())
 
 
-def subjects(weights: Path, data: ImageData, steps: int) -> list[Subject]:
+def networks(weights: Path, data: ImageData, steps: int) -> list[BenchmarkNetwork]:
     """The trained network, and the one sliced from it and trained a little."""
     dense = models.build("resnet56", 10, SIZE, weights=weights).eval()
     images = data.test_arrays(64)[0]
@@ -83,18 +85,20 @@ def subjects(weights: Path, data: ImageData, steps: int) -> list[Subject]:
     report = verify(dense, plan, narrow, images)
     tune(narrow, data, steps)
     return [
-        Subject("dense", dense, plan.dense.macs, {}),
-        Subject(
+        BenchmarkNetwork("dense", dense, plan.dense.macs, {}),
+        BenchmarkNetwork(
             "sliced to half the MACs", narrow, plan.narrow.macs, {"sliced_vs_masked_dense": report.to_json()}
         ),
     ]
 
 
-def run_chain(subject: Subject, precision: Precision, data: ImageData, samples: int) -> list[dict[str, Any]]:
-    """Export one network in one precision to every format; return the links of the chain."""
+def run_chain(
+    network: BenchmarkNetwork, precision: Precision, data: ImageData, samples: int
+) -> list[dict[str, Any]]:
+    """Export one network in one precision to every format; return the comparisons."""
     images, labels = (tensor.numpy() for tensor in data.test_arrays(samples))
-    job = Job(
-        model=subject.model,
+    inputs = ExportInputs(
+        model=network.model,
         spec=ModelSpec(name="resnet56", num_classes=10, input_size=SIZE),
         preprocess=data.info.preprocess,
         classes=data.info.classes,
@@ -103,41 +107,41 @@ def run_chain(subject: Subject, precision: Precision, data: ImageData, samples: 
         calibration=lambda: data.train_samples(CALIB_IMAGES, 0).numpy(),
         options=Options(precision=precision),
     )
-    chain = open_chain(subject.model, subject.verified, images, labels, precision)
+    chain = ParityChain.start(network.model, network.verified, images, labels, precision)
     sizes: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            source = prepare(job, Path(folder), chain)
+            source, chain = OnnxSources(inputs, Path(folder), chain).get(inputs.options)
             sizes = {path.name: path.stat().st_size for path in (source.full, source.path)}
             for name in FORMATS:
-                options = replace(job.options, target_sm=TARGETS if name == "trt-rtx" else ())
-                target = format_named(name)
-                made = replace(job, options=options)
-                path, built = translate(target, made, source, Path(folder), chain)
+                options = replace(inputs.options, target_sm=TARGETS if name == "trt-rtx" else ())
+                made = replace(inputs, options=options)
+                path, built = build_checked(get_format(name), made, source, Path(folder), chain)
                 files = (path, *(path.with_name(other) for other in built.companions))
                 sizes[path.name] = sum(file.stat().st_size for file in files)
-        except Broken as broken:
-            print(f"{subject.label}, {precision}: broken at {broken.link.name}")
+        except ParityFailure as failure:
+            chain = failure.chain
+            print(f"{network.label}, {precision}: failed at {failure.link.name}")
     return [link | {"bytes": sizes.get(_file_of(link["name"]))} for link in chain.to_json()]
 
 
 def _file_of(link: str) -> str:
-    """The file that a link is about."""
+    """Return the file that a step of the chain is about."""
     precision = link.removeprefix("onnx-")
     if precision == link:
         return link
     return onnx_filename(precision)
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """The links as a table, a line between networks and precisions."""
-    shown = Table(
+def render_chains(rows: list[dict[str, Any]]) -> Table:
+    """Return a table of all comparisons, grouped by network and precision."""
+    table = Table(
         "network", "precision", "step", "against", "largest difference", "same class", "top-1", "kB", ""
     )
     for row in rows:
         for i, link in enumerate(row["links"]):
             known = link["max_rel"] is not None
-            shown.add_row(
+            table.add_row(
                 row["network"] if i == 0 else "",
                 row["precision"] if i == 0 else "",
                 link["name"],
@@ -148,52 +152,52 @@ def table(rows: list[dict[str, Any]]) -> Table:
                 f"{link['bytes'] / 1e3:,.0f}" if link["bytes"] else "",
                 link["status"] if link["status"] != "not run" else f"built, not run: {link['reason']}",
             )
-        shown.add_section()
-    return shown
+        table.add_section()
+    return table
 
 
 def main() -> None:
-    """Measure, print, record."""
+    """Measure all chains, print and record them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--samples", type=int, default=2000)
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    raw = load(given.data, input_size=SIZE)
+    raw = load(args.data, input_size=SIZE)
     data = with_preprocess(raw, raw.info.preprocess.model_copy(update=IMAGENET))
     rows = [
         {
-            "network": subject.label,
-            "macs": subject.macs,
+            "network": network.label,
+            "macs": network.macs,
             "precision": precision,
-            "links": run_chain(subject, precision, data, given.samples),
+            "links": run_chain(network, precision, data, args.samples),
         }
-        for subject in subjects(given.weights, data, given.steps)
+        for network in networks(args.weights, data, args.steps)
         for precision in PRECISIONS
     ]
-    Console(width=150).print(table(rows))
+    Console(width=150).print(render_chains(rows))
     write_result(
         "parity_chain",
         {
             "schema_version": 1,
-            **provenance("benchmarks.parity_chain", _arguments(given)),
-            "weights": given.weights.name,
+            **provenance("benchmarks.parity_chain", _arguments(args)),
+            "weights": args.weights.name,
             "data": raw.info.fingerprint,
-            "samples": given.samples,
-            "steps": given.steps,
+            "samples": args.samples,
+            "steps": args.steps,
             "targets": list(TARGETS),
             "rows": rows,
         },
     )
 
 
-def _arguments(given: argparse.Namespace) -> list[str]:
-    """The command's words, without the folders of this machine."""
-    kind, _, path = given.data.partition(":")
-    words = ["--weights", given.weights.name, "--data", f"{kind}:{Path(path).name}" if path else kind]
-    return [*words, "--steps", str(given.steps), "--samples", str(given.samples)]
+def _arguments(args: argparse.Namespace) -> list[str]:
+    """Return the command's arguments without the folders of this machine."""
+    kind, _, path = args.data.partition(":")
+    arguments = ["--weights", args.weights.name, "--data", f"{kind}:{Path(path).name}" if path else kind]
+    return [*arguments, "--steps", str(args.steps), "--samples", str(args.samples)]
 
 
 if __name__ == "__main__":

@@ -5,16 +5,15 @@ from __future__ import annotations
 import typer
 
 from compress.core import console
-from compress.core.command_line import CommandApp
 from compress.core.errors import Exit
 from compress.core.options import JsonOption
 
-app = CommandApp()
+app = typer.Typer()
 
 
-@app.command(rich_help_panel="Start here")
+@app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Check what works on this machine and how to fix what does not."""
+    """What works on this machine, and the command that mends what does not."""
     from compress.doctor import examine, show
 
     report = examine()

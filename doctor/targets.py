@@ -18,9 +18,9 @@ REINSTALL = "pip install --force-reinstall compress-cnn"
 def formats() -> tuple[Check, ...]:
     """Say of each export format whether its packages work here."""
     try:
-        from compress.export.registry import formats as registered
+        from compress.export.formats import FORMATS
 
-        known = registered()
+        known = dict(FORMATS)
     except FAILURES as error:
         said = f"cannot be listed: {reason(error)}"
         return (Check(name="every format", works=False, said=said, mend=REINSTALL),)
@@ -28,7 +28,7 @@ def formats() -> tuple[Check, ...]:
 
 
 def _format(name: str, found: Any) -> Check:
-    missing = _requires(name, found.requires)
+    missing = _requires(name, found.packages)
     if missing is not None:
         return missing
     try:
@@ -36,7 +36,7 @@ def _format(name: str, found: Any) -> Check:
             found.check()
     except FAILURES as error:
         return _failed(name, error)
-    return Check(name=name, works=True, said=f"builds with {', '.join(found.requires)}")
+    return Check(name=name, works=True, said=f"builds with {', '.join(found.packages)}")
 
 
 def backends() -> tuple[Check, ...]:

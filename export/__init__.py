@@ -1,7 +1,11 @@
-"""Exporting: a compact model becomes a file for a runtime, and is released only if it computes the same.
+"""Export a compact model to a file for a runtime, and release the file only if it computes the same.
 
-One file a format, found by `compress.export.registry`; the other modules are shared by all formats: the parity
-check, the manifest, opening and evaluating what was written. Nothing here trains or measures time.
+    from compress.export import export
+    result = export("runs/a", format="openvino", precision="int8")
+
+Reading order: `pipeline` (the whole export), `source` (the ONNX files every format starts from), `formats/`
+(one file per target), `parity/` (the check before release), `precision/` (FP16, BF16, INT8), `trust/`
+(manifest, signature, verification), `deploy/` (inference script, Triton). Names are imported on first use.
 """
 
 from __future__ import annotations
@@ -12,31 +16,44 @@ from compress.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from compress.export.evaluate import evaluate_onnx
-    from compress.export.formats.onnx import to_onnx
+    from compress.export.formats import FORMATS, Format, list_formats
+    from compress.export.onnx.exporter import to_onnx
     from compress.export.options import BatchRange, Options
-    from compress.export.pipeline import ExportResult, export
+    from compress.export.pipeline import export
+    from compress.export.result import ExportResult, ExportResults
     from compress.export.trust.manifest import FileRecord, Manifest
+    from compress.export.trust.verify import verify_folder
 
-_HOMES = {
+_MODULES = {
+    "FORMATS": "formats",
     "BatchRange": "options",
-    "ExportResult": "pipeline",
+    "ExportResult": "result",
+    "ExportResults": "result",
     "FileRecord": "trust.manifest",
+    "Format": "formats",
     "Manifest": "trust.manifest",
     "Options": "options",
     "evaluate_onnx": "evaluate",
     "export": "pipeline",
-    "to_onnx": "formats.onnx",
+    "list_formats": "formats",
+    "to_onnx": "onnx.exporter",
+    "verify_folder": "trust.verify",
 }
 
 __all__ = [
+    "FORMATS",
     "BatchRange",
     "ExportResult",
+    "ExportResults",
     "FileRecord",
+    "Format",
     "Manifest",
     "Options",
     "evaluate_onnx",
     "export",
+    "list_formats",
     "to_onnx",
+    "verify_folder",
 ]
 
-__getattr__ = lazy_attributes(__name__, _HOMES)
+__getattr__ = lazy_attributes(__name__, _MODULES)

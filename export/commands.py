@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from compress.core import console
-from compress.core.command_line import CommandApp
 from compress.core.errors import CompressError, Exit
-from compress.core.options import (
-    DataOption,
-    FilePrecisionOption,
-    JsonOption,
-    RunArgument,
-    deployment_option,
-    name_option,
-    option,
-)
+from compress.core.options import DataOption, JsonOption, RunArgument, deployment_option, option
+
+if TYPE_CHECKING:
+    from compress.export.result import ExportResult
 
 EXPORT_EXAMPLES = """\b
 Examples:
   compress export runs/a
+  compress export runs/a --format onnx,openvino --precision fp32,int8
   compress export runs/a --batch 8 --opset 20 --simplify
-  compress export runs/a --format openvino --precision int8
   compress export runs/a --format trt-rtx --precision fp16 --batch 1:8:32 --target-sm 86,89
   compress export runs/a --script runs/a/export/infer.py --sign key.pem
-  compress export runs/a --triton models"""
+  compress export runs/a --triton models
+
+A file is released only if its outputs are those of the network, on real test
+images; otherwise the exit code is 5. Lists export every combination."""
 
 
 VERIFY_EXAMPLES = """\b
@@ -36,74 +33,75 @@ Examples:
   compress export runs/a --sign key.pem
   compress verify runs/a/export --public-key key.pub.pem
 
-The exit code is 5 if a file differs from the manifest or is not in it."""
+Exit code 5 if a file does not match the manifest."""
 
 
-app = CommandApp()
+app = typer.Typer()
 
 
-@app.command("export", epilog=EXPORT_EXAMPLES, rich_help_panel="Deploy")
+@app.command("export", epilog=EXPORT_EXAMPLES)
 def export_(
     run: RunArgument,
-    format: Annotated[str, name_option("formats", "File format: {formats}.")] = "onnx",
-    precision: FilePrecisionOption = "fp32",
-    opset: Annotated[
-        int | None, option(help="ONNX operator set, at least 18; default: the exporter's.")
-    ] = None,
-    batch: Annotated[str, option(help="Batch size: dynamic, a fixed number, or MIN:OPT:MAX.")] = "dynamic",
+    format: Annotated[str, option("--format", help="onnx, openvino, trt, trt-rtx, or a list.")] = "onnx",
+    precision: Annotated[str, option(help="fp32, fp16, bf16, int8, or a list.")] = "fp32",
+    opset: Annotated[int | None, option(help="ONNX operator set, from 18; default: the exporter's.")] = None,
+    batch: Annotated[str, option(help="dynamic, a fixed number, or MIN:OPT:MAX.")] = "dynamic",
     simplify: Annotated[
-        bool,
-        option("--simplify", help="Run onnxsim; the result is kept if smaller and equal."),
+        bool, option("--simplify", help="Run onnxsim; its result is kept only if smaller and equal.")
     ] = False,
     sign: Annotated[
         Path | None, deployment_option(help="Sign the manifest with this Ed25519 private key (PEM).")
     ] = None,
     script: Annotated[
-        Path | None, deployment_option(help="Write an inference script to this file; it does not need torch.")
+        Path | None, deployment_option(help="Write an inference script that needs no torch to this file.")
     ] = None,
     triton: Annotated[
         Path | None, deployment_option(help="Add the file to this Triton model repository.")
     ] = None,
     data: DataOption = None,
-    samples: Annotated[int, option(min=1, help="Number of test images in the parity check.")] = 256,
-    calib_images: Annotated[int, option(help="int8: number of training images for calibration.")] = 256,
+    samples: Annotated[int, option(min=1, help="Number of test images to compare.")] = 256,
+    calib_images: Annotated[
+        int, option(help="Number of training images that activation ranges are taken from.")
+    ] = 256,
     quantize_ends: Annotated[
-        bool, option("--quantize-ends", help="int8: also quantize the first and the last layer.")
+        bool, option("--quantize-ends", help="INT8 for the first and the last layer too.")
     ] = False,
     target_sm: Annotated[
-        str | None,
-        option(help="trt-rtx: compile for these compute capabilities, such as 86,89."),
+        str | None, option(help="trt-rtx: GPUs to compile for, such as 86,89; default: when loaded.")
     ] = None,
     timing_cache: Annotated[
-        Path | None, option(metavar="FILE", help="trt: file that keeps kernel timings for the next build.")
+        Path | None, option(metavar="FILE", help="trt: store measurements for the next build.")
     ] = None,
     workspace: Annotated[
-        int | None, option(metavar="MIB", help="trt, trt-rtx: scratch memory of a layer.")
+        int | None, option(metavar="MIB", help="Scratch memory that a layer of an engine may use.")
     ] = None,
     hardware_compat: Annotated[
-        bool, option("--hardware-compat", help="trt: engine also runs on other GPUs, Ampere or newer.")
+        bool, option("--hardware-compat", help="trt: also run on other GPUs, from Ampere on.")
     ] = False,
     version_compat: Annotated[
-        bool, option("--version-compat", help="trt: engine also runs with later versions of TensorRT.")
+        bool, option("--version-compat", help="trt: also run in later versions of TensorRT.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a run to a file for a runtime, and check that it computes the same."""
+    """Export a run to a file for a runtime, checked against the network."""
     from compress.export import export
-    from compress.export.deploy import deployment as deploy
+    from compress.export.deploy.extras import prepare_extras
     from compress.export.options import parse_batch, parse_targets
-    from compress.export.parity.text import chain_lines
 
-    deployment = deploy.prepare(run, format, sign=sign, script=script, triton_repository=triton)
-    result = export(
+    formats, precisions = _split_names(format), _split_names(precision)
+    count = len(formats) * len(precisions)
+    extras = prepare_extras(
+        run, formats, sign=sign, script=script, triton_repository=triton, file_count=count
+    )
+    results = export(
         run,
-        format,
-        opset,
-        parse_batch(batch),
-        simplify,
-        data,
-        samples,
-        precision=cast(Any, precision),  # `export` refuses other values
+        formats,
+        cast(Any, precisions),  # `export` checks the names
+        opset=opset,
+        batch=parse_batch(batch),
+        simplify=simplify,
+        data=data,
+        samples=samples,
         target_sm=parse_targets(target_sm),
         timing_cache=timing_cache,
         workspace_mb=workspace,
@@ -111,40 +109,52 @@ def export_(
         version_compat=version_compat,
         calib_images=calib_images,
         quantize_ends=quantize_ends,
+        on_result=None if as_json else _print_result,
     )
-    delivered = deployment.deliver(result).to_json()
-    record = result.record
+    written = extras.write(results).to_json()
     if as_json:
-        console.print_json(
-            "export", {"path": str(result.path), **record.model_dump(mode="json"), **delivered}
-        )
+        files = [_to_json(result) for result in results]
+        console.print_json("export", {**(files[0] if count == 1 else {"exports": files}), **written})
         return
+    for name, path in written.items():
+        console.print_message(f"{name}: {path}")
+
+
+def _split_names(text: str) -> list[str]:
+    """Return the different names of a comma-separated list."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _to_json(result: ExportResult) -> dict[str, Any]:
+    return {"path": str(result.path), **result.record.model_dump(mode="json")}
+
+
+def _print_result(result: ExportResult) -> None:
+    from compress.export.parity.report import parity_lines
+
+    record = result.record
     console.print_result(str(result.path))
-    size = record.bytes + sum(companion.bytes for companion in record.companions)
-    console.print_message(f"opset {record.opset}, {size:,} bytes, sha256 {record.sha256[:16]}...")
-    for line in chain_lines(record):
+    console.print_message(f"opset {record.opset}, {result.bytes:,} bytes, sha256 {record.sha256[:16]}...")
+    for line in parity_lines(record):
         console.print_message(line)
-    for what, path in delivered.items():
-        console.print_message(f"{what}: {path}")
 
 
-@app.command(epilog=VERIFY_EXAMPLES, rich_help_panel="Deploy")
+@app.command(epilog=VERIFY_EXAMPLES)
 def verify(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="Export folder.", show_default=False)
+        Path | None, typer.Argument(metavar="DIR", help="An export folder.", show_default=False)
     ] = None,
     public_key: Annotated[
-        Path | None, option(help="Ed25519 public key (PEM) that must have signed the manifest.")
+        Path | None, option(help="Ed25519 key (PEM) that must have signed the manifest.")
     ] = None,
     new_key: Annotated[
-        Path | None, option(help="Create a key pair in this file instead of verifying.", show_default=False)
+        Path | None, option(help="Write a new key pair to this file; verify nothing.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify that the files of an export folder are the ones in its manifest."""
+    """Check that an export folder matches its manifest."""
     from compress.export.trust import signing
-    from compress.export.trust.verify import verify
-    from compress.export.trust.verify_table import table, verdict
+    from compress.export.trust.verify import render_verification, verify_folder
 
     if new_key is not None:
         public = signing.new_key(new_key)
@@ -153,17 +163,17 @@ def verify(
             return
         console.print_result(str(public))
         console.print_message(
-            f"keep {new_key} secret, it signs; give {public} to those who load the files, it verifies"
+            f"{new_key} is the private key for signing: keep it secret; give {public} to those who verify"
         )
         return
     if folder is None:
         raise CompressError("no folder is given", hint="such as `compress verify runs/a/export`")
-    found = verify(folder, public_key)
+    verification = verify_folder(folder, public_key)
     if as_json:
-        values = found.model_dump(mode="json")
-        console.print_json("verify", {"passed": found.passed, **values})
+        values = verification.model_dump(mode="json")
+        console.print_json("verify", {"passed": verification.passed, **values})
     else:
-        console.print_result(table(found))
-        console.print_message(verdict(found))
-    if not found.passed:
+        console.print_result(render_verification(verification))
+        console.print_message(verification.summary)
+    if not verification.passed:
         raise typer.Exit(int(Exit.PARITY))

@@ -1,4 +1,4 @@
-"""What a user may choose about an export: batch sizes, precision, and what only some formats honour."""
+"""Options of an export: batch sizes, precision, and options that only some formats support."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Literal, get_args
 from compress.core.errors import CompressError, did_you_mean
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""What the layers of a file compute in; its inputs and outputs are always float32."""
+"""The number type that the layers of a file compute in; its inputs and outputs are always float32."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 BF16_OPSET = 22
-"""First ONNX operator set whose convolution and pooling know bfloat16."""
+"""First ONNX operator set whose convolution and pooling support bfloat16."""
 
 CALIB_IMAGES = 256
-"""Training images that activation ranges are taken from by default."""
+"""Default number of training images that activation ranges are taken from."""
 
 
 @dataclass(frozen=True)
 class BatchRange:
-    """The batch sizes an engine must take, and the one it is tuned for: ``MIN:OPT:MAX``.
+    """The batch sizes that a file must accept, and the one it is optimized for: ``MIN:OPT:MAX``.
 
     Raises:
         CompressError: the numbers are not in order, or the smallest is under 1.
@@ -44,26 +44,25 @@ class BatchRange:
         return f"{self.min}:{self.opt}:{self.max}"
 
     def to_json(self) -> dict[str, int]:
-        """A JSON object."""
+        """Return a JSON object."""
         return {"min": self.min, "opt": self.opt, "max": self.max}
 
 
 Batch = int | Literal["dynamic"] | BatchRange
-"""A fixed batch size, any, or a range with the size that matters most."""
+"""A fixed batch size, any size, or a range with the size to optimize for."""
 
 DEFAULT_RANGE = BatchRange(1, 8, 64)
-"""The range of an engine whose batch is left dynamic."""
+"""The range of an engine with a dynamic batch."""
 
 
 def parse_batch(text: str) -> Batch:
-    """Return the batch that ``dynamic``, ``N`` or ``MIN:OPT:MAX`` means.
+    """Parse ``dynamic``, ``N`` or ``MIN:OPT:MAX``.
 
     Raises:
-        CompressError: it means none (exit USAGE).
+        CompressError: the text is none of them (exit USAGE).
     """
-    words = text.split(":")
     try:
-        numbers = [int(word) for word in words]
+        numbers = [int(part) for part in text.split(":")]
     except ValueError:
         numbers = []
     if len(numbers) == 3:
@@ -72,7 +71,7 @@ def parse_batch(text: str) -> Batch:
 
 
 def check_batch(batch: Any) -> Batch:
-    """Return `batch` if it is one (see `Batch`).
+    """Return `batch` if it is a valid `Batch`.
 
     Raises:
         CompressError: it is not (exit USAGE).
@@ -81,33 +80,33 @@ def check_batch(batch: Any) -> Batch:
         checked: Batch = batch
         return checked
     if isinstance(batch, int):
-        what, hint = f"a batch size of {batch} is not possible", "give --batch dynamic or a number from 1"
+        message, hint = f"a batch size of {batch} is not possible", "give --batch dynamic or a number from 1"
     else:
+        message = f"{batch!r} is not a batch size"
         guess = did_you_mean(str(batch), ["dynamic"])
-        what = f"{batch!r} is no batch size"
         hint = f"{guess} give --batch dynamic, a number, or MIN:OPT:MAX".strip()
-    raise CompressError(what, hint=hint, code="bad-batch")
+    raise CompressError(message, hint=hint, code="bad-batch")
 
 
 def batch_range(batch: Batch) -> BatchRange:
-    """Return the sizes an engine is built for: those given, the fixed one, or `DEFAULT_RANGE`."""
+    """Return the batch sizes to build an engine for; `DEFAULT_RANGE` for a dynamic batch."""
     if isinstance(batch, int):
         return BatchRange(batch, batch, batch)
     return batch if isinstance(batch, BatchRange) else DEFAULT_RANGE
 
 
 def parse_targets(text: str | None) -> tuple[int, ...]:
-    """Return the compute capabilities of ``86,89``.
+    """Parse compute capabilities such as ``86,89``.
 
     Raises:
-        CompressError: a part is no number (exit USAGE).
+        CompressError: a part is not a number (exit USAGE).
     """
     parts = [part.strip().lower().removeprefix("sm").lstrip("_") for part in (text or "").split(",")]
     parts = [part.replace(".", "") for part in parts if part]
-    wrong = next((part for part in parts if not part.isdecimal()), None)
-    if wrong is not None:
+    invalid = next((part for part in parts if not part.isdecimal()), None)
+    if invalid is not None:
         raise CompressError(
-            f"{wrong!r} is no compute capability",
+            f"{invalid!r} is not a compute capability",
             hint="give --target-sm as numbers, such as 86,89",
             code="target-sm",
         )
@@ -116,20 +115,20 @@ def parse_targets(text: str | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose about an export; a format refuses what it cannot honour.
+    """Options of one exported file; a format refuses those it does not support.
 
     Attributes:
-        opset: ONNX operator set; None takes the exporter's default.
+        opset: ONNX operator set; None for the exporter's default.
         batch: see `Batch`.
-        simplify: try onnxsim; its result is kept only if smaller and equal.
-        precision: what the layers compute in.
-        target_sm: GPU compute capabilities an engine is compiled for, such as 86 and 89.
-        timing_cache: file in which TensorRT keeps its measurements for the next build.
-        workspace_mb: scratch memory in MiB a layer may use; None leaves the builder's default.
-        hardware_compat: the engine runs on other GPUs than the one it was built on.
-        version_compat: the engine runs in other versions of the runtime.
-        calib_images: training images that activation ranges are taken from.
-        quantize_ends: INT8 for the first and the last layer too.
+        simplify: run onnxsim; its result is kept only if it is smaller and computes the same.
+        precision: number type of the layers.
+        target_sm: GPU compute capabilities to compile an engine for, such as 86 and 89.
+        timing_cache: file in which TensorRT stores its measurements for the next build.
+        workspace_mb: scratch memory in MiB that a layer may use; None for the builder's default.
+        hardware_compat: build an engine that also runs on other GPUs.
+        version_compat: build an engine that also runs in later versions of the runtime.
+        calib_images: number of training images that activation ranges are taken from.
+        quantize_ends: quantize the first and the last layer to INT8 too.
     """
 
     opset: int | None = None
@@ -144,41 +143,35 @@ class Options:
     calib_images: int = CALIB_IMAGES
     quantize_ends: bool = False
 
-    def given(self) -> dict[str, Any]:
-        """The options that are not at their defaults, by name."""
+    def non_default(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, by name."""
         pairs = ((field, getattr(self, field.name)) for field in fields(self))
         return {field.name: value for field, value in pairs if value != field.default}
 
 
 def check_options(options: Options) -> None:
-    """Refuse values that no format could honour.
+    """Refuse values that are invalid for every format.
 
     Raises:
         CompressError: naming the value (exit USAGE).
     """
     check_batch(options.batch)
-    if options.precision not in PRECISIONS:
-        raise CompressError(
-            f"there is no precision {options.precision!r}",
-            hint=f"{did_you_mean(str(options.precision), PRECISIONS)} "
-            f"give one of {', '.join(PRECISIONS)}".strip(),
-            code="unknown-precision",
-        )
+    check_precision(options.precision)
     if options.precision != "fp32" and options.calib_images < 1:
         raise CompressError(
-            f"the calibration set is empty: {options.calib_images} images were asked for",
-            hint="give --calib-images from 1; 256 are usual",
+            f"the calibration set is empty: --calib-images is {options.calib_images}",
+            hint="give --calib-images from 1; 256 is usual",
             code="no-calibration",
         )
     if options.precision == "bf16" and options.opset is not None and options.opset < BF16_OPSET:
         raise CompressError(
-            f"opset {options.opset} has no bfloat16 convolution",
+            f"opset {options.opset} has no bfloat16 convolution, which --precision bf16 needs",
             hint=f"leave --opset out, or give --opset {BF16_OPSET}",
             code="opset",
         )
     if options.quantize_ends and options.precision != "int8":
         raise CompressError(
-            f"--quantize-ends means nothing for {options.precision}",
+            f"--quantize-ends has no effect with --precision {options.precision}",
             hint="leave it out, or export with --precision int8",
             code="option",
         )
@@ -188,3 +181,20 @@ def check_options(options: Options) -> None:
             hint="give --workspace from 1",
             code="workspace",
         )
+
+
+def check_precision(precision: Any) -> Precision:
+    """Return `precision` if it is one.
+
+    Raises:
+        CompressError: it is not (``unknown-precision``, exit USAGE).
+    """
+    if precision not in PRECISIONS:
+        guess = did_you_mean(str(precision), PRECISIONS)
+        raise CompressError(
+            f"unknown precision {precision!r}",
+            hint=f"{guess} give one of {', '.join(PRECISIONS)}".strip(),
+            code="unknown-precision",
+        )
+    checked: Precision = precision
+    return checked

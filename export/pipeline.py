@@ -1,54 +1,111 @@
-"""From a run folder to an exported file: build beside, check against the network, release, record."""
+"""Export a run: write files to a staging folder, compare them with the network, release them."""
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
+import gc
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, overload
 
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
 from compress.core.errors import CompressError, Exit
 from compress.core.files import read_json, sha256_file, write_json
 from compress.core.spec import SCHEMA_VERSION
-from compress.export.options import CALIB_IMAGES, Batch, BatchRange, Options, Precision, check_options
-from compress.export.parity import check as parity
-from compress.export.parity.chain import COMPACT, Chain, Link, open_chain
-from compress.export.registry import Built, Format, Job, NotRun, Source, check_honoured, format_named
-from compress.export.source import FULL, Broken, onnx_filename, prepare
+from compress.export.formats import Format, check_supported, get_format
+from compress.export.onnx import onnx_filename
+from compress.export.options import (
+    CALIB_IMAGES,
+    Batch,
+    BatchRange,
+    Options,
+    Precision,
+    check_options,
+    check_precision,
+)
+from compress.export.parity.chain import COMPACT, ParityChain, ParityLink
+from compress.export.parity.check import describe_parity
+from compress.export.result import ExportResult, ExportResults
+from compress.export.source import OnnxSources, ParityFailure
 from compress.export.trust import manifest
 from compress.export.trust.device import this_device
-from compress.export.trust.manifest import CompanionRecord, FileRecord, Lineage
+from compress.export.trust.manifest import FileRecord, Lineage
+from compress.export.types import BuiltFile, ExportInputs, NotRun, OnnxSource
 
 if TYPE_CHECKING:
     from compress.data import ImageData
 
 SAMPLES = 256
-"""Test images compared by default."""
+"""Default number of test images that are compared."""
 
 
-@dataclass(frozen=True)
-class ExportResult:
-    """The released file, its manifest, and its record in it."""
+class HasRun(Protocol):
+    """A result that names its run folder, such as a `TrainResult` or a `SliceResult`."""
 
-    path: Path
-    manifest: Path
-    record: FileRecord
+    @property
+    def run(self) -> Any:
+        """The run folder or its path."""
 
 
+Source = str | Path | RunFolder | HasRun
+"""The run to export: its folder, or a result that has one."""
+
+
+class ExportOptions(TypedDict, total=False):
+    """Keyword arguments of `export`."""
+
+    opset: int | None
+    batch: Batch
+    simplify: bool
+    data: str | ImageData | None
+    samples: int
+    target_sm: Sequence[int]
+    timing_cache: str | Path | None
+    workspace_mb: int | None
+    hardware_compat: bool
+    version_compat: bool
+    calib_images: int
+    quantize_ends: bool
+    max_relative: float | None
+    min_agreement: float | None
+    on_result: Callable[[ExportResult], None] | None
+
+
+@overload
 def export(
-    run: str | Path,
+    source: Source, format: str = "onnx", precision: Precision = "fp32", **options: Unpack[ExportOptions]
+) -> ExportResult: ...
+@overload
+def export(
+    source: Source,
+    format: list[str] | tuple[str, ...],
+    precision: Precision | list[Precision] | tuple[Precision, ...] = "fp32",
+    **options: Unpack[ExportOptions],
+) -> ExportResults: ...
+@overload
+def export(
+    source: Source,
     format: str = "onnx",
+    *,
+    precision: list[Precision] | tuple[Precision, ...],
+    **options: Unpack[ExportOptions],
+) -> ExportResults: ...
+def export(
+    source: Source,
+    format: str | list[str] | tuple[str, ...] = "onnx",
+    precision: Precision | list[Precision] | tuple[Precision, ...] = "fp32",
+    *,
     opset: int | None = None,
     batch: Batch = "dynamic",
     simplify: bool = False,
-    data: str | None = None,
+    data: str | ImageData | None = None,
     samples: int = SAMPLES,
-    *,
-    precision: Precision = "fp32",
     target_sm: Sequence[int] = (),
     timing_cache: str | Path | None = None,
     workspace_mb: int | None = None,
@@ -58,29 +115,53 @@ def export(
     quantize_ends: bool = False,
     max_relative: float | None = None,
     min_agreement: float | None = None,
-) -> ExportResult:
-    """Export a run's compact model and release it only if it computes the same on real test images.
+    on_result: Callable[[ExportResult], None] | None = None,
+) -> ExportResult | ExportResults:
+    """Export a run's compact model, and release a file only if it computes the same on real test images.
+
+    With lists of formats or precisions every combination is exported; loading, the ONNX export and the logits
+    of the network are shared. A file that fails does not stop the others; the error at the end names all
+    failures.
 
     Args:
-        run: the run folder; the file and `manifest.json` go into its `export/`.
-        format: name of the format, see `export.formats`.
-        data: name of the data whose test images are compared and whose training images ranges are taken
-            from; None takes the run's own.
-        samples: how many test images are compared.
-        opset, batch, simplify, precision, target_sm, timing_cache, workspace_mb, hardware_compat,
-            version_compat, calib_images, quantize_ends: see `compress.export.options.Options`.
-        max_relative, min_agreement: instead of the precision's, see `compress.export.parity.check.LIMITS`.
+        source: a run folder, or a result of `compress.train` or `compress.slice`. The files and
+            `manifest.json` are written to its folder `export/`.
+        format: name of a format, or several; see `compress.list_formats`.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or several.
+        opset: ONNX operator set; None for the exporter's default.
+        batch: ``"dynamic"``, a fixed batch size, or a `BatchRange`.
+        simplify: run onnxsim; its result is kept only if it is smaller and computes the same.
+        data: data set whose test images are compared and whose training images activation ranges are taken
+            from; None for the run's own.
+        samples: number of test images to compare.
+        target_sm: compute capabilities to compile a TensorRT-RTX engine for, such as ``(86, 89)``.
+        timing_cache: file in which TensorRT stores its measurements for the next build.
+        workspace_mb: scratch memory in MiB that a layer of an engine may use.
+        hardware_compat: build a TensorRT engine that also runs on other GPUs.
+        version_compat: build a TensorRT engine that also runs in later versions.
+        calib_images: number of training images that activation ranges are taken from.
+        quantize_ends: quantize the first and the last layer to INT8 too.
+        max_relative, min_agreement: limits of the parity check in place of the precision's; see
+            `compress.export.parity.check.LIMITS`.
+        on_result: called with each file as soon as it is released.
+
+    Returns:
+        The released file; `ExportResults` if `format` or `precision` is a list or tuple.
 
     Raises:
-        CompressError: unknown format or impossible option (USAGE), something missing (MISSING), the
-            format cannot express the network (BUILD), the outputs differ (PARITY; the file is then kept as
-            ``NAME.rejected`` beside a report).
+        CompressError: unknown format or invalid option (USAGE), something is missing (MISSING), the format
+            cannot express the network (BUILD), or the outputs differ (PARITY; the file is then kept as
+            ``NAME.rejected`` with a report).
+
+    Example:
+        >>> export("runs/a", ["onnx", "openvino"], ["fp32", "int8"])  # doctest: +SKIP
+        <ExportResults: onnx fp32, onnx int8, openvino fp32, openvino int8>
     """
+    is_single = isinstance(format, str) and isinstance(precision, str)
     options = Options(
         opset=opset,
         batch=batch,
         simplify=simplify,
-        precision=precision,
         target_sm=tuple(target_sm),
         timing_cache=None if timing_cache is None else Path(timing_cache),
         workspace_mb=workspace_mb,
@@ -89,203 +170,342 @@ def export(
         calib_images=calib_images,
         quantize_ends=quantize_ends,
     )
-    check_options(options)
-    target = format_named(format)
-    check_honoured(target, options)
+    tasks = plan_exports(_as_list(format, "format"), _as_list(precision, "precision"), options)
     _check_samples(samples)
-    with RunFolder.open(run, write=True) as folder:
-        info = artifact.compact_info(folder)
-        source = _images_of(info, data)
-        images, labels = source.test_arrays(samples)
-        job = Job(
-            model=artifact.load(folder),
+    with _opened(source) as run, _garbage_collection_paused():
+        exporter = _Exporter.prepare(run, data, samples, calib_images, max_relative, min_agreement)
+        results = exporter.export_all(tasks, on_result)
+    return results[0] if is_single else ExportResults(results)
+
+
+@dataclass(frozen=True)
+class ExportTask:
+    """One file to export: a format and the options that include the precision."""
+
+    target: Format
+    options: Options
+
+    def __str__(self) -> str:
+        return f"{self.target.name} {self.options.precision}"
+
+
+def plan_exports(formats: Sequence[str], precisions: Sequence[str], options: Options) -> list[ExportTask]:
+    """Return a task for every combination of a format and a precision, after checking all of them.
+
+    Args:
+        formats: names of formats.
+        precisions: names of precisions.
+        options: of every file. ``quantize_ends`` applies to INT8 only.
+
+    Raises:
+        CompressError: unknown names, an invalid option, or a combination that a format does not support
+            (USAGE); a missing package (MISSING).
+    """
+    checked = [check_precision(name) for name in precisions]
+    tasks = []
+    for precision in checked:
+        ends = options.quantize_ends and (precision == "int8" or "int8" not in checked)
+        task_options = replace(options, precision=precision, quantize_ends=ends)
+        check_options(task_options)
+        tasks += [(name, task_options) for name in formats]
+    targets = {name: get_format(name) for name in formats}
+    for name, task_options in tasks:
+        check_supported(targets[name], task_options)
+    order = {name: i for i, name in enumerate(formats)}
+    tasks.sort(key=lambda task: order[task[0]])  # stable: the precisions keep their order
+    return [ExportTask(targets[name], task_options) for name, task_options in tasks]
+
+
+@dataclass(frozen=True)
+class _Exporter:
+    """A run that is being exported, with what all of its files share."""
+
+    folder: Path
+    info: CompactInfo
+    lineage: Lineage
+    inputs: ExportInputs
+    chain: ParityChain
+
+    @classmethod
+    def prepare(
+        cls,
+        run: RunFolder,
+        data: str | ImageData | None,
+        samples: int,
+        calib_images: int,
+        max_relative: float | None,
+        min_agreement: float | None,
+    ) -> _Exporter:
+        """Load the network and its data, and compute the network's logits."""
+        info = artifact.compact_info(run)
+        images = _images_of(info, data)
+        pixels, labels = images.test_arrays(samples)
+        inputs = ExportInputs(
+            model=artifact.load(run),
             spec=info.model,
             preprocess=info.preprocess,
             classes=info.classes,
-            run=folder.path.name,
-            images=images.numpy(),
-            calibration=lambda: source.train_samples(calib_images, 0).numpy(),
-            options=options,
+            run=run.path.name,
+            images=pixels.numpy(),
+            calibration=cache(lambda: images.train_samples(calib_images, 0).numpy()),
         )
-        folder.export.mkdir(exist_ok=True)
-        manifest.read(folder.export)  # one that cannot be carried on is refused before the work
-        chain = open_chain(
-            job.model,
-            verified(folder),
-            job.images,
+        run.export.mkdir(exist_ok=True)
+        manifest.read(run.export)  # an unreadable manifest is reported before the work
+        chain = ParityChain.start(
+            inputs.model,
+            saved_verification(run),
+            inputs.images,
             labels.numpy(),
-            precision,
             max_relative=max_relative,
             min_agreement=min_agreement,
         )
-        with tempfile.TemporaryDirectory(prefix=".staging-", dir=folder.export) as staging:
-            try:
-                path, built = make(target, job, Path(staging), chain)
-            except Broken as broken:
-                raise _reject(folder.export, broken, chain) from None
-            record = _record(target, built, job, info, path, lineage(folder, info), chain)
-            return _release(folder.export, path, record)
+        return cls(run.export, info, manifest.lineage_of(run, info), inputs, chain)
+
+    def export_all(
+        self, tasks: Sequence[ExportTask], on_result: Callable[[ExportResult], None] | None
+    ) -> tuple[ExportResult, ...]:
+        """Export every task; raise the error of a single task, or one error for all that failed."""
+        results: list[ExportResult] = []
+        failures: list[tuple[ExportTask, CompressError]] = []
+        with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.folder) as staging:
+            sources = OnnxSources(self.inputs, Path(staging), self.chain)
+            for i, task in enumerate(tasks):
+                folder = Path(staging) / f"task-{i}"
+                folder.mkdir()
+                try:
+                    result = self._export_one(task, sources, folder)
+                except CompressError as error:
+                    failures.append((task, error))
+                else:
+                    results.append(result)
+                    if on_result is not None:
+                        on_result(result)
+        if failures:
+            raise _error_of(failures, results, len(tasks))
+        return tuple(results)
+
+    def _export_one(self, task: ExportTask, sources: OnnxSources, folder: Path) -> ExportResult:
+        try:
+            source, chain = sources.get(task.options)
+            inputs = replace(self.inputs, options=task.options)
+            path, built = build_checked(task.target, inputs, source, folder, chain)
+        except ParityFailure as failure:
+            raise _reject(self.folder, failure) from None
+        return _release(self.folder, path, self._record(task, path, built, chain))
+
+    def _record(self, task: ExportTask, path: Path, built: BuiltFile, chain: ParityChain) -> FileRecord:
+        batch = task.options.batch
+        return FileRecord(
+            file=path.name,
+            format=task.target.name,
+            sha256=sha256_file(path),
+            bytes=path.stat().st_size,
+            precision=built.precision,
+            opset=built.opset,
+            batch="dynamic" if isinstance(batch, BatchRange) else batch,
+            inputs=built.inputs,
+            outputs=built.outputs,
+            preprocess=self.info.preprocess,
+            classes=self.info.classes,
+            lineage=self.lineage,
+            parity=chain.compare_with_compact(),
+            tools=dict(built.tools),
+            machine=artifact.this_machine(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            details=dict(built.details),
+            device=this_device(),
+            companions=tuple(manifest.companion_record(path.with_name(name)) for name in built.companions),
+        )
 
 
-def make(target: Format, job: Job, staging: Path, chain: Chain) -> tuple[Path, Built]:
-    """Build the file of a format in the folder `staging`, each step proven; return its path.
+def build_checked(
+    target: Format, inputs: ExportInputs, source: OnnxSource, folder: Path, chain: ParityChain
+) -> tuple[Path, BuiltFile]:
+    """Build a format's file from a checked ONNX file, and compare it with that file and with the network.
+
+    Args:
+        target: the format.
+        inputs: the network with the options of this file.
+        source: the ONNX file.
+        folder: where to write.
+        chain: a chain that ends with the ONNX file; extended.
 
     Raises:
-        Broken: a step does not compute what the one before does.
-        CompressError: see `export`.
+        ParityFailure: the file does not compute the same.
+        CompressError: the format cannot express the network (exit BUILD).
     """
-    return translate(target, job, prepare(job, staging, chain), staging, chain)
-
-
-def translate(target: Format, job: Job, source: Source, staging: Path, chain: Chain) -> tuple[Path, Built]:
-    """Build the file of a format from a proven ONNX file, and prove it in turn; see `make`."""
-    path = staging / target.filename(source.precision)
-    built = target.build(job, source, path)
-    files = (path, *(staging / name for name in built.companions))
-    if path != source.path or source.precision in ("fp16", "bf16"):
+    path = folder / target.filename(source.precision)
+    built = target.build(inputs, source, path)
+    files = (path, *(folder / name for name in built.companions))
+    is_emulated = source.precision in ("fp16", "bf16")  # the ONNX file has not run in a real runtime yet
+    if is_emulated or not filecmp.cmp(path, source.path, shallow=False):
         predictor = target.open(path, source.precision)
         if isinstance(predictor, NotRun):
-            chain.not_run(path.name, target.runtime, predictor.reason)
+            chain.add_not_run(path.name, target.runtime, predictor.reason)
         elif (link := chain.add(path.name, predictor, target.runtime)).status == "failed":
-            raise Broken(link, files)
-    whole = chain.whole()
-    if not whole.passed:
+            raise ParityFailure(link, chain, files)
+    parity = chain.compare_with_compact()
+    if not parity.passed:
         link = chain.links[-1].model_copy(
-            update={"against": COMPACT, "status": "failed", "reason": parity.describe(whole)}
+            update={"against": COMPACT, "status": "failed", "reason": describe_parity(parity)}
         )
         chain.links.append(link)
-        raise Broken(link, files)
-    details = {**source.details, **built.details, "chain": chain.to_json(), "parity_of": chain.reached}
+        raise ParityFailure(link, chain, files)
+    details = {
+        **source.details,
+        **built.details,
+        "chain": chain.to_json(),
+        "parity_of": chain.last_step,
+    }
     return path, replace(built, details=details)
 
 
-def verified(run: RunFolder) -> dict[str, Any]:
-    """Return what was proven when the run's compact model was saved."""
+def saved_verification(run: RunFolder) -> dict[str, Any]:
+    """Return the comparisons that were made when the run's compact model was saved."""
     return read_json(run.compact / "verify.json", what="verification of the run")
 
 
-def lineage(run: RunFolder, info: CompactInfo) -> Lineage:
-    """Return where a run's compact model came from."""
-    plan = run.compact / "plan.json"
-    return Lineage(
-        run=run.path.name,
-        model=info.model,
-        method=info.method,
-        plan_sha256=sha256_file(plan) if plan.is_file() else None,
-        weights_sha256=info.weights_sha256,
-        run_sha256=sha256_file(run.record_path),
-    )
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[RunFolder]:
+    """Open the run of `source` for writing."""
+    given = source if isinstance(source, str | Path | RunFolder) else source.run
+    if isinstance(given, RunFolder) and given.is_writer:
+        yield given
+        return
+    with RunFolder.open(given.path if isinstance(given, RunFolder) else given, write=True) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def _garbage_collection_paused() -> Iterator[None]:
+    """Pause Python's garbage collector, which takes 10% of the time while a network is traced."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _as_list(names: str | Sequence[str], what: str) -> list[str]:
+    values = list(dict.fromkeys([names] if isinstance(names, str) else names))
+    if not values:
+        raise CompressError(f"no {what} is given", hint=f"give at least one {what}", code=f"no-{what}")
+    return values
 
 
 def _check_samples(samples: int) -> None:
     if samples < 1:
         raise CompressError(
-            f"{samples} test images are too few to compare on",
+            f"{samples} test images are too few for a parity check",
             hint="give --samples from 1",
             code="no-samples",
         )
 
 
-def _images_of(info: CompactInfo, name: str | None) -> ImageData:
-    """Return the run's data, or the data named, under the run's normalisation."""
+def _images_of(info: CompactInfo, data: str | ImageData | None) -> ImageData:
+    """Return the run's data set, or the given one, with the run's normalization."""
     from compress.data import load, with_preprocess
 
-    source = load(name or info.data, input_size=info.preprocess.input_size)
-    if source.info.num_classes != len(info.classes):
+    if data is None or isinstance(data, str):
+        data = load(data or info.data, input_size=info.preprocess.input_size)
+    if data.info.num_classes != len(info.classes):
         raise CompressError(
-            f"the data {source.info.name!r} has {source.info.num_classes} classes, the network "
+            f"the data {data.info.name!r} has {data.info.num_classes} classes, the network "
             f"{len(info.classes)}",
             hint=f"compare on the data the run was trained on, {info.data!r}",
             code="class-count",
         )
-    return with_preprocess(source, info.preprocess)
-
-
-def _record(
-    target: Format,
-    built: Built,
-    job: Job,
-    info: CompactInfo,
-    path: Path,
-    origin: Lineage,
-    chain: Chain,
-) -> FileRecord:
-    batch = job.options.batch
-    return FileRecord(
-        file=path.name,
-        format=target.name,
-        sha256=sha256_file(path),
-        bytes=path.stat().st_size,
-        precision=built.precision,
-        opset=built.opset,
-        batch="dynamic" if isinstance(batch, BatchRange) else batch,
-        inputs=built.inputs,
-        outputs=built.outputs,
-        preprocess=info.preprocess,
-        classes=info.classes,
-        lineage=origin,
-        parity=chain.whole(),
-        tools=dict(built.tools),
-        machine=artifact.this_machine(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        details=dict(built.details),
-        device=this_device(),
-        companions=tuple(_companion(path.with_name(name)) for name in built.companions),
-    )
-
-
-def _companion(path: Path) -> CompanionRecord:
-    return CompanionRecord(file=path.name, sha256=sha256_file(path), bytes=path.stat().st_size)
+    return with_preprocess(data, info.preprocess)
 
 
 def _release(folder: Path, staged: Path, record: FileRecord) -> ExportResult:
     """Move the files to their final names, then replace the manifest.
 
-    A process that dies between the two leaves a file whose hash is not the manifest's: not trusted.
+    If the process dies in between, the file's hash differs from the manifest's, so that it is not trusted.
     """
-    known = manifest.read(folder)
-    names = [record.file, *(companion.file for companion in record.companions)]
+    listed = manifest.read(folder)
+    names = [part.file for part in record.parts]
     for name in reversed(names):
         path = staged.with_name(name).replace(folder / name)
-    written = manifest.write(folder, known.with_file(record))
-    for name in (*names, FULL, onnx_filename(record.precision)):  # all of these are proven now
-        for stale in _rejected(folder, name):
+    written = manifest.write(folder, listed.with_file(record))
+    for name in (*names, onnx_filename("fp32"), onnx_filename(record.precision)):  # all of these passed
+        for stale in _rejected_paths(folder, name):
             stale.unlink(missing_ok=True)
     return ExportResult(path, written, record)
 
 
-def _reject(folder: Path, broken: Broken, chain: Chain) -> CompressError:
-    """Keep the files that failed under ``.rejected``, a report beside them, and return the error."""
-    for path in broken.files:
-        path.replace(folder / f"{path.name}.rejected")
-    kept, report = _rejected(folder, broken.files[0].name)
-    result = {**chain.whole().model_dump(mode="json"), "passed": False}
-    content = {"file": kept.name, **result, "link": broken.link.name, "chain": chain.to_json()}
+def _reject(folder: Path, failure: ParityFailure) -> CompressError:
+    """Keep the files that failed as ``NAME.rejected`` with a report, and return the error."""
+    for path in failure.files:
+        if path.exists():  # a file shared by several formats is moved once
+            path.replace(folder / f"{path.name}.rejected")
+    kept, report = _rejected_paths(folder, failure.files[0].name)
+    parity = {**failure.chain.compare_with_compact().model_dump(mode="json"), "passed": False}
+    content = {
+        "file": kept.name,
+        **parity,
+        "link": failure.link.name,
+        "chain": failure.chain.to_json(),
+    }
     write_json(report, {"schema_version": SCHEMA_VERSION, **content})
-    return _failure(broken.link, str(kept), content)
+    return _parity_error(failure.link, str(kept), content)
 
 
-def _failure(link: Link, kept: str, details: dict[str, Any]) -> CompressError:
-    """Return the error of the first broken link, with its numbers and the layer that loses most."""
-    lost = ""
+def _parity_error(link: ParityLink, kept: str, details: dict[str, Any]) -> CompressError:
+    """Return the error of a failed comparison, with its numbers and the layer that loses most."""
+    layer = ""
     if link.worst:
         worst = link.worst[0]
-        size = "no finite value" if worst["alone"] is None else f"{worst['alone']:.1%} of its output"
-        lost = f"; the layer that loses most is {worst['node']} ({worst['operator']}): {size}"
+        error = "not finite" if worst["alone"] is None else f"{worst['alone']:.1%} of its output"
+        layer = f"; the layer with the largest error is {worst['node']} ({worst['operator']}): {error}"
     remedy = (
         "try a higher --precision, or more --calib-images"
-        if details["chain"][-1]["worst"]
+        if link.worst
         else "try another --opset, or export without --simplify"
     )
     return CompressError(
         f"the exported file does not compute what the network computes: between {link.against} and "
-        f"{link.name}, {link.reason}{lost}",
-        hint=f"the file is kept as {kept} with its report beside it; nothing was released; {remedy}",
+        f"{link.name}, {link.reason}{layer}",
+        hint=f"nothing was released; the file is kept as {kept} with a report; {remedy}",
         code="parity",
         exit=Exit.PARITY,
         details=details,
     )
 
 
-def _rejected(folder: Path, name: str) -> tuple[Path, Path]:
+def _error_of(
+    failures: Sequence[tuple[ExportTask, CompressError]], results: Sequence[ExportResult], count: int
+) -> CompressError:
+    """Return the error of a single task, or one that lists all failures and what was released."""
+    _, first = failures[0]
+    if count == 1:
+        return first
+    listing = "; ".join(f"{task}: {error.message}" for task, error in failures)
+    released = ", ".join(result.path.name for result in results) or "no file"
+    hints = dict.fromkeys(error.hint for _, error in failures if error.hint)
+    return CompressError(
+        f"{len(failures)} of {count} files could not be exported: {listing}",
+        hint=f"{'; '.join(hints)}; released: {released}",
+        code=first.code,
+        exit=first.exit,
+        details={
+            "released": [str(result.path) for result in results],
+            "failures": [
+                {
+                    "format": task.target.name,
+                    "precision": task.options.precision,
+                    "code": error.code,
+                    "message": error.message,
+                    "hint": error.hint,
+                    "details": error.details,
+                }
+                for task, error in failures
+            ],
+        },
+    )
+
+
+def _rejected_paths(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}.rejected", folder / f"{name}.rejected.json"

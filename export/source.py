@@ -1,112 +1,187 @@
-"""The ONNX file every format starts from: exported in float32, reduced, and each step proven."""
+"""The ONNX files that every format starts from, each written and checked once.
+
+`OnnxSources` exports a network to ONNX in float32, simplifies it on request, and reduces it to the requested
+precision. Every file is compared with the step before it in a parity chain. Formats and precisions that are
+exported together share the files they have in common.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from compress.export.formats.onnx import Sizes, metadata_of, opset_of, to_onnx
-from compress.export.formats.simplify import simplify
-from compress.export.options import BF16_OPSET, BatchRange
-from compress.export.parity.chain import Chain, Link
-from compress.export.precision import reduce
+from compress.core.errors import CompressError
+from compress.export.onnx import onnx_filename
+from compress.export.onnx.exporter import Sizes, opset_of, to_onnx
+from compress.export.onnx.session import OnnxClassifier
+from compress.export.onnx.simplify import simplify
+from compress.export.options import BF16_OPSET, BatchRange, Options, Precision
+from compress.export.parity.chain import ParityChain, ParityLink
+from compress.export.precision.deviation import layer_deviations
 from compress.export.precision.emulate import RUNNER, EmulatedClassifier
-from compress.export.precision.losses import layer_losses
-from compress.export.registry import Job, Source
-from compress.export.session import OnnxClassifier
-from compress.export.trust.manifest import TensorRecord
+from compress.export.precision.reduce import reduce_precision
+from compress.export.trust.manifest import TensorRecord, versions
+from compress.export.trust.onnx_metadata import (
+    META_CLASSES,
+    META_MODEL,
+    META_PREPROCESS,
+    META_RUN,
+    META_VERSION,
+)
+from compress.export.types import ExportInputs, OnnxSource, Predictor
 
-FULL = "model.onnx"
-"""Name of the file in float32."""
-
-NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+_TYPE_NAMES = {"fp16": "float16", "bf16": "bfloat16"}
 
 
-class Broken(Exception):
-    """A link of the chain broke: which, and the files that failed."""
+class ParityFailure(Exception):
+    """A file does not compute what the step before it computes.
 
-    def __init__(self, link: Link, files: tuple[Path, ...]) -> None:
+    Attributes:
+        link: the comparison that failed.
+        chain: all comparisons up to it.
+        files: the files that failed.
+    """
+
+    def __init__(self, link: ParityLink, chain: ParityChain, files: tuple[Path, ...]) -> None:
         super().__init__(link.name)
         self.link = link
+        self.chain = chain
         self.files = files
 
 
-def onnx_filename(precision: str) -> str:
-    """Return the name of an exported ONNX file, such as ``model.int8.onnx``."""
-    return FULL if precision == "fp32" else f"model.{precision}.onnx"
+@dataclass(frozen=True)
+class _CheckedFile:
+    """An ONNX file, the chain that ends with it, and details for the manifest."""
+
+    path: Path
+    chain: ParityChain
+    details: dict[str, Any]
 
 
-def prepare(job: Job, folder: Path, chain: Chain) -> Source:
-    """Write the ONNX file in the precision asked for into `folder`, adding its links to `chain`.
+class OnnxSources:
+    """ONNX files of one network by operator set and precision; each is made on first use.
 
-    Raises:
-        Broken: a file does not compute what the step before it computes.
-        CompressError: the network cannot be exported or reduced (exit BUILD).
+    Args:
+        inputs: the network and its data.
+        folder: where to write the files.
+        chain: a chain that ends with the compact network; it is not changed.
     """
-    options = job.options
-    full, details = _export(job, folder / FULL)
-    _link(chain, "onnx-fp32", full, job)
-    path = full
-    if options.precision != "fp32":
-        path = folder / onnx_filename(options.precision)
-        details[options.precision] = reduce(
-            full, path, options.precision, job.calibration(), quantize_ends=options.quantize_ends
+
+    def __init__(self, inputs: ExportInputs, folder: Path, chain: ParityChain) -> None:
+        self._inputs = inputs
+        self._folder = folder
+        self._chain = chain
+        self._outcomes: dict[Hashable, _CheckedFile | Exception] = {}
+
+    def get(self, options: Options) -> tuple[OnnxSource, ParityChain]:
+        """Return the ONNX file in the precision of `options`, and a chain of its own that ends with it.
+
+        Raises:
+            ParityFailure: a file does not compute what the step before it computes.
+            CompressError: the network cannot be exported or reduced (exit BUILD).
+        """
+        opset = BF16_OPSET if options.precision == "bf16" and options.opset is None else options.opset
+        full = self._once((opset,), lambda: self._export(options, opset))
+        file = full
+        if options.precision != "fp32":
+            key = (opset, options.precision, options.quantize_ends)
+            file = self._once(key, lambda: self._reduce(full, options))
+        tensors = OnnxClassifier(full.path)
+        source = OnnxSource(
+            path=file.path,
+            full=full.path,
+            precision=options.precision,
+            opset=opset_of(_load_onnx(file.path)),
+            inputs=tuple(map(_with_named_batch, tensors.inputs)),
+            outputs=tuple(map(_with_named_batch, tensors.outputs)),
+            details=dict(file.details),
         )
-        _link(chain, f"onnx-{options.precision}", path, job, full)
-    file = OnnxClassifier(full)
-    return Source(
-        path=path,
-        full=full,
-        precision=options.precision,
-        opset=opset_of(_load(path)),
-        inputs=tuple(named_batch(tensor) for tensor in file.inputs),
-        outputs=tuple(named_batch(tensor) for tensor in file.outputs),
-        details=details,
-    )
+        return source, file.chain.branch(options.precision)
+
+    def _once(self, key: Hashable, make: Callable[[], _CheckedFile]) -> _CheckedFile:
+        """Return or raise the outcome of `make`, which is called once per key."""
+        if key not in self._outcomes:
+            try:
+                self._outcomes[key] = make()
+            except (ParityFailure, CompressError) as error:
+                self._outcomes[key] = error
+        outcome = self._outcomes[key]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _export(self, options: Options, opset: int | None) -> _CheckedFile:
+        """Write the float32 file and compare it with the compact network."""
+        inputs = self._inputs
+        folder = self._folder / f"opset-{opset or 'default'}"
+        folder.mkdir()
+        path = folder / onnx_filename("fp32")
+        batch: Sizes = "dynamic" if isinstance(options.batch, BatchRange) else options.batch
+        example = torch.zeros(1, *inputs.spec.input_size)
+        to_onnx(inputs.model, example, path, opset=opset, batch=batch, metadata=_metadata_of(inputs))
+        details: dict[str, Any] = {"simplified": False}
+        if options.simplify:
+            report = simplify(path, inputs.images)
+            details = {"simplified": report.kept, "simplify": report.to_json()}
+        chain = self._chain.branch()
+        link = chain.add("onnx-fp32", OnnxClassifier(path), "ONNX Runtime", precision="fp32")
+        return _passed(link, chain, path, details)
+
+    def _reduce(self, full: _CheckedFile, options: Options) -> _CheckedFile:
+        """Write the file in lower precision and compare it with the float32 file."""
+        precision = options.precision
+        path = full.path.with_name(onnx_filename(precision))
+        calibration = self._inputs.calibration()
+        report = reduce_precision(
+            full.path, path, precision, calibration, quantize_ends=options.quantize_ends
+        )
+        chain = full.chain.branch(precision)
+        predictor, runner = _open_reduced(path, precision)
+        link = chain.add(
+            f"onnx-{precision}",
+            predictor,
+            runner,
+            deviations=lambda: layer_deviations(full.path, path, chain.images),
+        )
+        return _passed(link, chain, path, {**full.details, precision: report})
 
 
-def _export(job: Job, path: Path) -> tuple[Path, dict[str, Any]]:
-    options = job.options
-    opset = options.opset
-    if options.precision == "bf16" and opset is None:
-        opset = BF16_OPSET
-    batch: Sizes = "dynamic" if isinstance(options.batch, BatchRange) else options.batch
-    example = torch.zeros(1, *job.spec.input_size)
-    to_onnx(job.model, example, path, opset=opset, batch=batch, metadata=metadata_of(job))
-    if not options.simplify:
-        return path, {"simplified": False}
-    report = simplify(path, job.images)
-    return path, {"simplified": report.kept, "simplify": report.as_json()}
-
-
-def _link(chain: Chain, name: str, path: Path, job: Job, full: Path | None = None) -> None:
-    """Run the file and add its link; raise `Broken` where it is not what the step before is."""
-    if full is None or job.options.precision == "int8":
-        predictor: Any = OnnxClassifier(path)
-        runner = "ONNX Runtime"
-    else:
-        predictor = EmulatedClassifier(path)
-        runner = RUNNER.format(precision=NAMES[job.options.precision])
-    link = chain.add(
-        name,
-        predictor,
-        runner,
-        precision="fp32" if full is None else None,
-        losses=None if full is None else lambda: layer_losses(full, path, chain.images),
-    )
+def _passed(link: ParityLink, chain: ParityChain, path: Path, details: dict[str, Any]) -> _CheckedFile:
     if link.status == "failed":
-        raise Broken(link, (path,))
+        raise ParityFailure(link, chain, (path,))
+    return _CheckedFile(path, chain, details)
 
 
-def named_batch(tensor: TensorRecord) -> TensorRecord:
-    """Call a nameless free size ``batch``."""
+def _open_reduced(path: Path, precision: Precision) -> tuple[Predictor, str]:
+    """Return a predictor of a reduced ONNX file, and a description of how it computes."""
+    if precision == "int8":
+        return OnnxClassifier(path), "ONNX Runtime"
+    return EmulatedClassifier(path), RUNNER.format(precision=_TYPE_NAMES[precision])
+
+
+def _metadata_of(inputs: ExportInputs) -> dict[str, str]:
+    """Return the metadata that is written into an exported ONNX file."""
+    return {
+        META_PREPROCESS: inputs.preprocess.model_dump_json(),
+        META_CLASSES: json.dumps(list(inputs.classes), ensure_ascii=False),
+        META_RUN: inputs.run,
+        META_MODEL: inputs.spec.name,
+        META_VERSION: versions(())["compress"],
+    }
+
+
+def _with_named_batch(tensor: TensorRecord) -> TensorRecord:
+    """Name a free size without a name ``batch``."""
     shape = tuple("batch" if size == "?" else size for size in tensor.shape)
     return tensor.model_copy(update={"shape": shape})
 
 
-def _load(path: Path) -> Any:
+def _load_onnx(path: Path) -> Any:
     import onnx
 
     return onnx.load(str(path))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress.bench.backends import cuda
 from compress.bench.backends.feeding import check_batch, fixed_size, host_times, noise
 from compress.bench.backends.registry import RunConfig, register
-from compress.export.session import OnnxClassifier
+from compress.export.onnx.session import OnnxClassifier
 
 ORT = {"onnxruntime": "onnxruntime-gpu"}
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -24,7 +24,7 @@ class OrtCpuRunner:
     """A session with a fixed input; each time is one `session.run`.
 
     Raises:
-        CompressError: see `compress.export.session.OnnxClassifier`; or the file's fixed batch size is another.
+        CompressError: see `compress.export.onnx.session.OnnxClassifier`; or the file's fixed batch size is another.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.core.errors import CompressError, Exit, did_you_mean
-from compress.export.registry import require
+from compress.export.formats import require_packages
 
 FOLDER = "folder"
 """Stands among the suffixes a back end reads for a run folder, whose modules it runs."""
@@ -149,7 +149,7 @@ def backend_named(name: str) -> Backend:
             code="unknown-backend",
             details={"backend": name, "known": list(known)},
         )
-    require(known[name].requires, f"the back end {name!r}")
+    require_packages(known[name].requires, f"the back end {name!r}")
     return known[name]
 
 

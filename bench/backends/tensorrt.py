@@ -32,7 +32,7 @@ class EngineRunner:
 
     Raises:
         CompressError: the engine is not to be trusted or from another machine (see
-            `compress.export.trust.trusted.open_trusted`), TensorRT refuses it (exit MISSING), or the batch size is outside
+            `compress.export.trust.loading.check_loadable`), TensorRT refuses it (exit MISSING), or the batch size is outside
             of its profile.
     """
 
@@ -91,9 +91,9 @@ class EngineRunner:
         """
         if self._config.sha256 is not None:
             return self._config.sha256, False
-        from compress.export.trust.trusted import open_trusted  # type: ignore[import-not-found, unused-ignore]
+        from compress.export.trust.loading import check_loadable  # type: ignore[import-not-found, unused-ignore]
 
-        record = open_trusted(self._path, trust=self._config.trust)
+        record = check_loadable(self._path, trust=self._config.trust)
         if record is None:
             return None, False
         return record.sha256, bool(record.details.get("build", {}).get("version_compat"))

@@ -78,7 +78,7 @@ def fault(error: Exception, config: TrainConfig) -> CompressError | None:
 
 
 def _with_progress(error: CompressError, run: RunFolder, saved: Saved) -> CompressError:
-    hint = error.hint.partition(", then repeat the command")[0]
+    hint = error.hint.removesuffix(" and run the command again")
     resume = "" if "--resume" in hint else ", then go on with --resume"
     return CompressError(
         f"{error.message}; {saved.finished} of {saved.epochs} epochs are saved in {str(run.path)!r}",

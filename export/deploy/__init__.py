@@ -1,1 +1,1 @@
-"""Deployment: inference script and Triton model repository."""
+"""Deployment of an exported file: inference script, signature and Triton model repository."""

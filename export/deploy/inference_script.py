@@ -1,4 +1,4 @@
-"""`--script`: a copy of `compress.export.deploy.standalone` that runs one file of an export folder."""
+"""Write an inference script (``--script``): a copy of `compress.export.deploy.standalone` for one file."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ def check_format(format: str) -> None:
     """Refuse a format whose files the script cannot run (exit USAGE)."""
     if format not in standalone.RUNTIMES:
         raise CompressError(
-            f"--script runs {' and '.join(standalone.RUNTIMES)} files, not {format!r}",
-            hint="an engine needs buffers on the GPU: `compress eval FILE --backend` runs it, "
-            "or a server does (--triton)",
+            f"--script supports {' and '.join(standalone.RUNTIMES)} files, not {format!r}",
+            hint="an engine needs buffers on the GPU: run it with `compress eval FILE --backend`, "
+            "or on a Triton server (--triton)",
             code="script-format",
         )
 
 
 def check_place(path: Path) -> None:
-    """Refuse to replace a file that is no such script (exit USAGE)."""
+    """Refuse to overwrite a file that is not an inference script (exit USAGE)."""
     if path.is_dir() or (
         path.exists() and not path.read_bytes().startswith(_source().split("\n")[0].encode())
     ):
         raise CompressError(
-            f"{str(path)!r} exists and is no inference script",
-            hint="choose another name for --script",
+            f"{str(path)!r} exists and is not an inference script",
+            hint="give another name for --script",
             code="exists",
         )
 
 
 def write_script(path: Path, folder: Path, record: FileRecord) -> Path:
-    """Write the script for a file of an export folder.
+    """Write the script for a file of an export folder, and return its path.
 
-    It finds the manifest by a path relative to itself; in the export folder it is entered into the manifest.
+    The script finds the manifest by a path relative to itself. A script inside the export folder is added to
+    the manifest.
 
     Args:
-        path: the script.
+        path: the script to write.
         folder: the export folder.
-        record: of the file it runs.
+        record: the file that the script runs.
     """
     check_format(record.format)
     check_place(path)
-    where = os.path.relpath((folder / manifest.FILENAME).absolute(), path.absolute().parent)
-    text = _set(_source(), "MANIFEST", Path(where).as_posix())
-    write_text(path, _set(text, "FILE", record.file))
+    relative = os.path.relpath((folder / manifest.FILENAME).absolute(), path.absolute().parent)
+    text = _with_constant(_source(), "MANIFEST", Path(relative).as_posix())
+    write_text(path, _with_constant(text, "FILE", record.file))
     if path.absolute().parent == folder.absolute():
-        manifest.write(folder, manifest.read(folder).with_extra(manifest.record_of(path)))
+        manifest.write(folder, manifest.read(folder).with_extra(manifest.companion_record(path)))
     return path
 
 
@@ -59,7 +60,7 @@ def _source() -> str:
     return Path(standalone.__file__).read_text(encoding="utf-8")
 
 
-def _set(source: str, name: str, value: str) -> str:
+def _with_constant(source: str, name: str, value: str) -> str:
     """Return `source` with another value of one of its constants."""
     start = source.index(f"\n{name} = ") + 1
     line = source[start : source.index("\n", start)]

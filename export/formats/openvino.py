@@ -1,4 +1,4 @@
-"""``--format openvino``: OpenVINO IR for Intel and other CPUs, from the proven ONNX file of any precision."""
+"""``--format openvino``: OpenVINO IR for Intel and other CPUs."""
 
 from __future__ import annotations
 
@@ -11,52 +11,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.core.errors import CompressError, Exit
-from compress.export.options import Batch, BatchRange
-from compress.export.registry import Built, Job, NotRun, Precision, Predictor, Source, register
+from compress.export.formats import FORMATS, Format
+from compress.export.options import Batch, BatchRange, Precision
 from compress.export.trust.manifest import versions
+from compress.export.types import BuiltFile, ExportInputs, NotRun, OnnxSource, Predictor
 
 
 def compile_settings(precision: str) -> dict[str, str]:
-    """Return what to compile a file with, so that it computes in what its precision promises.
+    """Return OpenVINO's compile settings that make a file compute in its precision.
 
-    On a CPU with BF16 units OpenVINO computes a float32 file in BF16 unless told otherwise. INT8 layers are
-    INT8 under both settings; the layers between are float32. A CPU has no FP16 arithmetic that every model
-    may use: an FP16 file is computed in float32 there.
+    On a CPU with BF16 units OpenVINO computes a float32 file in BF16 by default. INT8 layers are INT8 under
+    both settings; the layers between them are float32. OpenVINO has no FP16 arithmetic for every CPU model:
+    an FP16 file is computed in float32.
     """
     return {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
 
 
-@register
-class OpenVINOFormat:
-    """``--format openvino``: `model.PRECISION.xml` with its weights in `.bin`, run on the CPU."""
+@FORMATS.register("openvino")
+class OpenVINOFormat(Format):
+    """``model.PRECISION.xml`` with its weights in ``.bin``, run on the CPU."""
 
     name = "openvino"
+    summary = "OpenVINO IR (.xml and .bin)"
     runtime = "OpenVINO"
-    requires: ClassVar[Mapping[str, str]] = {"openvino": "openvino", "onnx": "onnx"}
-    honours = frozenset({"opset", "simplify", "batch-range"})
-    refusals: ClassVar[Mapping[str, str]] = {}
+    suffix = ".xml"
+    packages: ClassVar[Mapping[str, str]] = {"openvino": "openvino", "onnx": "onnx"}
+    options = frozenset({"opset", "simplify", "batch-range"})
 
-    def filename(self, precision: Precision) -> str:
-        """``model.fp32.xml``; the weights are in ``model.fp32.bin``."""
-        return f"model.{precision}.xml"
-
-    def build(self, job: Job, source: Source, path: Path) -> Built:
-        """Convert the proven ONNX file; no type in it is changed."""
+    def build(self, inputs: ExportInputs, source: OnnxSource, path: Path) -> BuiltFile:
+        """Convert the ONNX file without changing any of its types."""
         import openvino
 
         try:
             model = openvino.convert_model(str(source.path))
-            _bound(openvino, model, job.options.batch)
+            _limit_batch(openvino, model, inputs.options.batch)
             openvino.save_model(model, str(path), compress_to_fp16=False)
         except Exception as error:  # its front ends raise RuntimeError and classes of their own
-            raise _refused(error, source.path) from error
-        return Built(
+            raise _conversion_error(error, source.path) from error
+        return BuiltFile(
             inputs=source.inputs,
             outputs=source.outputs,
             precision=source.precision,
             opset=source.opset,
             tools=versions(("onnx", "onnxruntime", "onnxruntime-gpu", "openvino")),
-            details={"build": _record(openvino, job.options.batch, source.precision)},
+            details={"build": _build_record(openvino, inputs.options.batch, source.precision)},
             companions=(path.with_suffix(".bin").name,),
         )
 
@@ -66,22 +64,22 @@ class OpenVINOFormat:
             return OpenVINOClassifier(path, precision)
         except RuntimeError as error:
             raise CompressError(
-                f"OpenVINO cannot compile the network for this CPU: {_words(error)}",
+                f"OpenVINO cannot compile {path.name} for this CPU: {_message_of(error)}",
                 hint="try another --precision or --batch, or export with --format onnx",
                 code="build-failed",
                 exit=Exit.BUILD,
             ) from error
 
 
-def _bound(openvino: Any, model: Any, batch: Batch) -> None:
-    """Write a range of batch sizes into the network; a fixed or a free size is there already."""
+def _limit_batch(openvino: Any, model: Any, batch: Batch) -> None:
+    """Write a range of batch sizes into the network; a fixed or a free size comes from the ONNX file."""
     if isinstance(batch, BatchRange):
         shape = model.input(0).get_partial_shape()
         shape[0] = openvino.Dimension(batch.min, batch.max)
         model.reshape({model.input(0): shape})
 
 
-def _record(openvino: Any, batch: Batch, precision: str) -> dict[str, Any]:
+def _build_record(openvino: Any, batch: Batch, precision: str) -> dict[str, Any]:
     sizes = BatchRange(batch, batch, batch) if isinstance(batch, int) else batch
     return {
         "flags": ["compress_to_fp16=False"],
@@ -106,31 +104,31 @@ class OpenVINOClassifier:
         core = openvino.Core()
         self._compiled = core.compile_model(str(path), "CPU", compile_settings(precision))
         first = self._compiled.input(0).get_partial_shape()[0]
-        self._least, self._most = first.get_min_length(), first.get_max_length()
+        self._min, self._max = first.get_min_length(), first.get_max_length()
 
     @property
     def batch(self) -> int | None:
         """The fixed batch size, or None for any."""
-        fixed: int | None = self._least if self._least == self._most else None
+        fixed: int | None = self._min if self._min == self._max else None
         return fixed
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 `[N, classes]` for float32 `[N, C, H, W]`."""
-        size = self._most if self._most > 0 else len(images)
+        size = self._max if self._max > 0 else len(images)
         return np.concatenate([self._run(images[i : i + size]) for i in range(0, len(images), size)])
 
     def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        full = np.zeros((max(len(images), self._least), *images.shape[1:]), dtype=np.float32)
-        full[: len(images)] = images
-        result: NDArray[np.float32] = self._compiled(full)[0][: len(images)].copy()
+        padded = np.zeros((max(len(images), self._min), *images.shape[1:]), dtype=np.float32)
+        padded[: len(images)] = images
+        result: NDArray[np.float32] = self._compiled(padded)[0][: len(images)].copy()
         return result
 
 
-def _refused(error: BaseException, path: Path) -> CompressError:
-    """The error of a network that OpenVINO does not know how to convert, with the node where it says one."""
+def _conversion_error(error: BaseException, path: Path) -> CompressError:
+    """Return the error of a network that OpenVINO cannot convert, with the node if OpenVINO names one."""
     import onnx
 
-    text = _words(error)
+    text = _message_of(error)
     unknown = re.findall(r"(\w+)-\d+", text.partition("for operations:")[2])
     nodes = [node for node in onnx.load(str(path)).graph.node if node.op_type in unknown]
     where = f"node {nodes[0].name!r} ({nodes[0].op_type})" if nodes else "the network"
@@ -143,8 +141,8 @@ def _refused(error: BaseException, path: Path) -> CompressError:
     )
 
 
-def _words(error: BaseException) -> str:
-    """What OpenVINO says, in one line, without where in its sources it says it."""
+def _message_of(error: BaseException) -> str:
+    """Return OpenVINO's message in one line, without the places in its sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("Exception from", "Check '", "Summary:"))]
-    return " ".join(said or lines or [type(error).__name__])
+    message = [line for line in lines if not line.startswith(("Exception from", "Check '", "Summary:"))]
+    return " ".join(message or lines or [type(error).__name__])

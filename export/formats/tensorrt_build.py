@@ -1,7 +1,8 @@
-"""TensorRT from Python, written over the module: `tensorrt` (10.13 and later, 11) or `tensorrt_rtx`.
+"""Build engines with `tensorrt` (10.13 and later, 11) or `tensorrt_rtx`, which share one interface.
 
-Networks are strongly typed: every layer computes in the type its tensors have in the ONNX file. What the
-parser and the builder say is collected, and its own words are in the errors.
+Networks are strongly typed: every layer computes in the types of the ONNX file. The messages of the parser
+    and the
+builder are collected and quoted in errors.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Engine:
-    """A serialized engine and how it was built (the manifest's ``build``)."""
+    """A serialized engine, and its build settings for the manifest."""
 
     data: Any
     build: dict[str, Any]
 
 
 @dataclass
-class Said:
-    """What the runtime logged, the errors apart."""
+class BuilderLog:
+    """Messages of a runtime, errors separate."""
 
     errors: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
-    def last(self, otherwise: str = "it gave no reason") -> str:
-        """The last error in one line."""
-        return " ".join(self.errors[-1].split()) if self.errors else otherwise
+    def last_error(self, default: str = "no reason was given") -> str:
+        """Return the last error in one line, or `default`."""
+        return " ".join(self.errors[-1].split()) if self.errors else default
 
 
-def listen(module: Any) -> tuple[Any, Said]:
-    """Return a logger for `module` and the list it fills; nothing reaches the terminal."""
-    said = Said()
+def collecting_logger(module: Any) -> tuple[Any, BuilderLog]:
+    """Return a logger object for `module` and the log that it fills; nothing reaches the terminal."""
+    log = BuilderLog()
 
     class Listener(module.ILogger):  # type: ignore[misc]  # a class of a module given at run time
         """Collects messages."""
@@ -51,11 +52,11 @@ def listen(module: Any) -> tuple[Any, Said]:
             module.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
-            serious = severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR)
-            (said.errors if serious else said.others).append(message)
+            is_error = severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR)
+            (log.errors if is_error else log.others).append(message)
             _log.debug("%s: %s", module.__name__, message)
 
-    return Listener(), said
+    return Listener(), log
 
 
 def build_engine(module: Any, path: Path, options: Options, runtime: str) -> Engine:
@@ -64,20 +65,21 @@ def build_engine(module: Any, path: Path, options: Options, runtime: str) -> Eng
     Args:
         module: `tensorrt` or `tensorrt_rtx`.
         path: an ONNX file with one input.
-        options: batch, targets, caches and limits.
-        runtime: what `module` is called, for messages.
+        options: batch, targets, timing cache and limits.
+        runtime: name of the runtime for messages.
 
     Raises:
-        CompressError: ``no-device``, the builder does not start here (exit MISSING); ``unsupported``, the
-            parser refuses a node; ``target-sm``; ``workspace``; ``timing-cache``; ``build-failed``.
+        CompressError: ``no-device``, the builder does not start on this machine (exit MISSING);
+            ``unsupported``, the parser rejects a node; ``target-sm``; ``workspace``; ``timing-cache``;
+            ``build-failed``.
     """
-    logger, said = listen(module)
+    logger, log = collecting_logger(module)
     try:
         builder = module.Builder(logger)
-    except TypeError as error:  # pybind's word for a factory that returned nothing
+    except TypeError as error:  # raised by pybind if the factory returned nothing
         raise CompressError(
-            f"{runtime} does not start on this machine: {said.last(str(error))}",
-            hint="it needs an NVIDIA GPU and its driver to build; --format trt-rtx builds without one",
+            f"{runtime} does not start on this machine: {log.last_error(str(error))}",
+            hint="building needs an NVIDIA GPU and its driver; --format trt-rtx builds without a GPU",
             code="no-device",
             exit=Exit.MISSING,
         ) from error
@@ -91,13 +93,13 @@ def build_engine(module: Any, path: Path, options: Options, runtime: str) -> Eng
     cache = _open_cache(config, options.timing_cache, runtime)
     data = builder.build_serialized_network(network, config)
     if data is None:
-        raise _not_built(said, options, runtime)
+        raise _build_error(log, options, runtime)
     if cache is not None and options.timing_cache is not None:
         write_bytes(options.timing_cache, memoryview(config.get_timing_cache().serialize()))
-    return Engine(data, _record(module, options, flags, sizes))
+    return Engine(data, _build_record(module, options, flags, sizes))
 
 
-def _record(module: Any, options: Options, flags: list[str], sizes: BatchRange) -> dict[str, Any]:
+def _build_record(module: Any, options: Options, flags: list[str], sizes: BatchRange) -> dict[str, Any]:
     return {
         "flags": flags,
         "runtime": module.__name__,
@@ -114,15 +116,15 @@ def _record(module: Any, options: Options, flags: list[str], sizes: BatchRange) 
 def _parse(parser: Any, path: Path, runtime: str) -> None:
     if parser.parse_from_file(str(path)):
         return
-    found = [parser.get_error(i) for i in range(parser.num_errors)]
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
     reports = [
         {"node": e.node_name(), "operator": e.node_operator(), "code": str(e.code()), "text": e.desc()}
-        for e in found
+        for e in errors
     ]
     first = reports[0] if reports else {"node": "", "operator": "", "code": "", "text": "no reason given"}
     where = f"node {first['node']!r} ({first['operator']})" if first["operator"] else "the file"
     raise CompressError(
-        f"{runtime} cannot take {where}: {first['code']}: {' '.join(first['text'].split())}",
+        f"{runtime} cannot parse {where}: {first['code']}: {' '.join(first['text'].split())}",
         hint="replace the operator in the network, try another --opset, or export with --format onnx",
         code="unsupported",
         exit=Exit.BUILD,
@@ -131,10 +133,10 @@ def _parse(parser: Any, path: Path, runtime: str) -> None:
 
 
 def _configure(module: Any, config: Any, options: Options, runtime: str) -> list[str]:
-    """Set what the options ask for; return the names of the flags."""
+    """Set the options in the builder's config; return the names of the flags."""
     flags = ["STRONGLY_TYPED"]
     if options.precision == "fp32":
-        config.clear_flag(module.BuilderFlag.TF32)  # float32 means float32
+        config.clear_flag(module.BuilderFlag.TF32)  # TF32 has fewer digits than float32
         flags.append("TF32_OFF")
     if options.workspace_mb is not None:
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace_mb * MIB)
@@ -149,35 +151,35 @@ def _configure(module: Any, config: Any, options: Options, runtime: str) -> list
     return flags
 
 
-def targets(module: Any) -> tuple[int, ...]:
-    """Return the compute capabilities an engine can be compiled for without that GPU, such as 86."""
+def supported_targets(module: Any) -> tuple[int, ...]:
+    """Return the compute capabilities, such as 86, that an engine can be compiled for without such a GPU."""
     names = module.ComputeCapability.__members__
     return tuple(sorted(int(name[2:]) for name in names if name.startswith("SM")))
 
 
-def _set_targets(module: Any, config: Any, wanted: tuple[int, ...], runtime: str) -> None:
-    known = targets(module)
-    unknown = [sm for sm in wanted if sm not in known]
+def _set_targets(module: Any, config: Any, targets: tuple[int, ...], runtime: str) -> None:
+    known = supported_targets(module)
+    unknown = [sm for sm in targets if sm not in known]
     listing = ", ".join(map(str, known))
     if unknown:
         raise CompressError(
             f"{runtime} {module.__version__} does not compile for SM {', '.join(map(str, unknown))}",
-            hint=f"it knows {listing}; leave --target-sm out for an engine that fits when it is loaded",
+            hint=f"give some of {listing}; without --target-sm the engine is compiled when it is loaded",
             code="target-sm",
             details={"unknown": unknown, "known": list(known)},
         )
-    config.num_compute_capabilities = len(wanted)
-    for i, sm in enumerate(wanted):
+    config.num_compute_capabilities = len(targets)
+    for i, sm in enumerate(targets):
         if not config.set_compute_capability(getattr(module.ComputeCapability, f"SM{sm}"), i):
             raise CompressError(
-                f"{runtime} refuses SM {sm} beside {', '.join(map(str, wanted))}",
-                hint=f"give one of {listing} alone",
+                f"{runtime} does not accept SM {sm} together with {', '.join(map(str, targets))}",
+                hint=f"give only one of {listing}",
                 code="target-sm",
             )
 
 
 def _add_profile(builder: Any, config: Any, network: Any, sizes: BatchRange) -> None:
-    """Say which batch sizes are wanted; every other size is fixed."""
+    """Add an optimization profile with the batch sizes; every other size is fixed."""
     entry = network.get_input(0)
     rest = tuple(entry.shape)[1:]
     profile = builder.create_optimization_profile()
@@ -186,33 +188,33 @@ def _add_profile(builder: Any, config: Any, network: Any, sizes: BatchRange) -> 
 
 
 def _open_cache(config: Any, path: Path | None, runtime: str) -> Any:
-    """Give the builder the measurements of earlier builds, if the file has any."""
+    """Load the measurements of earlier builds from the timing cache, if the file exists."""
     if path is None:
         return None
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     if cache is None or not config.set_timing_cache(cache, False):
         raise CompressError(
-            f"the timing cache {str(path)!r} is not of this {runtime} and this GPU",
-            hint="give another file, or remove it",
+            f"the timing cache {str(path)!r} was written by another version of {runtime} or for another GPU",
+            hint="give another file for --timing-cache, or remove this one",
             code="timing-cache",
             exit=Exit.BUILD,
         )
     return cache
 
 
-def _not_built(said: Said, options: Options, runtime: str) -> CompressError:
-    text = said.last()
-    if options.workspace_mb is not None and "workspace" in " ".join(said.errors).lower():
+def _build_error(log: BuilderLog, options: Options, runtime: str) -> CompressError:
+    text = log.last_error()
+    if options.workspace_mb is not None and "workspace" in " ".join(log.errors).lower():
         return CompressError(
             f"a workspace of {options.workspace_mb} MiB is too small for {runtime}: {text}",
-            hint=f"give --workspace {options.workspace_mb * 4}, or leave it out for all the GPU's memory",
+            hint=f"give --workspace {options.workspace_mb * 4}, or leave it out to allow all GPU memory",
             code="workspace",
             exit=Exit.BUILD,
         )
     return CompressError(
         f"{runtime} cannot build the engine: {text}",
-        hint="try another --precision or --batch; with --debug the log has all it said",
+        hint="try another --precision or --batch; --debug shows all messages of the builder",
         code="build-failed",
         exit=Exit.BUILD,
-        details={"errors": said.errors},
+        details={"errors": log.errors},
     )

@@ -1,4 +1,4 @@
-"""Running an engine that was just built, for the parity check: torch owns the buffers."""
+"""Run an engine for the parity check; torch owns the buffers on the GPU."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compress.export.formats.tensorrt_build import listen
-from compress.export.registry import NotRun
+from compress.export.formats.tensorrt_build import collecting_logger
+from compress.export.types import NotRun
 
 
 def open_engine(module: Any, path: Path, runtime: str) -> EngineClassifier | NotRun:
-    """Load an engine of this process's own making; `NotRun` where this machine cannot run it.
+    """Load an engine that this process has built; return `NotRun` if this machine cannot run it.
 
     Args:
         module: `tensorrt` or `tensorrt_rtx`.
         path: the engine.
-        runtime: what `module` is called, for the reason.
+        runtime: name of the runtime for messages.
     """
     if not torch.cuda.is_available():
         return NotRun("no device: this machine has no NVIDIA GPU")
-    logger, said = listen(module)
+    logger, log = collecting_logger(module)
     loader = module.Runtime(logger)
     engine = loader.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         name = torch.cuda.get_device_name()
-        return NotRun(f"{runtime} does not run this engine on the {name}: {said.last()}")
+        return NotRun(f"{runtime} does not run this engine on the {name}: {log.last_error()}")
     return EngineClassifier(module, engine, keep=(logger, loader))
 
 
 class EngineClassifier:
     """An engine with one float32 image input and one `[B, classes]` output, on the first GPU.
 
-    A part smaller than the profile's smallest batch is filled with zeros and cut. `keep` must live as long.
+    A batch smaller than the profile's smallest is padded with zeros and the result cut. `keep` holds objects
+    that must live as long as the engine.
     """
 
     def __init__(self, module: Any, engine: Any, *, keep: Any = None) -> None:
@@ -61,15 +62,15 @@ class EngineClassifier:
         return np.concatenate(parts)
 
     def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = torch.zeros(max(len(images), self._sizes[0]), *images.shape[1:], device="cuda")
-        given[: len(images)] = torch.from_numpy(images).cuda()
-        self._context.set_input_shape(self._input, tuple(given.shape))
-        answer = torch.empty(tuple(self._context.get_tensor_shape(self._output)), device="cuda")
-        self._context.set_tensor_address(self._input, given.data_ptr())
-        self._context.set_tensor_address(self._output, answer.data_ptr())
+        inputs = torch.zeros(max(len(images), self._sizes[0]), *images.shape[1:], device="cuda")
+        inputs[: len(images)] = torch.from_numpy(images).cuda()
+        self._context.set_input_shape(self._input, tuple(inputs.shape))
+        outputs = torch.empty(tuple(self._context.get_tensor_shape(self._output)), device="cuda")
+        self._context.set_tensor_address(self._input, inputs.data_ptr())
+        self._context.set_tensor_address(self._output, outputs.data_ptr())
         torch.cuda.current_stream().synchronize()
         if not self._context.execute_async_v3(self._stream.cuda_stream):
-            raise RuntimeError("the engine refused to run")
+            raise RuntimeError("the engine could not be started")
         self._stream.synchronize()
-        result: NDArray[np.float32] = answer[: len(images)].cpu().numpy()
+        result: NDArray[np.float32] = outputs[: len(images)].cpu().numpy()
         return result

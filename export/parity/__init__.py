@@ -1,1 +1,1 @@
-"""Parity checks: does the exported file compute what the network computes?"""
+"""The parity check: an exported file must compute the same as the network, on real test images."""

@@ -1,53 +1,58 @@
-"""From the trained network to the engine, link by link: where does the result change?
+"""The parity chain: each step from the trained network to the exported file, compared with the one before.
 
-trained = sliced = ONNX in float32 = ONNX reduced = the file for the runtime. Each link compares a step with
-the one before on the same real test images. The first that breaks is named, and for a loss of precision the
-layer that loses most. A step that cannot be run on this machine is "not run", never "passed".
+    masked dense = sliced, trained = compact      compared when the run was made (`verify.json`)
+    compact = ONNX in float32 = ONNX in lower precision = file for the runtime
+
+All steps run on the same real test images. The first comparison that fails names its step and, for a loss of
+precision, the layers that lose most. A step that this machine cannot run is "not run", never "passed".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from compress.core.errors import CompressError
 from compress.core.spec import Record
 from compress.export.options import Precision
 from compress.export.parity.check import (
     LIMITS,
-    Limits,
+    ParityLimits,
     compare_logits,
-    describe,
+    describe_parity,
     exported_logits,
     reference_logits,
+    require_images,
 )
-from compress.export.precision.losses import LayerLoss
-from compress.export.registry import Predictor
+from compress.export.precision.deviation import LayerDeviation
 from compress.export.trust.manifest import ParityRecord
+from compress.export.types import Predictor
+
+if TYPE_CHECKING:
+    from torch import nn
 
 COMPACT = "compact"
 """Name of the first step: the compact network in torch."""
 
 
-class Link(Record):
-    """One step compared with the one before it.
+class ParityLink(Record):
+    """One step compared with an earlier one.
 
     Attributes:
-        name: the step. against: what it is compared with.
+        name: the step.
+        against: the step it is compared with.
         runner: what computed it.
-        status: ``not run`` comes with a reason.
-        reason: why it was not run, or what broke.
-        images: how many were compared.
-        max_abs, max_rel: largest difference of a logit, absolute and as a share of the largest logit.
+        status: ``passed``, ``failed`` or ``not run``.
+        reason: why it failed or was not run.
+        images: number of images compared.
+        max_abs, max_rel: largest difference of a logit, and as a share of the largest logit.
         agreement: share of the images with the same most likely class.
-        top1_against, top1: accuracy of the two on these images, 0 to 1.
-        limit_rel, limit_agreement, limit_drop: what was demanded, see `compress.export.parity.check.Limits`.
-        worst: for a loss of precision, the layers that lose most.
+        top1_against, top1: accuracy of the earlier step and of this one, 0 to 1.
+        limit_rel, limit_agreement, limit_drop: the limits; see `ParityLimits`.
+        worst: after a failure, the layers that lose most; see `LayerDeviation`.
     """
 
     name: str
@@ -68,39 +73,72 @@ class Link(Record):
 
 
 @dataclass
-class Chain:
-    """The links so far, and what the last step that was run answered.
+class ParityChain:
+    """The comparisons so far; make one with `start`.
 
     Attributes:
-        images: float32 `[N, C, H, W]`, preprocessed test images. labels: int64 `[N]`.
-        precision: which limits hold for reduced steps.
-        max_relative, min_agreement: the user's own limits for every link; None takes the precision's.
+        images: float32 `[N, C, H, W]`, preprocessed test images.
+        labels: int64 `[N]`.
+        reference: float32 `[N, classes]`, logits of the compact network.
+        precision: which `LIMITS` apply to steps in lower precision.
+        max_relative, min_agreement: limits for every step, in place of those of the precision.
+        links: the comparisons, in order.
+        last_step: name of the last step that was run.
+        last_logits: its logits.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
-    precision: Precision = "fp32"
-    max_relative: float | None = None
-    min_agreement: float | None = None
-    links: list[Link] = field(default_factory=list)
-    _first: NDArray[np.float32] | None = None
-    _last: tuple[str, NDArray[np.float32]] | None = None
+    reference: NDArray[np.float32]
+    precision: Precision
+    max_relative: float | None
+    min_agreement: float | None
+    links: list[ParityLink]
+    last_step: str
+    last_logits: NDArray[np.float32]
 
-    def start(self, model: nn.Module, verified: Mapping[str, Any]) -> None:
-        """Take the compact network as the first step, and from its `verify.json` what it was cut from.
+    @classmethod
+    def start(
+        cls,
+        model: nn.Module,
+        verified: Mapping[str, Any],
+        images: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        precision: Precision = "fp32",
+        *,
+        max_relative: float | None = None,
+        min_agreement: float | None = None,
+    ) -> ParityChain:
+        """Return a chain whose first step is the compact network.
 
-        A network of which nothing was cut begins the chain itself.
+        Args:
+            model: the compact network.
+            verified: the content of the run's `verify.json`, from which the comparisons with the masked dense
+                and the trained network are taken; empty for a network of which nothing was cut.
+            images, labels, precision, max_relative, min_agreement: see the attributes.
+
+        Raises:
+            CompressError: there are no images (exit USAGE).
         """
-        self._first = reference_logits(model, self.images)
-        self._last = (COMPACT, self._first)
-        top1 = float((self._first.argmax(1) == self.labels).mean())
+        require_images(images)
+        reference = reference_logits(model, images)
+        top1 = float((reference.argmax(1) == labels).mean())
         steps = (
             ("sliced_vs_masked_dense", "sliced", "masked dense"),
             ("compact_vs_trained", COMPACT, "trained"),
         )
-        self.links += [
-            _verified(verified[key], name, against, top1) for key, name, against in steps if verified.get(key)
+        links = [
+            _link_of_run(verified[key], name, against, top1)
+            for key, name, against in steps
+            if verified.get(key)
         ]
+        return cls(
+            images, labels, reference, precision, max_relative, min_agreement, links, COMPACT, reference
+        )
+
+    def branch(self, precision: Precision | None = None) -> ParityChain:
+        """Return a copy that continues from the same step, optionally with another precision's limits."""
+        return replace(self, links=list(self.links), precision=precision or self.precision)
 
     def add(
         self,
@@ -109,34 +147,38 @@ class Chain:
         runner: str,
         *,
         precision: Precision | None = None,
-        losses: Callable[[], list[LayerLoss]] | None = None,
-    ) -> Link:
+        deviations: Callable[[], list[LayerDeviation]] | None = None,
+    ) -> ParityLink:
         """Run a step and compare it with the last one that was run.
 
         Args:
-            name: the step. predictor: what it is. runner: what computes it.
-            precision: whose limits hold; None takes the chain's.
-            losses: called if the link breaks, for the layers that lose most.
+            name: the step.
+            predictor: computes it.
+            runner: what the predictor runs on, for the record.
+            precision: whose limits apply; None for the chain's.
+            deviations: called after a failure, for the layers that lose most.
         """
-        assert self._last is not None
-        against, reference = self._last
         logits = exported_logits(predictor, self.images)
         limits = self._limits(precision or self.precision)
         record = compare_logits(
-            reference, logits, self.labels, max_relative=limits.relative, min_agreement=limits.agreement
+            self.last_logits,
+            logits,
+            self.labels,
+            max_relative=limits.relative,
+            min_agreement=limits.agreement,
         )
-        drop = _drop(reference, logits, self.labels)
-        reason = None if record.passed else describe(record)
+        drop = _significant_drop(self.last_logits, logits, self.labels)
+        reason = None if record.passed else describe_parity(record)
         if record.passed and drop > limits.drop:
             reason = (
                 f"top-1 falls from {record.top1_reference:.2%} to {record.top1_exported:.2%} "
                 f"(limit {limits.drop:.2%} beyond chance)"
             )
-        worst = losses()[:3] if reason is not None and losses is not None else []
+        worst = deviations()[:3] if reason is not None and deviations is not None else []
         self.links.append(
-            Link(
+            ParityLink(
                 name=name,
-                against=against,
+                against=self.last_step,
                 runner=runner,
                 status="passed" if reason is None else "failed",
                 reason=reason,
@@ -149,91 +191,56 @@ class Chain:
                 limit_rel=limits.relative,
                 limit_agreement=limits.agreement,
                 limit_drop=limits.drop,
-                worst=tuple(loss.to_json() for loss in worst),
+                worst=tuple(deviation.to_json() for deviation in worst),
             )
         )
-        self._last = (name, logits)
+        self.last_step, self.last_logits = name, logits
         return self.links[-1]
 
-    def not_run(self, name: str, runner: str, reason: str) -> Link:
-        """Say that a step cannot be run on this machine, and why."""
-        assert self._last is not None
+    def add_not_run(self, name: str, runner: str, reason: str) -> ParityLink:
+        """Record a step that cannot be run on this machine, with the reason."""
         self.links.append(
-            Link(name=name, against=self._last[0], runner=runner, status="not run", reason=reason)
+            ParityLink(name=name, against=self.last_step, runner=runner, status="not run", reason=reason)
         )
         return self.links[-1]
 
     @property
-    def broken(self) -> Link | None:
-        """The first link that failed."""
+    def failed_link(self) -> ParityLink | None:
+        """The first comparison that failed, or None."""
         return next((link for link in self.links if link.status == "failed"), None)
 
-    @property
-    def reached(self) -> str:
-        """The last step that was run."""
-        assert self._last is not None
-        return self._last[0]
-
-    def whole(self) -> ParityRecord:
-        """Compare the last step that was run with the compact network in torch."""
-        assert self._first is not None
-        assert self._last is not None
+    def compare_with_compact(self) -> ParityRecord:
+        """Compare the last step that was run with the compact network."""
         limits = self._limits(self.precision)
         return compare_logits(
-            self._first,
-            self._last[1],
+            self.reference,
+            self.last_logits,
             self.labels,
             max_relative=limits.relative,
             min_agreement=limits.agreement,
         )
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The links as JSON objects."""
+        """Return the comparisons as JSON objects."""
         return [link.model_dump(mode="json") for link in self.links]
 
-    def _limits(self, precision: Precision) -> Limits:
-        usual = LIMITS[precision]
-        return Limits(
-            usual.relative if self.max_relative is None else self.max_relative,
-            usual.agreement if self.min_agreement is None else self.min_agreement,
-            usual.drop,
+    def _limits(self, precision: Precision) -> ParityLimits:
+        limits = LIMITS[precision]
+        return ParityLimits(
+            limits.relative if self.max_relative is None else self.max_relative,
+            limits.agreement if self.min_agreement is None else self.min_agreement,
+            limits.drop,
         )
 
 
-def open_chain(
-    model: nn.Module,
-    verified: Mapping[str, Any],
-    images: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    precision: Precision,
-    *,
-    max_relative: float | None = None,
-    min_agreement: float | None = None,
-) -> Chain:
-    """Return a chain whose first step is the compact network `model`.
-
-    Raises:
-        CompressError: there are no images (exit USAGE).
-    """
-    if len(images) == 0:
-        raise CompressError(
-            "parity needs at least one test image; the data set gave none",
-            hint="give a data set with test images (--data), or a larger --samples",
-            code="no-samples",
-        )
-    chain = Chain(images, labels, precision, max_relative, min_agreement)
-    chain.start(model, verified)
-    return chain
-
-
-def _verified(report: Mapping[str, Any], name: str, against: str, top1: float) -> Link:
-    """The link that was proven when the compact network was saved."""
-    return Link(
+def _link_of_run(report: Mapping[str, Any], name: str, against: str, top1: float) -> ParityLink:
+    """Return a comparison that was made when the compact network was saved."""
+    return ParityLink(
         name=name,
         against=against,
         runner="torch, when the run was made",
         status="passed" if report["passed"] else "failed",
-        reason=None if report["passed"] else "the difference is past the tolerance",
+        reason=None if report["passed"] else "the difference exceeds the tolerance",
         images=report["samples"],
         max_abs=report["max_abs"],
         max_rel=report["max_rel"],
@@ -242,8 +249,13 @@ def _verified(report: Mapping[str, Any], name: str, against: str, top1: float) -
     )
 
 
-def _drop(before: NDArray[np.float32], after: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Loss of top-1 accuracy beyond two standard errors of the count of images that changed sides."""
-    right, still = before.argmax(1) == labels, after.argmax(1) == labels
-    changed = int((right != still).sum())
-    return float((right.sum() - still.sum() - 2 * np.sqrt(changed)) / len(labels))
+def _significant_drop(
+    before: NDArray[np.float32], after: NDArray[np.float32], labels: NDArray[np.int64]
+) -> float:
+    """Return the loss of top-1 accuracy beyond two standard errors.
+
+    The error is that of the number of images that are right in one of the two and wrong in the other.
+    """
+    right_before, right_after = before.argmax(1) == labels, after.argmax(1) == labels
+    changed = int((right_before != right_after).sum())
+    return float((right_before.sum() - right_after.sum() - 2 * np.sqrt(changed)) / len(labels))

@@ -1,35 +1,37 @@
-"""The gate of every export: does the file compute what the network computes, on real images?"""
+"""Compare the logits of a network and of an exported file on the same real images."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from compress.core.errors import CompressError, Exit
 from compress.export.options import Precision
-from compress.export.registry import Predictor
 from compress.export.trust.manifest import ParityRecord
+from compress.export.types import Predictor
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MAX_RELATIVE = 1e-4
-"""Largest difference of a logit allowed to a float32 export, as a share of the largest logit."""
+"""Largest allowed difference of a logit of a float32 export, as a share of the largest logit."""
 
 MIN_AGREEMENT = 0.99
-"""Smallest share of images that must keep their most likely class in a float32 export."""
+"""Smallest allowed share of images whose most likely class is the same, for a float32 export."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What is demanded of a file.
+class ParityLimits:
+    """Limits that a file must meet.
 
     Attributes:
         relative: largest difference of a logit, as a share of the largest logit.
-        agreement: smallest share of images that keep their most likely class.
-        drop: largest loss of top-1 accuracy, a share of the images, beyond what chance explains.
+        agreement: smallest share of images whose most likely class is the same.
+        drop: largest loss of top-1 accuracy beyond what chance explains, as a share of the images.
     """
 
     relative: float
@@ -37,20 +39,22 @@ class Limits:
     drop: float
 
 
-LIMITS: dict[Precision, Limits] = {
-    "fp32": Limits(MAX_RELATIVE, MIN_AGREEMENT, 0.002),
-    "fp16": Limits(2e-2, 0.99, 0.005),
-    "bf16": Limits(1e-1, 0.97, 0.01),
-    "int8": Limits(3e-1, 0.95, 0.01),
+LIMITS: dict[Precision, ParityLimits] = {
+    "fp32": ParityLimits(MAX_RELATIVE, MIN_AGREEMENT, 0.002),
+    "fp16": ParityLimits(2e-2, 0.99, 0.005),
+    "bf16": ParityLimits(1e-1, 0.97, 0.01),
+    "int8": ParityLimits(3e-1, 0.95, 0.01),
 }
-"""What is demanded of each precision: 10, 8 and about 7 bits of a value are kept, through all layers."""
+"""Limits of each precision; FP16, BF16 and INT8 keep 10, 8 and about 7 bits of each value."""
 
 BATCH = 64
-"""Images fed at once; the first image is also fed alone, so that a free batch size is really tried."""
+"""Images per batch. The first image is also run alone, which tests a free batch size."""
 
 
 def reference_logits(model: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the network's float32 logits `[N, classes]` for `[N, C, H, W]`, in eval mode on the CPU."""
+    import torch
+
     was_training = model.training
     model.eval()
     try:
@@ -80,16 +84,21 @@ def compare_logits(
     """Compare two sets of logits `[N, classes]` of the same images with labels `[N]`.
 
     A value that is not finite on either side fails the comparison; its differences are None.
+
+    Raises:
+        CompressError: the two have different shapes (exit PARITY).
     """
     if reference.shape != exported.shape:
         raise CompressError(
-            f"the exported network returns {exported.shape}, the original {reference.shape}",
+            f"the exported file returns logits of shape {list(exported.shape)}, "
+            f"the network {list(reference.shape)}",
+            hint="the exporter changed the network's output; try another --opset, or report it",
             code="parity-shape",
             exit=Exit.PARITY,
         )
-    finite = bool(np.isfinite(reference).all() and np.isfinite(exported).all())
-    max_abs = float(np.abs(reference.astype(np.float64) - exported).max()) if finite else None
-    scale = float(np.abs(reference).max()) if finite else 0.0
+    is_finite = bool(np.isfinite(reference).all() and np.isfinite(exported).all())
+    max_abs = float(np.abs(reference.astype(np.float64) - exported).max()) if is_finite else None
+    scale = float(np.abs(reference).max()) if is_finite else 0.0
     max_rel = None if max_abs is None else max_abs / max(scale, float(np.finfo(np.float32).tiny))
     agreement = float((reference.argmax(1) == exported.argmax(1)).mean())
     return ParityRecord(
@@ -105,7 +114,17 @@ def compare_logits(
     )
 
 
-def check(
+def require_images(images: NDArray[np.float32]) -> None:
+    """Refuse to compare on no images (``no-samples``, exit USAGE)."""
+    if len(images) == 0:
+        raise CompressError(
+            "the parity check needs at least one test image, and the data has none",
+            hint="give data with test images (--data)",
+            code="no-samples",
+        )
+
+
+def check_parity(
     model: nn.Module,
     predictor: Predictor,
     images: NDArray[np.float32],
@@ -114,13 +133,12 @@ def check(
     max_relative: float = MAX_RELATIVE,
     min_agreement: float = MIN_AGREEMENT,
 ) -> ParityRecord:
-    """Run both on the same images `[N, C, H, W]` and compare; the record says whether it passed."""
-    if len(images) == 0:
-        raise CompressError(
-            "parity needs at least one test image; the data set gave none",
-            hint="give a data set with test images (--data), or a larger --samples",
-            code="no-samples",
-        )
+    """Run the network and the file on the same images `[N, C, H, W]` and compare their logits.
+
+    Raises:
+        CompressError: there are no images (exit USAGE).
+    """
+    require_images(images)
     return compare_logits(
         reference_logits(model, images),
         exported_logits(predictor, images),
@@ -130,8 +148,8 @@ def check(
     )
 
 
-def describe(record: ParityRecord) -> str:
-    """Say in words what a comparison found and what was demanded."""
+def describe_parity(record: ParityRecord) -> str:
+    """Return the results of a comparison with its limits, in words."""
     if record.max_rel is None:
         return "an output is not finite"
     return (

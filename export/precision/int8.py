@@ -1,9 +1,9 @@
 """INT8: explicit quantize and dequantize nodes, from static calibration on real images.
 
-Weights are symmetric and per output channel, activations symmetric per tensor (their zero point is 0, which
-TensorRT demands), biases stay in float32. The inputs of convolutions, of matrix products with constant
-weights and of residual additions are quantized, their outputs are not: a runtime fuses what follows a
-layer, up to the next quantize node, into it.
+Weights are quantized symmetrically per output channel, activations symmetrically per tensor (with zero point
+0, as TensorRT requires); biases stay float32. The inputs of convolutions, of matrix products with constant
+weights and of residual additions are quantized. Their outputs are not, so that a runtime can fuse a layer
+with the operators up to the next quantize node.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.export.precision.graphs import chunks, fixed_batch
+from compress.export.precision.onnx_graph import fixed_batch, split_batches
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
-class Quantized:
-    """What was quantized: counts of layers, the layers left in float32, images calibrated on."""
+class QuantizationReport:
+    """Numbers of quantized layers and additions, the layers left in float32, and the calibration images."""
 
     layers: int
     additions: int
@@ -35,24 +35,26 @@ class Quantized:
     method: str = "MinMax, symmetric; weights per channel"
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return a JSON object."""
         return {**asdict(self), "float_layers": list(self.float_layers)}
 
 
-def to_int8(source: Path, path: Path, images: NDArray[np.float32], *, quantize_ends: bool) -> Quantized:
-    """Write the INT8 form of a float32 ONNX file.
+def to_int8(
+    source: Path, path: Path, images: NDArray[np.float32], *, quantize_ends: bool
+) -> QuantizationReport:
+    """Write a float32 ONNX file in INT8.
 
     Args:
         source: the file in float32.
-        path: where to write.
+        path: the file to write.
         images: float32 `[N, C, H, W]`, preprocessed training images, N from 1.
-        quantize_ends: the first and the last layer too; they cost accuracy and save little.
+        quantize_ends: also quantize the first and the last layer, which costs accuracy and saves little.
     """
     import onnx
     from onnxruntime import quantization
 
     model = onnx.load(str(source))
-    layers, additions = _layers(model), _additions(model)
+    layers, additions = _weighted_nodes(model), _addition_nodes(model)
     ends = () if quantize_ends else tuple(dict.fromkeys((*layers[:1], *layers[-1:])))
     inner = [name for name in layers if name not in ends]
     if inner or additions:
@@ -60,7 +62,7 @@ def to_int8(source: Path, path: Path, images: NDArray[np.float32], *, quantize_e
             quantization.quantize_static(
                 str(source),
                 str(path),
-                _reader(model, images),
+                _calibration_reader(model, images),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=[*PRODUCTS, "Add"],
                 nodes_to_quantize=[*inner, *additions],
@@ -78,41 +80,41 @@ def to_int8(source: Path, path: Path, images: NDArray[np.float32], *, quantize_e
             )
     else:
         onnx.save(model, str(path))
-    return Quantized(len(inner), len(additions), ends, len(images))
+    return QuantizationReport(len(inner), len(additions), ends, len(images))
 
 
-def _layers(model: Any) -> list[str]:
-    """Names of the nodes that multiply by constant weights, in the graph's order."""
+def _weighted_nodes(model: Any) -> list[str]:
+    """Return the names of the nodes that multiply by constant weights, in the graph's order."""
     weights = {weight.name for weight in model.graph.initializer}
     return [node.name for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in weights]
 
 
-def _additions(model: Any) -> list[str]:
-    """Names of the nodes that add two computed tensors."""
+def _addition_nodes(model: Any) -> list[str]:
+    """Return the names of the nodes that add two computed tensors."""
     weights = {weight.name for weight in model.graph.initializer}
     adds = (node for node in model.graph.node if node.op_type == "Add")
     return [node.name for node in adds if not weights.intersection(node.input)]
 
 
-def _reader(model: Any, images: NDArray[np.float32]) -> Any:
+def _calibration_reader(model: Any, images: NDArray[np.float32]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # the package has no types
-        """Feeds the calibrator."""
+        """Feeds the images to the calibrator."""
 
         def __init__(self) -> None:
-            self._parts = chunks(images, fixed_batch(model))
+            self._batches = split_batches(images, fixed_batch(model))
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            part = next(self._parts, None)
-            return None if part is None else {model.graph.input[0].name: part}
+            batch = next(self._batches, None)
+            return None if batch is None else {model.graph.input[0].name: batch}
 
     return Reader()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantizer's advice and prints off the terminal."""
+    """Suppress the quantizer's log lines and prints."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The largest value of every tensor of a float32 ONNX model on real images, and who leaves FP16's range."""
+"""The largest value of every tensor of a float32 ONNX model, and the nodes that exceed FP16's range."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.export.precision.graphs import chunks, fixed_batch, float_outputs, open_model, with_outputs
+from compress.export.precision.onnx_graph import (
+    fixed_batch,
+    float_outputs,
+    open_model,
+    split_batches,
+    with_outputs,
+)
 
 LARGEST = 65504.0
 """Largest finite FP16 number."""
 
 SMALLEST = 2.0**-14
-"""Smallest normal FP16 number: a tensor whose largest value is below loses its digits."""
+"""Smallest normal FP16 number; a tensor whose largest value is smaller loses precision."""
 
 HEADROOM = 2.0
-"""How much larger than on the calibration images an activation may become on others."""
+"""Assumed factor by which an activation may be larger on other images than on those of the calibration."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,12 @@ class KeptNode:
     """A node that stays in float32.
 
     Attributes:
-        node: its name. operator: its type.
-        reason: ``overflow`` or ``underflow`` of a tensor it reads or writes; ``unsupported``, the operator
-            has no such type.
-        tensor: the tensor, None for ``unsupported``. largest: its largest absolute value.
+        node: its name.
+        operator: its type.
+        reason: ``overflow`` or ``underflow`` of a tensor that it reads or writes; ``unsupported`` if the
+            operator does not support the type.
+        tensor: the tensor; None for ``unsupported``.
+        largest: its largest absolute value.
     """
 
     node: str
@@ -39,12 +47,12 @@ class KeptNode:
     largest: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return a JSON object."""
         return asdict(self)
 
 
 def largest_values(model: Any, images: NDArray[np.float32]) -> dict[str, float]:
-    """Return the largest absolute value of every float32 tensor: activations on `images`, and weights.
+    """Return the largest absolute value of every float32 tensor, activations on `images` and weights.
 
     Args:
         model: an ONNX model in float32, with the types of its inner tensors.
@@ -61,11 +69,11 @@ def largest_values(model: Any, images: NDArray[np.float32]) -> dict[str, float]:
         probe.graph.node.append(onnx.helper.make_node("ReduceMax", [size], [largest], keepdims=0))
     probe = with_outputs(probe, [f"{name}/largest" for name in names])
     session, entry = open_model(probe), model.graph.input[0].name
-    found = np.zeros(len(names))
-    for part in chunks(images, fixed_batch(model)):
-        values = np.array([float(value) for value in session.run(None, {entry: part})])
-        found = np.fmax(found, np.where(np.isnan(values), np.inf, values))
-    result = dict(zip(names, map(float, found), strict=True))
+    maxima = np.zeros(len(names))
+    for batch in split_batches(images, fixed_batch(model)):
+        values = np.array([float(value) for value in session.run(None, {entry: batch})])
+        maxima = np.fmax(maxima, np.where(np.isnan(values), np.inf, values))
+    result = dict(zip(names, map(float, maxima), strict=True))
     result[entry] = float(np.abs(images).max())
     for weight in model.graph.initializer:
         if weight.data_type == onnx.TensorProto.FLOAT:
@@ -74,8 +82,8 @@ def largest_values(model: Any, images: NDArray[np.float32]) -> dict[str, float]:
     return result
 
 
-def out_of_range(model: Any, largest: Mapping[str, float]) -> list[KeptNode]:
-    """Return the nodes that read or write a tensor which FP16 cannot hold, in the graph's order."""
+def out_of_range_nodes(model: Any, largest: Mapping[str, float]) -> list[KeptNode]:
+    """Return the nodes that read or write a tensor beyond the range of FP16, in the graph's order."""
     weights = {weight.name for weight in model.graph.initializer}
     kept = []
     for node in model.graph.node:

@@ -1,1 +1,1 @@
-"""Manifests, signatures and the checks made before a file is loaded."""
+"""Manifests, signatures, and the checks before a file is loaded."""

@@ -1,6 +1,7 @@
-"""The manifest of an export folder: which files are in it, what each computes, and where it came from.
+"""The manifest of an export folder: its files, their inputs and outputs, and the run they came from.
 
-A signature beside it (`compress.export.trust.signing`) covers its bytes, and through the hashes in it every file.
+The manifest holds the hash of every file. A signature (`compress.export.trust.signing`) of the manifest
+therefore covers every file too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import importlib.metadata
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +21,9 @@ from compress.core.records import read_record
 from compress.core.spec import SCHEMA_VERSION, ModelSpec, Preprocess, Record
 from compress.export.trust.device import DeviceRecord
 
+if TYPE_CHECKING:
+    from compress.artifact import CompactInfo, RunFolder
+
 FILENAME = "manifest.json"
 SIGNATURE = "manifest.json.sig"
 
@@ -27,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class TensorRecord(Record):
-    """An input or output: a dimension is a number, or a name where it is free."""
+    """An input or output of a file. A size in its shape is a number, or a name if it is free."""
 
     name: str
     dtype: str
@@ -35,14 +39,14 @@ class TensorRecord(Record):
 
 
 class Lineage(Record):
-    """Where a file came from: the run, what was kept, the weights, and the dense network.
+    """The run, plan, weights and dense network that a file was made from.
 
     Attributes:
         run: name of the run folder.
-        run_sha256: hash of the run's run.json; None for an export from before it was noted.
+        run_sha256: hash of the run's run.json; None in manifests of the first version.
         model: the dense network's name and shapes.
-        method: how it was made narrow.
-        plan_sha256: hash of compact/plan.json; None where nothing was cut.
+        method: the compression method.
+        plan_sha256: hash of compact/plan.json; None if nothing was cut.
         weights_sha256: hash of compact/weights.safetensors.
     """
 
@@ -55,7 +59,7 @@ class Lineage(Record):
 
 
 class ParityRecord(Record):
-    """How near the exported file is to the network it was made from, on real test images.
+    """Comparison of an exported file with the network it was made from, on real test images.
 
     Attributes:
         images: how many images were compared.
@@ -63,7 +67,7 @@ class ParityRecord(Record):
         max_rel: `max_abs` divided by the largest absolute logit of the reference.
         agreement: share of the images with the same most likely class.
         top1_reference, top1_exported: accuracy of the two on these images, 0 to 1.
-        limit_rel, limit_agreement: what was demanded.
+        limit_rel, limit_agreement: largest allowed `max_rel`, smallest allowed `agreement`.
         passed: whether both limits hold and every output is finite.
     """
 
@@ -79,7 +83,7 @@ class ParityRecord(Record):
 
 
 class CompanionRecord(Record):
-    """A file that is no export by itself: one that belongs to an export, or a script beside it."""
+    """A file that belongs to an export, or was written for it, such as its weights or a script."""
 
     file: str
     sha256: str
@@ -87,16 +91,16 @@ class CompanionRecord(Record):
 
 
 class FileRecord(Record):
-    """One exported file, with what it takes to feed it, to run it, and to trust it.
+    """An exported file: its inputs and outputs, how it was built, and the result of the parity check.
 
     Attributes:
         sha256, bytes: of the file.
         precision: what its layers compute in.
-        preprocess: how an image becomes its input.
-        companions: files it cannot be loaded without.
-        machine: where it was exported.
-        device: the GPU and the runtimes there.
-        details: what the format adds; under ``build`` the runtime, its version and its flags.
+        preprocess: how an image becomes the input tensor.
+        companions: files that are needed to load it.
+        machine: the machine it was exported on.
+        device: the GPU and the runtimes of that machine.
+        details: added by the format; ``build`` has the runtime, its version and its flags.
     """
 
     file: str
@@ -126,11 +130,11 @@ class FileRecord(Record):
 
 
 class Manifest(Record):
-    """Every file of an export folder.
+    """Records of all files of an export folder.
 
     Attributes:
         files: the exports.
-        extras: other files that were written for them, such as an inference script.
+        extras: other files written for them, such as an inference script.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -139,22 +143,22 @@ class Manifest(Record):
     extras: tuple[CompanionRecord, ...] = ()
 
     def entry(self, file: str) -> FileRecord | None:
-        """Return the record of the file of this name."""
+        """Return the record of the file called `file`, or None."""
         return next((record for record in self.files if record.file == file), None)
 
     def with_file(self, record: FileRecord) -> Manifest:
-        """Return a manifest in which `record` replaces the one of the same file name."""
+        """Return a copy with `record`, which replaces a record of the same file name."""
         others = tuple(other for other in self.files if other.file != record.file)
         return self.model_copy(update={"files": (*others, record)})
 
     def with_extra(self, extra: CompanionRecord) -> Manifest:
-        """Return a manifest in which `extra` replaces the one of the same file name."""
+        """Return a copy with `extra`, which replaces an extra of the same file name."""
         others = tuple(other for other in self.extras if other.file != extra.file)
         return self.model_copy(update={"extras": (*others, extra)})
 
 
 def read(folder: Path) -> Manifest:
-    """Return the manifest of an export folder; an empty one where the folder has none.
+    """Return the manifest of an export folder; an empty one if the folder has none.
 
     Raises:
         CompressError: the manifest is not readable, or of another version (exit MISSING).
@@ -170,9 +174,9 @@ def read_file(path: Path) -> Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> Path:
-    """Replace the manifest in one step; records of files that are gone are dropped.
+    """Replace the manifest in one step; records of missing files are dropped.
 
-    A signature of the manifest before is removed: it says nothing about the new one.
+    An existing signature is removed, since it does not match the new manifest.
     """
     present = manifest.model_copy(
         update={
@@ -183,18 +187,18 @@ def write(folder: Path, manifest: Manifest) -> Path:
     path, signature = folder / FILENAME, folder / SIGNATURE
     if signature.exists():
         signature.unlink()
-        _log.warning("the manifest changed, so its signature %s is removed", signature)
+        _log.warning("the manifest changed, so its signature %s was removed; sign it again", signature)
     write_json(path, present.model_dump(mode="json"))
     return path
 
 
-def record_of(path: Path) -> CompanionRecord:
-    """Return the record of a file of an export folder: its name, hash and size."""
+def companion_record(path: Path) -> CompanionRecord:
+    """Return name, hash and size of a file of an export folder."""
     return CompanionRecord(file=path.name, sha256=sha256_file(path), bytes=path.stat().st_size)
 
 
-def fault(folder: Path, record: FileRecord | CompanionRecord) -> str | None:
-    """Say how a file differs from its record, in a few words; None where size and hash are the same."""
+def describe_mismatch(folder: Path, record: FileRecord | CompanionRecord) -> str | None:
+    """Return in a few words how a file differs from its record, or None if size and hash are the same."""
     path = folder / record.file
     if Path(record.file).name != record.file or record.file in ("", ".", ".."):
         return "its name is no plain file name"
@@ -203,27 +207,40 @@ def fault(folder: Path, record: FileRecord | CompanionRecord) -> str | None:
     size = path.stat().st_size
     if size != record.bytes:
         return f"has {size:,} bytes, the manifest says {record.bytes:,}"
-    found = sha256_file(path)
-    if found != record.sha256:
-        return f"has sha256 {found[:16]}..., the manifest says {record.sha256[:16]}..."
+    actual = sha256_file(path)
+    if actual != record.sha256:
+        return f"has sha256 {actual[:16]}..., the manifest says {record.sha256[:16]}..."
     return None
 
 
-def trusted(folder: Path, file: str) -> FileRecord | None:
-    """Return the record of a file if it and its companions have the hashes the manifest gives, else None."""
+def verified_record(folder: Path, file: str) -> FileRecord | None:
+    """Return the record of a file if its content and its companions match their hashes, else None."""
     record = read(folder).entry(file)
     if record is None:
         return None
-    intact = all(fault(folder, part) is None for part in record.parts)
-    return record if intact else None
+    is_intact = all(describe_mismatch(folder, part) is None for part in record.parts)
+    return record if is_intact else None
+
+
+def lineage_of(run: RunFolder, info: CompactInfo) -> Lineage:
+    """Return where a run's compact model came from."""
+    plan = run.compact / "plan.json"
+    return Lineage(
+        run=run.path.name,
+        model=info.model,
+        method=info.method,
+        plan_sha256=sha256_file(plan) if plan.is_file() else None,
+        weights_sha256=info.weights_sha256,
+        run_sha256=sha256_file(run.record_path),
+    )
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the versions of Python, torch, this program, and of the installed ones of `packages`."""
-    found = base_versions()
+    """Return the versions of Python, torch, compress, and of those of `packages` that are installed."""
+    result = base_versions()
     for name in packages:
         try:
-            found[name] = importlib.metadata.version(name)
+            result[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return result

@@ -1,6 +1,6 @@
-"""Signatures of manifests: Ed25519 over the bytes of manifest.json, 64 raw bytes in a file beside it.
+"""Ed25519 signatures of manifests: 64 raw bytes over manifest.json, in a file in the same folder.
 
-Raw, so that other tools can check them: ``openssl pkeyutl -verify -pubin -inkey key.pub.pem -rawin
+Other tools can verify them too: ``openssl pkeyutl -verify -pubin -inkey key.pub.pem -rawin
 -in manifest.json -sigfile manifest.json.sig``.
 """
 
@@ -25,11 +25,12 @@ class SigningKey:
     """An Ed25519 private key.
 
     Args:
-        path: PEM file (PKCS 8, or OpenSSH's form); an encrypted one needs `PASSWORD`.
+        path: PEM file (PKCS 8, or OpenSSH's form); an encrypted one needs its password in the environment
+            variable `PASSWORD`.
 
     Raises:
-        CompressError: no such file, a password that is missing or wrong (exit MISSING), or another kind of
-            key or file (exit USAGE).
+        CompressError: no such file, or a missing or wrong password (exit MISSING); another kind of key or
+            file (exit USAGE).
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +42,7 @@ class SigningKey:
         self._key = key
 
     def sign(self, folder: Path) -> Path:
-        """Write the signature of a folder's manifest beside it and return its path."""
+        """Sign the manifest of a folder and return the path of the signature."""
         path = folder / SIGNATURE
         write_bytes(path, self._key.sign((folder / FILENAME).read_bytes()))
         return path
@@ -51,7 +52,7 @@ class PublicKey:
     """An Ed25519 public key.
 
     Args:
-        path: PEM file, or the line OpenSSH writes (``ssh-ed25519 ...``).
+        path: PEM file, or a public key of OpenSSH (``ssh-ed25519 ...``).
 
     Raises:
         CompressError: no such file (exit MISSING), or another kind of key or file (exit USAGE).
@@ -64,8 +65,8 @@ class PublicKey:
         if b"PRIVATE KEY" in content:
             raise CompressError(
                 f"{str(path)!r} is a private key",
-                hint="give the public one; `openssl pkey -in KEY -pubout` prints it. "
-                "The private one stays with who signs",
+                hint="give the public key; `openssl pkey -in KEY -pubout` prints it. "
+                "The private key stays with the signer",
                 code="wrong-key",
             )
         key = _public(path, content)
@@ -73,8 +74,8 @@ class PublicKey:
             raise _wrong_kind(path, _kind(key), "an Ed25519 public key")
         self._key = key
 
-    def fault(self, content: bytes, signature: bytes) -> str | None:
-        """Say what is wrong with the signature of `content`; None where it is this key's."""
+    def signature_error(self, content: bytes, signature: bytes) -> str | None:
+        """Return why a signature of `content` is not valid for this key, or None if it is."""
         from cryptography.exceptions import InvalidSignature
 
         if len(signature) != 64:
@@ -82,12 +83,12 @@ class PublicKey:
         try:
             self._key.verify(signature, content)
         except InvalidSignature:
-            return "is not of this key and this manifest: the manifest was changed, or another key signed it"
+            return "does not match this key and manifest: the manifest was changed, or another key signed it"
         return None
 
 
 def new_key(path: Path) -> Path:
-    """Make a key pair: the private key in `path`, readable by its owner only; return the public one's path.
+    """Write a new private key to `path`, readable by its owner only; return the path of its public key.
 
     Raises:
         CompressError: one of the two files exists (exit USAGE) or cannot be written (exit MISSING).
@@ -99,7 +100,7 @@ def new_key(path: Path) -> Path:
     for file in (path, public):
         if file.exists():
             raise CompressError(
-                f"{str(file)!r} exists", hint="a key is never overwritten; choose another name", code="exists"
+                f"{str(file)!r} exists", hint="keys are never overwritten; give another name", code="exists"
             )
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
@@ -143,15 +144,15 @@ def _private(path: Path, content: bytes) -> Any:
     password = given.encode() if given else None
     try:
         return load(content, password)
-    except TypeError as error:  # it is encrypted and no password is given, or the other way round
+    except TypeError as error:  # encrypted without a password, or a password for a plain key
         if password is None:
-            raise _locked(path, f"is encrypted and {PASSWORD} is not set") from error
+            raise _password_error(path, f"is encrypted and {PASSWORD} is not set") from error
         return load(content, None)
     except ValueError as error:
         if password is not None or b"ENCRYPTED" in content:
-            raise _locked(path, f"cannot be decrypted with the password in {PASSWORD}") from error
+            raise _password_error(path, f"cannot be decrypted with the password in {PASSWORD}") from error
         raise _no_key(path, "private key") from error
-    except Exception as error:  # an algorithm that the library does not know
+    except Exception as error:  # an unsupported algorithm
         raise _no_key(path, "private key") from error
 
 
@@ -161,34 +162,34 @@ def _public(path: Path, content: bytes) -> Any:
     ssh = content.startswith((b"ssh-", b"ecdsa-"))
     try:
         return (serialization.load_ssh_public_key if ssh else serialization.load_pem_public_key)(content)
-    except Exception as error:  # not a key, or an algorithm that the library does not know
+    except Exception as error:  # not a key, or an unsupported algorithm
         raise _no_key(path, "public key") from error
 
 
 def _kind(key: Any) -> str:
-    """Name a key's kind by its class: ``RSA`` of `_RSAPrivateKey`, ``EC``, ``Ed448`` and so on."""
+    """Return the kind of a key from its class: ``RSA`` for `_RSAPrivateKey`, ``EC``, ``Ed448``, ..."""
     name = type(key).__name__.lstrip("_").removesuffix("PrivateKey").removesuffix("PublicKey")
     return name.replace("EllipticCurve", "EC")
 
 
-def _wrong_kind(path: Path, kind: str, wanted: str) -> CompressError:
+def _wrong_kind(path: Path, kind: str, expected: str) -> CompressError:
     return CompressError(
-        f"{str(path)!r} is a key of the kind {kind}, not {wanted}", hint=MAKE_KEYS, code="wrong-key"
+        f"{str(path)!r} is a key of the kind {kind}, not {expected}", hint=MAKE_KEYS, code="wrong-key"
     )
 
 
 def _no_key(path: Path, what: str) -> CompressError:
     return CompressError(
-        f"{str(path)!r} is no {what} that can be read",
-        hint=f"a PEM file is wanted; {MAKE_KEYS}",
+        f"{str(path)!r} is not a {what} that can be read",
+        hint=f"give a PEM file; {MAKE_KEYS}",
         code="wrong-key",
     )
 
 
-def _locked(path: Path, why: str) -> CompressError:
+def _password_error(path: Path, reason: str) -> CompressError:
     return CompressError(
-        f"the private key {str(path)!r} {why}",
-        hint=f"set {PASSWORD} to its password",
+        f"the private key {str(path)!r} {reason}",
+        hint=f"set the environment variable {PASSWORD} to its password",
         code="key-password",
         exit=Exit.MISSING,
     )

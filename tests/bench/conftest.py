@@ -14,7 +14,7 @@ from compress import artifact, data, models
 from compress.artifact import RunFolder
 from compress.bench.protocol import machine
 from compress.core.spec import Costs
-from compress.export.formats.onnx import to_onnx
+from compress.export.onnx.exporter import to_onnx
 
 FACTORY = """
 from torch import nn

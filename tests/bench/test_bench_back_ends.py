@@ -104,7 +104,7 @@ def test_openvino_names_a_file_it_cannot_read_in_one_line(tmp_path: Path, name: 
 
 
 def test_openvino_refuses_another_batch_size_than_the_files(tmp_path: Path) -> None:
-    from compress.export.formats.onnx import to_onnx
+    from compress.export.onnx.exporter import to_onnx
 
     path = tmp_path / "four.onnx"
     to_onnx(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), torch.zeros(1, 1, 8, 8), path,
@@ -177,7 +177,7 @@ def test_torch_on_a_gpu_says_that_there_is_none() -> None:
 def test_a_provider_that_would_fall_back_to_the_cpu_is_an_error(
     onnx_of_run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from compress.export.session import open_session
+    from compress.export.onnx.session import open_session
 
     with pytest.raises(CompressError) as caught:
         open_session(onnx_of_run, providers=[("CUDAExecutionProvider", {"device_id": "0"})])

@@ -53,8 +53,8 @@ def test_an_engine_that_was_changed_is_built_again(run: Path) -> None:
 
 
 def test_an_engine_that_no_manifest_knows_is_refused(unknown: Path) -> None:
-    pytest.importorskip("compress.export.trust.trusted")
-    with pytest.raises(CompressError, match="nothing vouches for") as caught:
+    pytest.importorskip("compress.export.trust.loading")
+    with pytest.raises(CompressError, match="cannot be verified") as caught:
         EngineRunner(rtx, unknown, RunConfig(1, 1))
     assert "--trust" in caught.value.hint
 

@@ -13,7 +13,7 @@ from compress.bench.backends import RunConfig, backend_named, backends
 from compress.bench.protocol.machine import OthersLoad, cpu_state, default_threads, wait_for_rest
 from compress.bench.protocol.memory import peak_memory
 from compress.core.errors import CompressError, Exit
-from compress.export.formats.onnx import to_onnx
+from compress.export.onnx.exporter import to_onnx
 
 
 def test_ort_cpu_is_a_registered_back_end() -> None:

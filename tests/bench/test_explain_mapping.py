@@ -18,7 +18,7 @@ from compress.bench.explain.profilers import profiler_for, profilers
 from compress.bench.explain.profilers.tensorrt import node
 from compress.bench.explain.profilers.torch_onnx import OnnxModule
 from compress.core.errors import CompressError
-from compress.export.formats.onnx import to_onnx
+from compress.export.onnx.exporter import to_onnx
 from compress.graph import trace
 from compress.slicing import scatter, slice_model
 

@@ -18,7 +18,7 @@ from compress.bench.staircase.networks import LayerModule, image_size, write_onn
 from compress.bench.staircase.rounds import MIN_ROUNDS, Rounds, ratios, rounds
 from compress.core.errors import CompressError
 from compress.cost import LayerShape, ShapedLayer, shaped_layers
-from compress.export.session import OnnxClassifier
+from compress.export.onnx.session import OnnxClassifier
 
 
 class Every(nn.Module):

@@ -32,20 +32,20 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-Made = tuple[Path, latency_files.Pair]
+Made = tuple[Path, latency_files.RunPair]
 
 
 @pytest.fixture(scope="module")
 def made(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A folder of made networks, and the two in it."""
     work = tmp_path_factory.mktemp("work")
-    return work, latency_files.made(recipe, work / "small", "cpu")
+    return work, latency_files.train_on_noise(recipe, work / "small", "cpu")
 
 
 def test_made_networks_are_the_recipes_dense_and_narrow_ones(made: Made) -> None:
     dense, compact = made[1].costs
     assert dense.dense == dense.compact == compact.dense and compact.compact.macs < dense.compact.macs
-    assert (dense.method, compact.method, made[1].is_made) == ("dense", "scratch", True)
+    assert (dense.method, compact.method, made[1].is_random) == ("dense", "scratch", True)
 
 
 def test_small_form_measures_writes_and_goes_on(
@@ -112,8 +112,8 @@ def test_no_part_is_begun_when_the_time_is_up(
 def test_modules_are_measured_in_fp32_only() -> None:
     known = backends()
     asked = gpu_latency.PRECISIONS
-    assert latency_files.precisions_of(known["torch"], asked) == ["fp32"]
-    assert latency_files.precisions_of(known["ort-cpu"], asked) == list(asked)
+    assert latency_files.supported_precisions(known["torch"], asked) == ["fp32"]
+    assert latency_files.supported_precisions(known["ort-cpu"], asked) == list(asked)
 
 
 def test_back_ends_of_the_cpu_get_small_batches_beside_a_gpu() -> None:

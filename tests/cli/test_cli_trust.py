@@ -60,7 +60,7 @@ def test_verify_prints_a_table_and_its_verdict(call: Here, exported: Path) -> No
     found = call("verify", exported)
     assert found.code == 0
     assert "model.onnx" in found.out and "content" in found.out
-    assert found.err == "every file is what the manifest says\n"
+    assert found.err == "every file matches the manifest\n"
 
 
 def test_verify_ends_with_5_and_names_what_was_tampered_with(call: Here, exported: Path) -> None:

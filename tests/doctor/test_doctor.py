@@ -15,7 +15,7 @@ from compress.bench.backends.registry import backends
 from compress.doctor import Report, examine, show
 from compress.doctor.packages import probe
 from compress.doctor.record import Check
-from compress.export.registry import formats
+from compress.export.formats import FORMATS
 
 ROOT = Path(cli.__file__).parent
 
@@ -57,7 +57,7 @@ def test_the_default_path_works_where_the_tests_run(report: Report) -> None:
 
 
 def test_every_format_and_back_end_is_in_the_report(report: Report) -> None:
-    assert [check.name for check in report.formats] == list(formats())
+    assert [check.name for check in report.formats] == list(FORMATS)
     assert [check.name for check in report.backends] == list(backends())
 
 

@@ -19,7 +19,7 @@ from compress.artifact import RunFolder
 from compress.core.spec import Costs
 from compress.data import ImageData
 from compress.export import export
-from compress.export.formats.onnx import to_onnx
+from compress.export.onnx.exporter import to_onnx
 
 FACTORY = """
 from torch import nn

@@ -18,12 +18,12 @@ from compress.core.errors import CompressError
 from compress.data import ImageData
 from compress.export import export
 from compress.export.deploy import standalone
-from compress.export.deploy.deployment import prepare
+from compress.export.deploy.extras import prepare_extras
 from compress.export.deploy.inference_script import write_script
-from compress.export.session import OnnxClassifier
+from compress.export.onnx.session import OnnxClassifier
 from compress.export.trust import manifest
 from compress.export.trust.signing import PublicKey, new_key
-from compress.export.trust.verify import verify
+from compress.export.trust.verify import verify_folder
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_the_script_refuses_a_tampered_file(exported: Path, pictures: list[Path]
     with (exported / "model.onnx").open("ab") as file:
         file.write(b"x")
     done = torchless.run(site, script, pictures[0])
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "not the file of the manifest" in done.stderr
 
 
@@ -86,10 +86,10 @@ def test_a_script_elsewhere_finds_the_manifest(exported: Path, tmp_path: Path) -
 
 def test_a_script_in_the_export_folder_is_in_the_manifest(exported: Path) -> None:
     write_script(exported / "infer.py", exported, manifest.read(exported).files[0])
-    assert verify(exported).passed
+    assert verify_folder(exported).passed
     with (exported / "infer.py").open("a") as file:
         file.write("import os\n")
-    assert [fault.file for fault in verify(exported).faults] == ["infer.py"]
+    assert [fault.file for fault in verify_folder(exported).faults] == ["infer.py"]
 
 
 def test_a_fixed_batch_is_filled_up(run: Path, images: NDArray[np.float32]) -> None:
@@ -104,7 +104,7 @@ def test_one_of_several_files_is_chosen_by_name(exported: Path) -> None:
     shutil.copy(exported / "model.onnx", exported / "second.onnx")
     second = listed.files[0].model_copy(update={"file": "second.onnx"})
     manifest.write(exported, listed.with_file(second))
-    with pytest.raises(SystemExit, match=r"model\.onnx, second\.onnx"):
+    with pytest.raises(standalone.InferenceError, match=r"model\.onnx, second\.onnx"):
         standalone.Classifier(exported / "manifest.json")
     chosen = standalone.Classifier(exported / "manifest.json", "second.onnx")
     assert chosen.record["file"] == "second.onnx"
@@ -140,7 +140,7 @@ def test_the_contract_of_a_folder_is_followed_to_the_last_bit(
 ) -> None:
     images = data.load(f"folder:{folder}", input_size=size, workers=0)
     wanted = images.test_arrays(None)[0].numpy()
-    found = [standalone.read(path, contract(images)) for path in sorted(folder.glob("val/*/*.png"))]
+    found = [standalone.read_image(path, contract(images)) for path in sorted(folder.glob("val/*/*.png"))]
     np.testing.assert_array_equal(np.stack(found), wanted)
 
 
@@ -154,7 +154,7 @@ def test_the_contract_of_the_digits_is_followed(size: tuple[int, int, int], tmp_
     found = []
     for image in pixels:
         Image.fromarray(np.rint(image[0] * 255).astype(np.uint8)).save(tmp_path / "digit.png")
-        found.append(standalone.read(tmp_path / "digit.png", contract(images)))
+        found.append(standalone.read_image(tmp_path / "digit.png", contract(images)))
     assert_same_pixels(np.stack(found), images.test_arrays(50)[0].numpy(), images)
 
 
@@ -172,7 +172,7 @@ def test_the_contract_of_photographs_in_memory_is_followed(
     found = []
     for tile in tiles:
         Image.fromarray(tile).save(tmp_path / "tile.png")
-        found.append(standalone.read(tmp_path / "tile.png", contract(images)))
+        found.append(standalone.read_image(tmp_path / "tile.png", contract(images)))
     assert_same_pixels(np.stack(found), images.test_arrays(None)[0].numpy(), images)
 
 
@@ -187,8 +187,8 @@ def assert_same_pixels(found: NDArray[Any], wanted: NDArray[Any], images: ImageD
 
 def test_an_image_that_is_too_small_is_refused(tmp_path: Path) -> None:
     Image.new("L", (8, 7)).save(tmp_path / "low.png")
-    with pytest.raises(SystemExit, match="the network takes"):
-        standalone.read(tmp_path / "low.png", contract(data.load("digits", input_size=(1, 8, 8))))
+    with pytest.raises(standalone.InferenceError, match="the network takes"):
+        standalone.read_image(tmp_path / "low.png", contract(data.load("digits", input_size=(1, 8, 8))))
 
 
 # --- what is asked for beside the file ------------------------------------------------------------------
@@ -197,20 +197,22 @@ def test_an_image_that_is_too_small_is_refused(tmp_path: Path) -> None:
 def test_an_export_leaves_script_signature_and_repository(run: Path, tmp_path: Path) -> None:
     public = new_key(tmp_path / "key.pem")
     script, models = run / "export" / "infer.py", tmp_path / "models"
-    todo = prepare(run, "onnx", sign=tmp_path / "key.pem", script=script, triton_repository=models)
-    left = todo.deliver(export(run, samples=32))
+    todo = prepare_extras(run, ["onnx"], sign=tmp_path / "key.pem", script=script, triton_repository=models)
+    left = todo.write([export(run, samples=32)])
     assert left.script == script
     assert left.triton == models / "tiny-run"
-    assert verify(run, public).passed
+    assert verify_folder(run, public).passed
     signature = run / "export" / manifest.SIGNATURE
     assert (
-        PublicKey(public).fault((run / "export" / "manifest.json").read_bytes(), signature.read_bytes())
+        PublicKey(public).signature_error(
+            (run / "export" / "manifest.json").read_bytes(), signature.read_bytes()
+        )
         is None
     )
 
 
 def test_nothing_is_left_that_was_not_asked_for(run: Path) -> None:
-    left = prepare(run, "onnx").deliver(export(run, samples=32))
+    left = prepare_extras(run, ["onnx"]).write([export(run, samples=32)])
     assert left.to_json() == {}
     assert {path.name for path in (run / "export").iterdir()} == {"model.onnx", "manifest.json"}
 
@@ -225,7 +227,7 @@ def test_what_cannot_be_left_is_refused_before_the_export(run: Path, tmp_path: P
         ("onnx", {"script": tmp_path}, "exists"),
     ):
         with pytest.raises(CompressError) as caught:
-            prepare(run, format, **asked)
+            prepare_extras(run, [format], **asked)
         assert caught.value.code == code
     assert not (run / "export").exists()
 
@@ -236,13 +238,13 @@ def test_a_file_of_openvino_is_run_too(exported: Path, images: NDArray[np.float3
         openvino.convert_model(exported / "model.onnx"), exported / "model.fp32.xml", compress_to_fp16=False
     )
     listed = manifest.read(exported)
-    weights = manifest.record_of(exported / "model.fp32.bin")
-    part = manifest.record_of(exported / "model.fp32.xml").model_dump()
+    weights = manifest.companion_record(exported / "model.fp32.bin")
+    part = manifest.companion_record(exported / "model.fp32.xml").model_dump()
     record = listed.files[0].model_copy(update={**part, "format": "openvino", "companions": (weights,)})
     manifest.write(exported, listed.with_file(record))
     found = standalone.Classifier(exported / "manifest.json", "model.fp32.xml").run(images)
     wanted = OnnxClassifier(exported / "model.onnx").logits(images)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
     (exported / "model.fp32.bin").write_bytes(b"others")
-    with pytest.raises(SystemExit, match=r"model\.fp32\.bin is not the file of the manifest"):
+    with pytest.raises(standalone.InferenceError, match=r"model\.fp32\.bin is not the file of the manifest"):
         standalone.Classifier(exported / "manifest.json", "model.fp32.xml")

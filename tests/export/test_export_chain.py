@@ -16,9 +16,9 @@ from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
 from compress.export import export, source
 from compress.export.options import BatchRange, Options, Precision, check_options, parse_batch, parse_targets
-from compress.export.parity.chain import COMPACT, Chain, open_chain
+from compress.export.parity.chain import COMPACT, ParityChain
 from compress.export.parity.check import LIMITS
-from compress.export.parity.text import chain_lines
+from compress.export.parity.report import parity_lines
 from compress.export.trust import manifest
 
 Images = NDArray[np.float32]
@@ -38,9 +38,9 @@ class Answers:
 
 
 @pytest.fixture
-def chain(model: Any, digits: ImageData) -> Chain:
+def chain(model: Any, digits: ImageData) -> ParityChain:
     x, y = digits.test_arrays(200)
-    return open_chain(model, {"tolerance": 1e-5}, x.numpy(), y.numpy(), "int8")
+    return ParityChain.start(model, {"tolerance": 1e-5}, x.numpy(), y.numpy(), "int8")
 
 
 def _links(record: manifest.FileRecord) -> dict[str, dict[str, Any]]:
@@ -69,8 +69,8 @@ def test_files_of_several_precisions_lie_beside_each_other(residual_run: Path) -
     export(residual_run, samples=16, calib_images=16, precision="int8")
     folder = residual_run / "export"
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "model.int8.onnx", "manifest.json"}
-    assert manifest.trusted(folder, "model.onnx") is not None
-    assert manifest.trusted(folder, "model.int8.onnx") is not None
+    assert manifest.verified_record(folder, "model.onnx") is not None
+    assert manifest.verified_record(folder, "model.int8.onnx") is not None
 
 
 def test_a_bf16_file_is_not_run_by_onnx_runtime_and_says_so(residual_run: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_bf16_file_is_not_run_by_onnx_runtime_and_says_so(residual_run: Path) 
 def test_the_first_broken_link_and_its_worst_layer_are_named(
     residual_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = source.reduce
+    whole = source.reduce_precision
 
     def damaged(full: Path, path: Path, *rest: Any, **more: Any) -> dict[str, Any]:
         report = whole(full, path, *rest, **more)
@@ -97,7 +97,7 @@ def test_the_first_broken_link_and_its_worst_layer_are_named(
         onnx.save(model, str(path))
         return report | {"victim": victim.name}
 
-    monkeypatch.setattr(source, "reduce", damaged)
+    monkeypatch.setattr(source, "reduce_precision", damaged)
     with pytest.raises(CompressError) as caught:
         export(residual_run, samples=64, calib_images=16, precision="fp16")
     assert caught.value.exit is Exit.PARITY
@@ -114,10 +114,9 @@ def test_the_first_broken_link_and_its_worst_layer_are_named(
     assert layers[1] in caught.value.message
 
 
-def test_a_loss_of_accuracy_breaks_a_link_whose_classes_mostly_agree(chain: Chain) -> None:
-    assert chain._first is not None
-    right = np.flatnonzero(chain._first.argmax(1) == chain.labels)[:9]
-    worse = chain._first.copy()
+def test_a_loss_of_accuracy_breaks_a_link_whose_classes_mostly_agree(chain: ParityChain) -> None:
+    right = np.flatnonzero(chain.reference.argmax(1) == chain.labels)[:9]
+    worse = chain.reference.copy()
     for i in right:
         worse[i, [int(worse[i].argmax()), int(worse[i].argsort()[-2])]] = worse[
             i, [int(worse[i].argsort()[-2]), int(worse[i].argmax())]
@@ -130,36 +129,34 @@ def test_a_loss_of_accuracy_breaks_a_link_whose_classes_mostly_agree(chain: Chai
     assert "top-1 falls" in (link.reason or "")
 
 
-def test_a_loss_that_chance_explains_does_not_break_a_link(chain: Chain) -> None:
-    assert chain._first is not None
-    right = np.flatnonzero(chain._first.argmax(1) == chain.labels)[:3]
-    worse = chain._first.copy()
+def test_a_loss_that_chance_explains_does_not_break_a_link(chain: ParityChain) -> None:
+    right = np.flatnonzero(chain.reference.argmax(1) == chain.labels)[:3]
+    worse = chain.reference.copy()
     worse[right] = np.roll(worse[right], 1, axis=1)
     chain.max_relative = 10.0
     assert chain.add("step", Answers(worse), "test").status == "passed"
 
 
-def test_a_step_that_is_not_run_is_skipped_by_the_next(chain: Chain) -> None:
-    assert chain._first is not None
-    chain.not_run("engine", "TensorRT", "no device")
-    assert chain.reached == COMPACT
-    assert chain.add("other", Answers(chain._first), "test").against == COMPACT
-    assert chain.broken is None
+def test_a_step_that_is_not_run_is_skipped_by_the_next(chain: ParityChain) -> None:
+    chain.add_not_run("engine", "TensorRT", "no device")
+    assert chain.last_step == COMPACT
+    assert chain.add("other", Answers(chain.reference), "test").against == COMPACT
+    assert chain.failed_link is None
 
 
 def test_what_was_proven_when_the_run_was_made_is_the_first_link(model: Any, digits: ImageData) -> None:
     x, y = digits.test_arrays(10)
     report = {"max_abs": 1e-6, "max_rel": 1e-7, "samples": 64, "tolerance": 1e-5, "passed": True}
     verified = {"sliced_vs_masked_dense": report, "compact_vs_trained": None}
-    first = open_chain(model, verified, x.numpy(), y.numpy(), "fp32").links
+    first = ParityChain.start(model, verified, x.numpy(), y.numpy(), "fp32").links
     assert [(link.name, link.against, link.images) for link in first] == [("sliced", "masked dense", 64)]
-    uncut = open_chain(model, {}, x.numpy(), y.numpy(), "fp32")
-    assert (uncut.links, uncut.reached) == ([], COMPACT)
+    uncut = ParityChain.start(model, {}, x.numpy(), y.numpy(), "fp32")
+    assert (uncut.links, uncut.last_step) == ([], COMPACT)
 
 
 def test_the_words_of_a_chain_name_every_link(residual_run: Path) -> None:
     record = export(residual_run, samples=16, calib_images=16, precision="int8").record
-    lines = chain_lines(record)
+    lines = parity_lines(record)
     assert "parity on 16 images" in lines[0]
     assert [line for line in lines if "onnx-fp32 = onnx-int8: passed" in line]
     assert "in float32 without --quantize-ends" in lines[-1]

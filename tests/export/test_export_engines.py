@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from compress import models
-from compress.export.formats.onnx import to_onnx
 from compress.export.formats.tensorrt_build import build_engine
+from compress.export.onnx.exporter import to_onnx
 from compress.export.options import Options, Precision
-from compress.export.precision import reduce
+from compress.export.precision.reduce import reduce_precision
 from compress.graph import trace
 from compress.slicing import slice_model
 
@@ -57,6 +57,6 @@ def test_a_network_becomes_an_engine_in_fp32_fp16_and_int8(network: str, kind: s
     for precision in precisions:
         path = tmp_path / f"{precision}.onnx"
         if precision != "fp32":
-            reduce(tmp_path / "fp32.onnx", path, precision, noise)
+            reduce_precision(tmp_path / "fp32.onnx", path, precision, noise)
         engine = build_engine(rtx, path, Options(precision=precision), "TensorRT-RTX")
         assert engine.data.nbytes > 0

@@ -13,7 +13,8 @@ from compress import data
 from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
 from compress.export import evaluate_onnx, to_onnx
-from compress.export.session import META_CLASSES, META_PREPROCESS, OnnxClassifier, open_session
+from compress.export.onnx.session import OnnxClassifier, open_session
+from compress.export.trust.onnx_metadata import META_CLASSES, META_PREPROCESS
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.core.errors import CompressError, Exit
-from compress.export.formats.onnx import opset_of, to_onnx
+from compress.export.onnx.exporter import opset_of, to_onnx
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 

@@ -15,8 +15,8 @@ from compress.core.files import sha256_file
 from compress.export import export
 from compress.export.formats.openvino import OpenVINOClassifier, OpenVINOFormat
 from compress.export.options import BatchRange, Options, Precision
-from compress.export.registry import Source
 from compress.export.trust import manifest
+from compress.export.types import OnnxSource
 
 openvino = pytest.importorskip("openvino")
 
@@ -39,7 +39,7 @@ def test_both_files_are_released_and_recorded(residual_run: Path) -> None:
     assert weights.file == "model.fp32.bin"
     assert weights.sha256 == sha256_file(folder / weights.file)
     assert weights.bytes == (folder / weights.file).stat().st_size
-    assert manifest.trusted(folder, "model.fp32.xml") == record
+    assert manifest.verified_record(folder, "model.fp32.xml") == record
 
 
 def test_a_float32_file_is_computed_in_float32_and_not_in_bf16(
@@ -94,7 +94,7 @@ def test_a_network_whose_weights_are_damaged_is_rejected_with_both_files(
 
 
 def test_an_operator_openvino_has_not_is_named_with_its_own_words(determinant: Path, tmp_path: Path) -> None:
-    source = Source(determinant, determinant, "fp32", 20, (), (), {})
+    source = OnnxSource(determinant, determinant, "fp32", 20, (), (), {})
     job: Any = SimpleNamespace(options=Options())
     with pytest.raises(CompressError, match=r"'the_determinant' \(Det\).*No conversion rule") as caught:
         OpenVINOFormat().build(job, source, tmp_path / "m.xml")

@@ -11,8 +11,8 @@ from torch import nn
 
 from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
+from compress.export.onnx.session import OnnxClassifier
 from compress.export.parity import check as parity
-from compress.export.session import OnnxClassifier
 
 LABELS = np.array([0, 1, 2, 0], dtype=np.int64)
 LOGITS = np.array([[4, 1, 0], [0, 5, 1], [0, 1, 3], [1, 2, 0]], dtype=np.float32)
@@ -20,7 +20,7 @@ LOGITS = np.array([[4, 1, 0], [0, 5, 1], [0, 1, 3], [1, 2, 0]], dtype=np.float32
 
 def test_the_file_of_a_network_agrees_with_it(model: nn.Module, onnx_file: Path, digits: ImageData) -> None:
     x, y = digits.test_arrays(100)
-    record = parity.check(model, OnnxClassifier(onnx_file), x.numpy(), y.numpy())
+    record = parity.check_parity(model, OnnxClassifier(onnx_file), x.numpy(), y.numpy())
     assert record.passed
     assert record.images == 100
     assert record.agreement == 1.0
@@ -34,7 +34,7 @@ def test_a_network_with_one_weight_changed_fails(
     with torch.no_grad():
         other.get_parameter("5.bias")[3] += 0.05
     x, y = digits.test_arrays(50)
-    record = parity.check(other, OnnxClassifier(onnx_file), x.numpy(), y.numpy())
+    record = parity.check_parity(other, OnnxClassifier(onnx_file), x.numpy(), y.numpy())
     assert not record.passed
     assert record.max_abs == pytest.approx(0.05, rel=1e-3)
 
@@ -79,10 +79,10 @@ def test_another_number_of_classes_is_a_parity_error() -> None:
 
 def test_no_images_are_refused(model: nn.Module, onnx_file: Path, images: NDArray[np.float32]) -> None:
     with pytest.raises(CompressError, match="at least one test image"):
-        parity.check(model, OnnxClassifier(onnx_file), images[:0], np.zeros(0, np.int64))
+        parity.check_parity(model, OnnxClassifier(onnx_file), images[:0], np.zeros(0, np.int64))
 
 
 def test_the_words_give_the_numbers_and_the_limits() -> None:
-    words = parity.describe(parity.compare_logits(LOGITS, LOGITS * 1.5, LABELS))
+    words = parity.describe_parity(parity.compare_logits(LOGITS, LOGITS * 1.5, LABELS))
     assert "0.5 of the largest logit" in words
     assert f"limit {parity.MAX_RELATIVE:.2g}" in words

@@ -16,15 +16,16 @@ from onnx import TensorProto, helper, numpy_helper
 from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
 from compress.export import evaluate_onnx
-from compress.export.formats.onnx import to_onnx
+from compress.export.formats.openvino import compile_settings
+from compress.export.onnx.exporter import to_onnx
+from compress.export.onnx.session import OnnxClassifier
 from compress.export.options import Precision
-from compress.export.precision import reduce
+from compress.export.precision.deviation import layer_deviations
 from compress.export.precision.emulate import EmulatedClassifier
-from compress.export.precision.graphs import load
 from compress.export.precision.half import to_half
-from compress.export.precision.losses import layer_losses
+from compress.export.precision.onnx_graph import load_onnx
 from compress.export.precision.ranges import LARGEST, largest_values
-from compress.export.session import OnnxClassifier
+from compress.export.precision.reduce import reduce_precision
 
 Images = NDArray[np.float32]
 
@@ -33,11 +34,11 @@ Images = NDArray[np.float32]
 def reduced(residual_onnx: Path, calibration: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the residual network in every precision."""
     folder = tmp_path_factory.mktemp("reduced")
-    reduce(residual_onnx, folder / "fp16.onnx", "fp16", calibration)
-    reduce(residual_onnx, folder / "int8.onnx", "int8", calibration)
+    reduce_precision(residual_onnx, folder / "fp16.onnx", "fp16", calibration)
+    reduce_precision(residual_onnx, folder / "int8.onnx", "int8", calibration)
     model = onnx.version_converter.convert_version(onnx.load(str(residual_onnx)), 22)
     onnx.save(model, str(folder / "opset22.onnx"))
-    reduce(folder / "opset22.onnx", folder / "bf16.onnx", "bf16", calibration)
+    reduce_precision(folder / "opset22.onnx", folder / "bf16.onnx", "bf16", calibration)
     return folder
 
 
@@ -118,13 +119,13 @@ def test_a_16_bit_network_computes_the_same_to_its_digits(
 
 def test_the_emulation_rounds_as_openvino_does(reduced: Path, images: Images) -> None:
     openvino = pytest.importorskip("openvino")
-    compiled = openvino.Core().compile_model(str(reduced / "fp16.onnx"), "CPU")
+    compiled = openvino.Core().compile_model(str(reduced / "fp16.onnx"), "CPU", compile_settings("fp16"))
     ours = EmulatedClassifier(reduced / "fp16.onnx").logits(images)
     np.testing.assert_allclose(ours, compiled(images)[0], atol=5e-3 * np.abs(ours).max())
 
 
 def test_layers_that_overflow_stay_in_float32_and_are_named(loud: Path, tmp_path: Path) -> None:
-    report = reduce(loud, tmp_path / "m.onnx", "fp16", LOUD)
+    report = reduce_precision(loud, tmp_path / "m.onnx", "fp16", LOUD)
     kept = {node["node"]: node for node in report["float_nodes"]}
     assert kept.keys() == {"raise", "relu", "lower"}
     assert {node["reason"] for node in kept.values()} == {"overflow"}
@@ -134,20 +135,20 @@ def test_layers_that_overflow_stay_in_float32_and_are_named(loud: Path, tmp_path
 
 
 def test_nothing_is_cast_to_16_bits_between_two_layers_in_float32(loud: Path, tmp_path: Path) -> None:
-    reduce(loud, tmp_path / "m.onnx", "fp16", LOUD)
+    reduce_precision(loud, tmp_path / "m.onnx", "fp16", LOUD)
     order = [node.op_type for node in onnx.load(str(tmp_path / "m.onnx")).graph.node]
     assert order == ["Conv", "Relu", "Conv", "Cast", "Conv", "Flatten", "Cast"]
 
 
 def test_the_emulation_shows_an_overflow_that_onnx_runtime_hides(loud: Path, tmp_path: Path) -> None:
-    onnx.save(to_half(load(loud), "fp16", []), str(tmp_path / "m.onnx"))
+    onnx.save(to_half(load_onnx(loud), "fp16", []), str(tmp_path / "m.onnx"))
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
     assert np.isfinite(session.run(None, {"input": LOUD})[0]).all()
     assert not np.isfinite(EmulatedClassifier(tmp_path / "m.onnx").logits(LOUD)).all()
 
 
 def test_the_largest_values_are_those_of_all_images(loud: Path) -> None:
-    found = largest_values(load(loud), LOUD)
+    found = largest_values(load_onnx(loud), LOUD)
     assert found["high"] == found["positive"] > LARGEST
     assert found["high"] == pytest.approx(2e5)
     assert found["up"] == pytest.approx(5e4)
@@ -165,7 +166,7 @@ def test_an_operator_without_bfloat16_stays_in_float32(tmp_path: Path) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
     onnx.save(model, str(tmp_path / "full.onnx"))
-    report = reduce(tmp_path / "full.onnx", tmp_path / "m.onnx", "bf16", LOUD)
+    report = reduce_precision(tmp_path / "full.onnx", tmp_path / "m.onnx", "bf16", LOUD)
     assert [(node["node"], node["reason"]) for node in report["float_nodes"]] == [("swish", "unsupported")]
 
 
@@ -183,8 +184,8 @@ def test_int8_zero_points_are_zero_and_weights_have_a_scale_a_channel(reduced: P
 def test_int8_leaves_the_first_and_the_last_layer_in_float32(
     residual_onnx: Path, calibration: Images, tmp_path: Path
 ) -> None:
-    inner = reduce(residual_onnx, tmp_path / "a.onnx", "int8", calibration)
-    all_ = reduce(residual_onnx, tmp_path / "b.onnx", "int8", calibration, quantize_ends=True)
+    inner = reduce_precision(residual_onnx, tmp_path / "a.onnx", "int8", calibration)
+    all_ = reduce_precision(residual_onnx, tmp_path / "b.onnx", "int8", calibration, quantize_ends=True)
     graph = onnx.load(str(residual_onnx)).graph
     layers = [node.name for node in graph.node if node.op_type in ("Conv", "Gemm")]
     assert inner["float_layers"] == [layers[0], layers[-1]]
@@ -208,7 +209,7 @@ def test_an_empty_calibration_set_is_refused(
     residual_onnx: Path, calibration: Images, tmp_path: Path, precision: Precision
 ) -> None:
     with pytest.raises(CompressError, match="calibration set is empty") as caught:
-        reduce(residual_onnx, tmp_path / "m.onnx", precision, calibration[:0])
+        reduce_precision(residual_onnx, tmp_path / "m.onnx", precision, calibration[:0])
     assert caught.value.exit is Exit.USAGE
     assert list(tmp_path.iterdir()) == []
 
@@ -217,7 +218,7 @@ def test_a_fixed_batch_larger_than_the_calibration_set_is_filled(
     residual: Any, calibration: Images, tmp_path: Path
 ) -> None:
     to_onnx(residual, torch.zeros(1, 1, 8, 8), tmp_path / "full.onnx", batch=7)
-    report = reduce(tmp_path / "full.onnx", tmp_path / "m.onnx", "int8", calibration[:3])
+    report = reduce_precision(tmp_path / "full.onnx", tmp_path / "m.onnx", "int8", calibration[:3])
     assert report["calibration_images"] == 3
     assert OnnxClassifier(tmp_path / "m.onnx").batch == 7
 
@@ -230,13 +231,13 @@ def test_the_layer_that_loses_most_is_the_one_that_was_damaged(
     weight = next(weight for weight in model.graph.initializer if weight.name == victim.input[1])
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float16(1.5), weight.name))
     onnx.save(model, str(tmp_path / "m.onnx"))
-    losses = layer_losses(residual_onnx, tmp_path / "m.onnx", images)
+    losses = layer_deviations(residual_onnx, tmp_path / "m.onnx", images)
     assert losses[0].node == victim.name
     assert losses[0].alone == pytest.approx(0.5, abs=0.2)
     assert max(loss.alone or 0.0 for loss in losses[1:]) < 1e-2
 
 
 def test_a_layer_that_overflows_comes_before_all_that_lose_digits(loud: Path, tmp_path: Path) -> None:
-    onnx.save(to_half(load(loud), "fp16", []), str(tmp_path / "m.onnx"))
-    losses = layer_losses(loud, tmp_path / "m.onnx", LOUD)
+    onnx.save(to_half(load_onnx(loud), "fp16", []), str(tmp_path / "m.onnx"))
+    losses = layer_deviations(loud, tmp_path / "m.onnx", LOUD)
     assert (losses[0].node, losses[0].alone) == ("raise", None)

@@ -13,8 +13,8 @@ from compress.core.files import sha256_file
 from compress.core.spec import Preprocess
 from compress.data import ImageData
 from compress.export import evaluate_onnx, export
+from compress.export.formats import FORMATS, require_packages
 from compress.export.formats.onnx import OnnxFormat
-from compress.export.registry import formats, require
 from compress.export.trust import manifest
 from compress.graph import trace
 from compress.slicing import slice_model
@@ -27,7 +27,7 @@ def test_an_export_leaves_the_file_and_its_manifest_and_nothing_else(run: Path) 
     assert result.path == run / "export" / "model.onnx"
     assert result.record.sha256 == sha256_file(result.path)
     assert result.record.bytes == result.path.stat().st_size
-    assert manifest.trusted(run / "export", "model.onnx") == result.record
+    assert manifest.verified_record(run / "export", "model.onnx") == result.record
 
 
 def test_the_manifest_says_what_goes_in_and_where_it_came_from(run: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_second_export_replaces_the_first(run: Path) -> None:
     result = export(run, samples=32, batch=4)
     found = manifest.read(run / "export")
     assert [record.batch for record in found.files] == [4]
-    assert manifest.trusted(run / "export", "model.onnx") == result.record
+    assert manifest.verified_record(run / "export", "model.onnx") == result.record
 
 
 def test_simplifying_is_reported_in_the_manifest(run: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_failed_export_leaves_the_good_one_before_it(run: Path) -> None:
     before = export(run, samples=32).record
     with pytest.raises(CompressError):
         export(run, samples=32, max_relative=1e-12)
-    assert manifest.trusted(run / "export", "model.onnx") == before
+    assert manifest.verified_record(run / "export", "model.onnx") == before
 
 
 def test_a_good_export_clears_what_was_rejected(run: Path) -> None:
@@ -102,13 +102,13 @@ def test_an_unknown_format_is_refused_with_the_nearest_and_all(run: Path) -> Non
 
 def test_a_missing_package_gives_the_command_that_installs_it() -> None:
     with pytest.raises(CompressError, match="no_such_module") as caught:
-        require({"no_such_module": "no-such-package"}, "the format 'x'")
+        require_packages({"no_such_module": "no-such-package"}, "the format 'x'")
     assert caught.value.exit is Exit.MISSING
     assert caught.value.hint == "pip install no-such-package"
 
 
 def test_onnx_is_a_registered_format() -> None:
-    assert isinstance(formats()["onnx"], OnnxFormat)
+    assert FORMATS["onnx"] is OnnxFormat
 
 
 @pytest.mark.parametrize("batch", [0, -3, "dynamik"])
@@ -148,7 +148,7 @@ def test_a_changed_file_is_no_longer_trusted(run: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert manifest.trusted(run / "export", "model.onnx") is None
+    assert manifest.verified_record(run / "export", "model.onnx") is None
 
 
 def test_a_manifest_of_another_version_is_refused(run: Path) -> None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from compress.export.formats import simplify as simplifying
-from compress.export.formats.onnx import to_onnx
-from compress.export.formats.simplify import simplify
-from compress.export.session import OnnxClassifier
+from compress.export.onnx import simplify as simplifying
+from compress.export.onnx.exporter import to_onnx
+from compress.export.onnx.session import OnnxClassifier
+from compress.export.onnx.simplify import simplify
 
 
 @pytest.fixture
@@ -82,14 +82,14 @@ def test_a_result_with_other_outputs_is_dropped(
 ) -> None:
     other = tmp_path / "other.onnx"
     to_onnx(nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)), torch.zeros(1, 1, 8, 8), other)
-    report = simplifying._judge(wasteful, other, images, None)
+    report = simplifying._compare(wasteful, other, images, None)
     assert not report.kept
     assert "outputs differ" in report.reason
 
 
 def test_a_result_that_is_not_smaller_is_dropped(wasteful: Path, images: NDArray[np.float32]) -> None:
     copy = Path(shutil.copy(wasteful, wasteful.with_name("copy.onnx")))
-    report = simplifying._judge(wasteful, copy, images, None)
+    report = simplifying._compare(wasteful, copy, images, None)
     assert not report.kept
     assert "not smaller" in report.reason
 
@@ -100,18 +100,18 @@ def test_a_result_with_another_interface_is_dropped(
     other = tmp_path / "other.onnx"
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     to_onnx(net, torch.zeros(1, 1, 8, 8), other, batch=40)
-    report = simplifying._judge(wasteful, other, images, None)
+    report = simplifying._compare(wasteful, other, images, None)
     assert "changed the inputs or outputs" in report.reason
 
 
 def test_a_damaged_result_is_dropped(wasteful: Path, images: NDArray[np.float32], tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(wasteful.read_bytes()[:500])
-    report = simplifying._judge(wasteful, tmp_path / "bad.onnx", images, None)
+    report = simplifying._compare(wasteful, tmp_path / "bad.onnx", images, None)
     assert not report.kept
 
 
 def test_a_failing_simplifier_is_reported_by_its_last_line(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no model")
-    failure = simplifying._run(tmp_path / "bad.onnx", tmp_path / "out.onnx", 60)
+    failure = simplifying._run_onnxsim(tmp_path / "bad.onnx", tmp_path / "out.onnx", 60)
     assert failure is not None
     assert "status" in failure

@@ -12,8 +12,8 @@ import torch
 from compress import models
 from compress.core.errors import CompressError, Exit
 from compress.export import export
-from compress.export.formats.onnx import to_onnx
-from compress.export.formats.tensorrt_build import build_engine, targets
+from compress.export.formats.tensorrt_build import build_engine, supported_targets
+from compress.export.onnx.exporter import to_onnx
 from compress.export.options import BatchRange, Options, Precision
 from compress.export.trust import manifest
 
@@ -33,7 +33,7 @@ def test_an_engine_is_built_from_a_proven_file_and_not_called_passed(
     assert (link["name"], link["status"]) == (result.path.name, "not run")
     assert "no device" in link["reason"]
     assert result.record.details["parity_of"] == f"onnx-{precision}"
-    assert manifest.trusted(residual_run / "export", result.path.name) == result.record
+    assert manifest.verified_record(residual_run / "export", result.path.name) == result.record
 
 
 def test_the_manifest_says_how_an_engine_was_built(residual_run: Path) -> None:
@@ -71,7 +71,7 @@ def test_an_operator_the_parser_has_not_is_named_with_its_own_words(determinant:
 
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no network")
-    with pytest.raises(CompressError, match="cannot take the file") as caught:
+    with pytest.raises(CompressError, match="cannot parse the file") as caught:
         build_engine(rtx, tmp_path / "m.onnx", Options(), "TensorRT-RTX")
     assert caught.value.exit is Exit.BUILD
 
@@ -80,7 +80,7 @@ def test_an_unknown_target_is_refused_with_those_it_knows(residual_run: Path) ->
     with pytest.raises(CompressError, match="SM 90") as caught:
         export(residual_run, "trt-rtx", samples=8, target_sm=(86, 90))
     assert caught.value.code == "target-sm"
-    assert all(str(sm) in caught.value.hint for sm in targets(rtx))
+    assert all(str(sm) in caught.value.hint for sm in supported_targets(rtx))
     assert list((residual_run / "export").iterdir()) == []
 
 

@@ -39,17 +39,17 @@ def test_the_contract_is_whole_in_the_file(exported: Path) -> None:
 
 def test_a_file_whose_companion_changed_is_not_trusted(exported: Path) -> None:
     (exported / "weights.bin").write_bytes(b"123")
-    companion = manifest.record_of(exported / "weights.bin")
+    companion = manifest.companion_record(exported / "weights.bin")
     record = manifest.read(exported).files[0].model_copy(update={"companions": (companion,)})
     manifest.write(exported, Manifest(files=(record,)))
-    assert manifest.trusted(exported, "model.onnx") == record
+    assert manifest.verified_record(exported, "model.onnx") == record
     (exported / "weights.bin").write_bytes(b"124")
-    assert manifest.trusted(exported, "model.onnx") is None
+    assert manifest.verified_record(exported, "model.onnx") is None
 
 
 def test_extras_stay_when_another_file_is_exported(exported: Path) -> None:
     (exported / "note.txt").write_text("hello")
-    listed = manifest.read(exported).with_extra(manifest.record_of(exported / "note.txt"))
+    listed = manifest.read(exported).with_extra(manifest.companion_record(exported / "note.txt"))
     manifest.write(exported, listed.with_file(listed.files[0]))
     assert [extra.file for extra in manifest.read(exported).extras] == ["note.txt"]
 
@@ -63,7 +63,7 @@ def test_writing_a_manifest_removes_the_signature_of_the_one_before(exported: Pa
 @pytest.mark.parametrize("name", ["../run.json", "/etc/hostname", "", ".", ".."])
 def test_a_name_that_leaves_the_folder_is_a_fault(exported: Path, name: str) -> None:
     record = CompanionRecord(file=name, sha256="0" * 64, bytes=1)
-    assert manifest.fault(exported, record) == "its name is no plain file name"
+    assert manifest.describe_mismatch(exported, record) == "its name is no plain file name"
 
 
 def test_a_manifest_from_before_devices_and_companions_is_read(exported: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_manifest_from_before_devices_and_companions_is_read(exported: Path) -
         del content["files"][0][key]
     del content["extras"], content["files"][0]["lineage"]["run_sha256"]
     path.write_text(json.dumps(content))
-    assert manifest.trusted(exported, "model.onnx") is not None
+    assert manifest.verified_record(exported, "model.onnx") is not None
 
 
 def test_a_device_without_a_gpu_says_none_of_it() -> None:

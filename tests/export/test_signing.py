@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from compress.core.errors import CompressError, Exit
 from compress.export.trust import manifest
 from compress.export.trust.signing import PASSWORD, PublicKey, SigningKey, new_key
-from compress.export.trust.verify import verify
+from compress.export.trust.verify import verify_folder
 
 PKCS8 = (form.Encoding.PEM, form.PrivateFormat.PKCS8)
 
@@ -35,7 +35,7 @@ def signed(exported: Path, private: Path) -> Path:
 
 
 def test_a_signed_export_passes_with_its_key(signed: Path, public: Path) -> None:
-    found = verify(signed, public)
+    found = verify_folder(signed, public)
     assert (found.passed, found.signed) == (True, True)
 
 
@@ -53,7 +53,7 @@ def test_a_key_is_never_overwritten(private: Path) -> None:
 def test_a_manifest_that_changed_after_signing_is_a_fault(signed: Path, public: Path) -> None:
     path = signed / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text())))
-    found = verify(signed, public)
+    found = verify_folder(signed, public)
     assert found.signed is False
     assert [fault.file for fault in found.faults] == ["manifest.json.sig"]
     assert "changed" in found.faults[0].said
@@ -61,22 +61,22 @@ def test_a_manifest_that_changed_after_signing_is_a_fault(signed: Path, public: 
 
 def test_the_key_of_another_is_a_fault(signed: Path, tmp_path: Path) -> None:
     other = new_key(tmp_path / "other.pem")
-    assert [fault.check for fault in verify(signed, other).faults] == ["signature"]
+    assert [fault.check for fault in verify_folder(signed, other).faults] == ["signature"]
 
 
 def test_a_missing_signature_is_a_fault_where_one_is_asked_for(exported: Path, public: Path) -> None:
-    assert "is missing" in verify(exported, public).faults[0].said
-    assert verify(exported).passed
+    assert "is missing" in verify_folder(exported, public).faults[0].said
+    assert verify_folder(exported).passed
 
 
 def test_a_signature_cut_short_is_a_fault(signed: Path, public: Path) -> None:
     path = signed / manifest.SIGNATURE
     path.write_bytes(path.read_bytes()[:40])
-    assert "40 bytes" in verify(signed, public).faults[0].said
+    assert "40 bytes" in verify_folder(signed, public).faults[0].said
 
 
 def test_a_signature_is_not_checked_without_a_key_and_says_so(signed: Path) -> None:
-    found = verify(signed)
+    found = verify_folder(signed)
     assert (found.passed, found.signed) == (True, None)
     assert "not checked" in found.findings[0].said
 
@@ -103,7 +103,7 @@ def test_keys_of_openssh_are_read(exported: Path, tmp_path: Path) -> None:
     private.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption()))
     public.write_bytes(key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH))
     SigningKey(private).sign(exported)
-    assert verify(exported, public).signed
+    assert verify_folder(exported, public).signed
 
 
 def test_other_kinds_of_keys_are_named(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from records import A10, LINUX, machine, rtx, trt
 
 from compress.core.errors import CompressError, Exit
 from compress.export.trust import manifest
-from compress.export.trust.compat import export_command, mismatches
+from compress.export.trust.compatibility import export_command, mismatches
 from compress.export.trust.device import DeviceRecord
+from compress.export.trust.loading import check_loadable
 from compress.export.trust.manifest import FileRecord, Manifest
-from compress.export.trust.trusted import open_trusted
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +155,7 @@ def engine(exported: Path) -> Path:
     path = exported / "model.fp32.rtx.engine"
     path.write_bytes(_built(trt_rtx, exported / "model.onnx"))
     listed = manifest.read(exported)
-    part = manifest.record_of(path)
+    part = manifest.companion_record(path)
     record = rtx(listed.files[0], (86, 89)).model_copy(update=part.model_dump())
     details = {"build": {**record.details["build"], "runtime_version": trt_rtx.__version__}}
     manifest.write(exported, listed.with_file(record.model_copy(update={"details": details})))
@@ -184,14 +184,14 @@ def fitting(engine: Path) -> DeviceRecord:
 
 
 def test_an_engine_built_here_is_opened_where_it_fits(engine: Path) -> None:
-    record = open_trusted(engine, here=fitting(engine))
+    record = check_loadable(engine, here=fitting(engine))
     assert record == manifest.read(engine.parent).entry(engine.name)
 
 
 def test_an_engine_for_another_gpu_is_refused_with_the_command_that_mends_it(engine: Path) -> None:
     here = fitting(engine).model_copy(update={"gpu": "NVIDIA RTX 5090", "compute_capability": "12.0"})
     with pytest.raises(CompressError, match=r"compute capability 8\.6, 8\.9 \(here 12\.0\)") as caught:
-        open_trusted(engine, here=here)
+        check_loadable(engine, here=here)
     assert (caught.value.code, caught.value.exit) == ("other-machine", Exit.MISSING)
     run = engine.parent.parent
     assert f"compress export {run} --format trt-rtx --target-sm 86,89,120" in caught.value.hint
@@ -201,20 +201,20 @@ def test_an_engine_for_another_gpu_is_refused_with_the_command_that_mends_it(eng
 def test_a_gpu_that_rtx_has_no_target_for_is_sent_to_another_format(engine: Path) -> None:
     here = fitting(engine).model_copy(update={"compute_capability": "9.0"})
     with pytest.raises(CompressError) as caught:
-        open_trusted(engine, here=here)
+        check_loadable(engine, here=here)
     assert "--format trt or --format onnx" in caught.value.hint
 
 
 def test_a_missing_runtime_is_to_be_installed(engine: Path) -> None:
     with pytest.raises(CompressError, match="not installed") as caught:
-        open_trusted(engine, here=fitting(engine).model_copy(update={"tensorrt_rtx": None}))
+        check_loadable(engine, here=fitting(engine).model_copy(update={"tensorrt_rtx": None}))
     assert "pip install tensorrt-rtx" in caught.value.hint
 
 
 def test_an_engine_away_from_its_run_names_the_run_in_the_command(engine: Path, tmp_path: Path) -> None:
     moved = engine.parent.rename(tmp_path / "moved") / engine.name
     with pytest.raises(CompressError) as caught:
-        open_trusted(moved, here=DeviceRecord(tensorrt_rtx="1.7.1.116"))
+        check_loadable(moved, here=DeviceRecord(tensorrt_rtx="1.7.1.116"))
     assert "compress export tiny-run" in caught.value.hint
     assert "NVIDIA GPU only" in caught.value.hint
 
@@ -225,7 +225,7 @@ def test_a_tampered_engine_is_never_opened(engine: Path, trust: bool) -> None:
     content[-1] ^= 1
     engine.write_bytes(content)
     with pytest.raises(CompressError, match="sha256") as caught:
-        open_trusted(engine, trust=trust, here=fitting(engine))
+        check_loadable(engine, trust=trust, here=fitting(engine))
     assert (caught.value.code, caught.value.exit) == ("tampered-file", Exit.PARITY)
 
 
@@ -233,21 +233,21 @@ def test_an_engine_without_a_manifest_is_opened_only_on_trust(
     engine: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (engine.parent / "manifest.json").unlink()
-    with pytest.raises(CompressError, match="nothing vouches") as caught:
-        open_trusted(engine)
+    with pytest.raises(CompressError, match="cannot be verified") as caught:
+        check_loadable(engine)
     assert "--trust" in caught.value.hint
-    with caplog.at_level(logging.WARNING, logger="compress.export.trust.trusted"):
-        assert open_trusted(engine, trust=True) is None
+    with caplog.at_level(logging.WARNING, logger="compress.export.trust.loading"):
+        assert check_loadable(engine, trust=True) is None
     assert "unchecked" in caplog.text
 
 
 def test_an_engine_the_manifest_does_not_know_is_opened_only_on_trust(engine: Path) -> None:
     manifest.write(engine.parent, Manifest())
-    with pytest.raises(CompressError, match="does not know it"):
-        open_trusted(engine)
-    assert open_trusted(engine, trust=True) is None
+    with pytest.raises(CompressError, match="does not list it"):
+        check_loadable(engine)
+    assert check_loadable(engine, trust=True) is None
 
 
 def test_an_engine_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match="no file"):
-        open_trusted(tmp_path / "none.engine", trust=True)
+        check_loadable(tmp_path / "none.engine", trust=True)

@@ -12,11 +12,11 @@ from compress.core.errors import CompressError, Exit
 from compress.core.files import sha256_file
 from compress.export.trust import manifest
 from compress.export.trust.manifest import Manifest
-from compress.export.trust.verify import Finding, verify
+from compress.export.trust.verify import Finding, verify_folder
 
 
 def faults(folder: Path) -> dict[str, Finding]:
-    return {finding.file: finding for finding in verify(folder).faults}
+    return {finding.file: finding for finding in verify_folder(folder).faults}
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -28,13 +28,13 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_an_untouched_export_passes(exported: Path) -> None:
-    found = verify(exported)
+    found = verify_folder(exported)
     assert found.passed
     assert {finding.check for finding in found.findings} == {"signature", "manifest", "content", "metadata"}
 
 
 def test_a_run_folder_stands_for_its_export_folder(exported: Path) -> None:
-    assert verify(exported.parent).folder == str(exported)
+    assert verify_folder(exported.parent).folder == str(exported)
 
 
 def test_a_changed_byte_is_found(exported: Path) -> None:
@@ -65,10 +65,10 @@ def test_a_file_the_manifest_does_not_know_is_found(exported: Path) -> None:
 
 def test_a_changed_companion_is_found(exported: Path) -> None:
     (exported / "model.bin").write_bytes(b"123")
-    companion = manifest.record_of(exported / "model.bin")
+    companion = manifest.companion_record(exported / "model.bin")
     record = manifest.read(exported).files[0].model_copy(update={"companions": (companion,)})
     manifest.write(exported, Manifest(files=(record,)))
-    assert verify(exported).passed
+    assert verify_folder(exported).passed
     (exported / "model.bin").write_bytes(b"321")
     assert faults(exported).keys() == {"model.bin"}
 
@@ -102,7 +102,7 @@ def test_a_file_without_entries_of_its_own_contradicts_nothing(exported: Path) -
     del proto.metadata_props[:]
     onnx.save(proto, str(path))
     edit(exported, lambda r: r.update(sha256=sha256_file(path), bytes=path.stat().st_size))
-    assert verify(exported).passed
+    assert verify_folder(exported).passed
 
 
 def test_a_record_of_failed_parity_is_a_fault(exported: Path) -> None:
@@ -113,7 +113,9 @@ def test_a_record_of_failed_parity_is_a_fault(exported: Path) -> None:
 def test_a_file_that_was_never_run_is_noted(exported: Path) -> None:
     link = {"name": "model.onnx", "status": "not run", "reason": "no device"}
     edit(exported, lambda record: record["details"].update(chain=[{**link, "name": "before"}, link]))
-    notes = [(found.status, found.said) for found in verify(exported).findings if found.check == "parity"]
+    notes = [
+        (found.status, found.said) for found in verify_folder(exported).findings if found.check == "parity"
+    ]
     assert notes == [("note", "was never run: no device")]
 
 
@@ -141,25 +143,25 @@ def test_a_rejected_file_and_a_cut_off_export_are_only_noted(exported: Path) -> 
     for name in ("model.fp16.onnx.rejected", "model.fp16.onnx.rejected.json"):
         (exported / name).write_text("{}")
     (exported / ".staging-x").mkdir()
-    found = verify(exported)
+    found = verify_folder(exported)
     assert found.passed
     assert len([finding for finding in found.findings if finding.check == "listing"]) == 3
 
 
 def test_a_run_that_changed_since_is_noted(exported: Path) -> None:
     (exported.parent / "compact" / "weights.safetensors").write_bytes(b"others")
-    notes = [finding for finding in verify(exported).findings if finding.check == "lineage"]
+    notes = [finding for finding in verify_folder(exported).findings if finding.check == "lineage"]
     assert [(note.status, "export again" in note.said) for note in notes] == [("note", True)]
-    assert verify(exported).passed
+    assert verify_folder(exported).passed
 
 
 def test_a_folder_without_a_manifest_is_an_error(exported: Path) -> None:
     (exported / "manifest.json").unlink()
     with pytest.raises(CompressError) as caught:
-        verify(exported)
+        verify_folder(exported)
     assert (caught.value.code, caught.value.exit) == ("no-manifest", Exit.MISSING)
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match="no folder"):
-        verify(tmp_path / "none")
+        verify_folder(tmp_path / "none")

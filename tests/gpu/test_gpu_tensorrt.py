@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from compress import models
-from compress.export.formats.onnx import to_onnx
 from compress.export.formats.tensorrt_build import build_engine
 from compress.export.formats.tensorrt_engine import EngineClassifier, open_engine
+from compress.export.onnx.exporter import to_onnx
+from compress.export.onnx.session import OnnxClassifier
 from compress.export.options import BatchRange, Options, Precision
 from compress.export.parity.check import LIMITS
-from compress.export.precision import reduce
 from compress.export.precision.emulate import EmulatedClassifier
-from compress.export.registry import NotRun
-from compress.export.session import OnnxClassifier
+from compress.export.precision.reduce import reduce_precision
+from compress.export.types import NotRun
 
 RUNTIMES = ("tensorrt", "tensorrt_rtx")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = models.build("resnet20", 10, (3, 32, 32))
     to_onnx(model, torch.zeros(1, 3, 32, 32), path / "fp32.onnx", opset=22)
     for precision in PRECISIONS[1:]:
-        reduce(path / "fp32.onnx", path / f"{precision}.onnx", precision, _noise(32))
+        reduce_precision(path / "fp32.onnx", path / f"{precision}.onnx", precision, _noise(32))
     return path
 
 

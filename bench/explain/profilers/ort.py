@@ -17,7 +17,7 @@ import numpy as np
 from compress.bench.backends import RunConfig, Timed, backend_named
 from compress.bench.backends.feeding import fixed_size, noise
 from compress.bench.explain.profilers.registry import Profiled, RuntimeNode, Shape, register
-from compress.export.session import CPU, open_session
+from compress.export.onnx.session import CPU_PROVIDERS, open_session
 
 CONVERTS = frozenset(("ReorderInput", "ReorderOutput"))
 """Operators by which it goes into and out of its blocked layout."""
@@ -32,7 +32,7 @@ class OrtSession:
     def __init__(self, path: Path, config: RunConfig) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="profile-")
         prefix = Path(self._folder.name) / "ort"
-        self._session = open_session(path, threads=config.threads, providers=CPU, profile=prefix)
+        self._session = open_session(path, threads=config.threads, providers=CPU_PROVIDERS, profile=prefix)
         entry = self._session.get_inputs()[0]
         self._feed = {entry.name: noise(config, fixed_size(path, entry.shape[1:]))}
         self._walls = list[float]()

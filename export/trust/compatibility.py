@@ -1,12 +1,13 @@
-"""Does an engine fit a machine? Comparisons of what the manifest says with what is here; nothing is loaded.
+"""Compare the machine that an engine was built for with this one, without loading the engine.
 
-TensorRT: an engine is for its exact version, its GPU model and its operating system; built with hardware
-compatibility for every GPU from Ampere on, with version compatibility for later versions too. TensorRT-RTX:
-an engine is for its exact release and for the compute capabilities it was built for.
+A TensorRT engine runs on its exact version of TensorRT, its GPU model and its operating system; with hardware
+compatibility on every GPU from Ampere on, with version compatibility on later versions too. A TensorRT-RTX
+engine runs on its exact release and on the compute capabilities it was built for.
 """
 
 from __future__ import annotations
 
+import itertools
 import platform as system
 import shlex
 from collections.abc import Iterator
@@ -17,13 +18,13 @@ from compress.export.trust.device import DeviceRecord, sm
 from compress.export.trust.manifest import FileRecord
 
 RUNTIMES = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
-"""Formats whose files are engines, with the package that runs them; other files fit anywhere."""
+"""Formats whose files are engines, with the package that runs them; other files run anywhere."""
 
 RTX_TARGETS = (75, 80, 86, 89, 120, 121)
 """Compute capabilities that TensorRT-RTX 1.7 builds for."""
 
 RTX_DEFAULT = (80, 86, 89)
-"""What a TensorRT-RTX engine runs on that was built without a target, beside everything from 12.0 on."""
+"""Compute capabilities of a TensorRT-RTX engine built without targets, besides all from 12.0 on."""
 
 AMPERE = 80
 _LATER_MAJORS = {8: (10,), 10: (11,)}
@@ -33,7 +34,7 @@ _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One thing in which a machine is not what an engine was built for."""
+    """A property in which a machine differs from the one an engine was built for."""
 
     what: str
     built: str
@@ -45,18 +46,18 @@ class Mismatch:
 
 def runtime_of(record: FileRecord) -> str | None:
     """Return the package that runs an engine, ``tensorrt`` or ``tensorrt_rtx``; None for other files."""
-    said = build_of(record).get("runtime")
-    return said if said in _TITLES else RUNTIMES.get(record.format)
+    runtime = build_of(record).get("runtime")
+    return runtime if runtime in _TITLES else RUNTIMES.get(record.format)
 
 
 def build_of(record: FileRecord) -> dict[str, Any]:
-    """Return how a file was built, as its format wrote it into the manifest."""
-    found = record.details.get("build")
-    return found if isinstance(found, dict) else {}
+    """Return the build settings that the format wrote into the manifest."""
+    build = record.details.get("build")
+    return build if isinstance(build, dict) else {}
 
 
 def mismatches(record: FileRecord, here: DeviceRecord, platform: str | None = None) -> tuple[Mismatch, ...]:
-    """Return everything that keeps a file from running on a machine; empty for a file that is no engine.
+    """Return all properties that keep a file from running on a machine; empty for a file that is no engine.
 
     Args:
         record: of the file.
@@ -69,8 +70,11 @@ def mismatches(record: FileRecord, here: DeviceRecord, platform: str | None = No
         return ()
     if runtime == "tensorrt_rtx":
         return (*_version(record, runtime, here.tensorrt_rtx), *_rtx_device(record, here))
-    found = [*_version(record, runtime, here.tensorrt), *_device(record, here)]
-    return (*found, *_platform(record, platform or system.platform()))
+    return (
+        *_version(record, runtime, here.tensorrt),
+        *_device(record, here),
+        *_platform(record, platform or system.platform()),
+    )
 
 
 def _version(record: FileRecord, runtime: str, here: str | None) -> Iterator[Mismatch]:
@@ -80,11 +84,11 @@ def _version(record: FileRecord, runtime: str, here: str | None) -> Iterator[Mis
         yield Mismatch(_TITLES[runtime], built or "of a version not recorded", "not installed")
     elif not built:
         yield Mismatch(_TITLES[runtime], "of a version not recorded", here)
-    elif not _runs(_numbers(built), _numbers(here), later=bool(build.get("version_compat"))):
+    elif not _is_runnable(_numbers(built), _numbers(here), later=bool(build.get("version_compat"))):
         yield Mismatch(_TITLES[runtime], built, here)
 
 
-def _runs(built: tuple[int, ...], here: tuple[int, ...], *, later: bool) -> bool:
+def _is_runnable(built: tuple[int, ...], here: tuple[int, ...], *, later: bool) -> bool:
     """Whether the version `here` runs an engine of the version `built`; `later`: it is version compatible."""
     if not later or not built or not here:
         return built == here
@@ -95,23 +99,19 @@ def _runs(built: tuple[int, ...], here: tuple[int, ...], *, later: bool) -> bool
 
 def _numbers(version: str) -> tuple[int, ...]:
     """Return ``10.13.3.9.post1`` as (10, 13, 3, 9)."""
-    out: list[int] = []
-    for part in version.split("."):
-        if not part.isdecimal():
-            break
-        out.append(int(part))
-    return tuple(out)
+    parts = itertools.takewhile(str.isdecimal, version.split("."))
+    return tuple(map(int, parts))
 
 
 def _device(record: FileRecord, here: DeviceRecord) -> Iterator[Mismatch]:
-    """GPU, compute capability and CUDA of a TensorRT engine."""
+    """Compare GPU, compute capability and CUDA of a TensorRT engine."""
     built = record.device or DeviceRecord()
     if here.gpu is None:
         yield Mismatch("GPU", built.gpu or "not recorded", "none")
         return
     if build_of(record).get("hardware_compat"):
-        found = sm(here.compute_capability)
-        if found is None or found < AMPERE:
+        number = sm(here.compute_capability)
+        if number is None or number < AMPERE:
             yield Mismatch("compute capability", "8.0 or later", here.compute_capability or "unknown")
     else:
         for what, was, now in (
@@ -124,15 +124,15 @@ def _device(record: FileRecord, here: DeviceRecord) -> Iterator[Mismatch]:
 
 
 def _rtx_device(record: FileRecord, here: DeviceRecord) -> Iterator[Mismatch]:
-    """Compute capability and CUDA of a TensorRT-RTX engine; it may have been built without a GPU."""
+    """Compare compute capability and CUDA of a TensorRT-RTX engine, perhaps built without a GPU."""
     targets = targets_of(record)
-    wanted = ", ".join(f"{n // 10}.{n % 10}" for n in targets) if targets else "8.0, 8.6, 8.9, 12.0 or later"
-    found = sm(here.compute_capability)
-    if here.gpu is None or found is None:
-        yield Mismatch("GPU of compute capability", wanted, "none" if here.gpu is None else "unknown")
+    built = ", ".join(f"{n // 10}.{n % 10}" for n in targets) if targets else "8.0, 8.6, 8.9, 12.0 or later"
+    number = sm(here.compute_capability)
+    if here.gpu is None or number is None:
+        yield Mismatch("GPU of compute capability", built, "none" if here.gpu is None else "unknown")
         return
-    if found not in targets if targets else found not in RTX_DEFAULT and found < 120:
-        yield Mismatch("compute capability", wanted, here.compute_capability or "unknown")
+    if number not in targets if targets else not _is_default_target(number):
+        yield Mismatch("compute capability", built, here.compute_capability or "unknown")
     yield from _cuda(record.device or DeviceRecord(), here)
 
 
@@ -142,7 +142,7 @@ def targets_of(record: FileRecord) -> tuple[int, ...]:
 
 
 def _cuda(built: DeviceRecord, here: DeviceRecord) -> Iterator[Mismatch]:
-    """A driver runs what was built for an older CUDA, or another minor version of its own."""
+    """Compare CUDA versions; a driver runs files for any version up to its own major version."""
     if built.cuda is None:
         return
     was, now = _numbers(built.cuda), _numbers(here.cuda or "")
@@ -158,43 +158,45 @@ def _platform(record: FileRecord, here: str) -> Iterator[Mismatch]:
 
 def _os(text: str) -> tuple[str, str]:
     """Return ``Linux-5.10.0-x86_64-with-glibc2.36`` as (Linux, x86_64)."""
-    words = text.split("-")
-    machine = next((_MACHINES[word.lower()] for word in words if word.lower() in _MACHINES), "unknown")
-    return words[0], machine
+    parts = text.split("-")
+    machine = next((_MACHINES[part.lower()] for part in parts if part.lower() in _MACHINES), "unknown")
+    return parts[0], machine
 
 
 def export_command(record: FileRecord, run: str, here: DeviceRecord | None = None) -> str:
-    """Return the command that exports a file again as it was, for the machine `here` as well.
+    """Return the command that exports a file again with the same options, also for the machine `here`.
 
     Args:
         record: of the file.
         run: path of its run folder.
-        here: the machine it shall run on; None: where the command is given.
+        here: a machine that it must run on as well; None adds none.
     """
-    words = ["compress", "export", run, "--format", record.format]
+    arguments = ["compress", "export", run, "--format", record.format]
     build = build_of(record)
     if record.precision != "fp32":
-        words += ["--precision", record.precision]
-    words += _batch(record)
+        arguments += ["--precision", record.precision]
+    arguments += _batch_flag(record)
     targets = targets_of(record)
     new = sm(here.compute_capability) if here is not None else None
-    if runtime_of(record) == "tensorrt_rtx" and (targets or (new is not None and not _default(new))):
-        every = {*targets, *([new] if new is not None else [])}
-        words += ["--target-sm", ",".join(map(str, sorted(every)))]
+    if runtime_of(record) == "tensorrt_rtx" and (
+        targets or (new is not None and not _is_default_target(new))
+    ):
+        all_targets = {*targets, *([new] if new is not None else [])}
+        arguments += ["--target-sm", ",".join(map(str, sorted(all_targets)))]
     if build.get("workspace_mb"):
-        words += ["--workspace", str(build["workspace_mb"])]
-    words += [
+        arguments += ["--workspace", str(build["workspace_mb"])]
+    arguments += [
         f"--{flag.replace('_', '-')}" for flag in ("hardware_compat", "version_compat") if build.get(flag)
     ]
-    return shlex.join(words)
+    return shlex.join(arguments)
 
 
-def _default(number: int) -> bool:
+def _is_default_target(number: int) -> bool:
     return number in RTX_DEFAULT or number >= 120
 
 
-def _batch(record: FileRecord) -> list[str]:
-    """The flag of its batch sizes; none where the default is what it has."""
+def _batch_flag(record: FileRecord) -> list[str]:
+    """Return the flag of its batch sizes; empty if it has the default."""
     profile = build_of(record).get("profile")
     if isinstance(profile, dict):
         sizes = [profile.get(key) for key in ("min", "opt", "max")]

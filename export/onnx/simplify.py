@@ -1,6 +1,7 @@
-"""onnxsim at arm's length: in its own process, and its result kept only if it is smaller and equal.
+"""onnxsim in a separate process; its result is kept only if it is smaller and computes the same.
 
-Simplifiers change little on the graphs of torch's exporter, and have crashed and changed outputs.
+Simplifiers change little on the graphs of torch's exporter, and some versions have crashed or changed
+outputs.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.core.errors import CompressError
-from compress.export.session import OnnxClassifier
+from compress.export.onnx.session import OnnxClassifier
 
 TIMEOUT_S = 300.0
 """Seconds after which the simplifier is stopped."""
 
 MAX_RELATIVE = 1e-5
-"""Largest difference allowed to the output before, as a share of the largest logit."""
+"""Largest allowed difference of an output before and after, as a share of the largest logit."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SimplifyReport:
-    """What came of it: whether the result was kept and why, nodes and bytes before and after."""
+    """Outcome of `simplify`: whether the result was kept and why, nodes and bytes before and after."""
 
     kept: bool
     reason: str
@@ -41,31 +42,31 @@ class SimplifyReport:
     bytes_after: int | None = None
     max_rel: float | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
         return dataclasses.asdict(self)
 
 
 def simplify(path: Path, images: NDArray[np.float32], *, timeout_s: float = TIMEOUT_S) -> SimplifyReport:
-    """Simplify an ONNX file in place if that makes it smaller and changes nothing.
+    """Simplify an ONNX file in place if the result is smaller and its outputs are the same.
 
     Args:
-        path: the file; replaced in one step, or left as it is.
+        path: the file; replaced in one step, or left unchanged.
         images: float32 `[N, C, H, W]`, real preprocessed images to compare the outputs on.
         timeout_s: seconds the simplifier may take.
     """
     with tempfile.TemporaryDirectory(prefix=".simplify-", dir=path.parent) as folder:
         result = Path(folder) / path.name
-        failure = _run(path, result, timeout_s)
-        report = _judge(path, result, images, failure)
+        failure = _run_onnxsim(path, result, timeout_s)
+        report = _compare(path, result, images, failure)
         if report.kept:
             result.replace(path)
     _log.log(logging.INFO if report.kept else logging.WARNING, "onnxsim: %s", report.reason)
     return report
 
 
-def _run(source: Path, result: Path, timeout_s: float) -> str | None:
-    """Run onnxsim as a process of its own; return what went wrong, or None."""
+def _run_onnxsim(source: Path, result: Path, timeout_s: float) -> str | None:
+    """Run onnxsim in a process of its own; return the reason of a failure, or None."""
     command = [sys.executable, "-m", "onnxsim", str(source), str(result)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -77,13 +78,14 @@ def _run(source: Path, result: Path, timeout_s: float) -> str | None:
     return None if result.is_file() else "it wrote no file"
 
 
-def _judge(path: Path, result: Path, images: NDArray[np.float32], failure: str | None) -> SimplifyReport:
-    nodes, size = _nodes(path), path.stat().st_size
+def _compare(path: Path, result: Path, images: NDArray[np.float32], failure: str | None) -> SimplifyReport:
+    """Decide whether `result` may replace `path`."""
+    nodes, size = _node_count(path), path.stat().st_size
     if failure is not None:
         return SimplifyReport(False, f"dropped: {failure}", nodes, size)
     try:
-        _keep_metadata(path, result)
-        after_nodes, after_size = _nodes(result), result.stat().st_size
+        _copy_metadata(path, result)
+        after_nodes, after_size = _node_count(result), result.stat().st_size
         before, after = OnnxClassifier(path), OnnxClassifier(result)
     except CompressError as error:
         return SimplifyReport(False, f"dropped: {error.message}", nodes, size)
@@ -95,34 +97,34 @@ def _judge(path: Path, result: Path, images: NDArray[np.float32], failure: str |
     elif after_nodes > nodes or after_size > size or (after_nodes, after_size) == (nodes, size):
         reason = "dropped: its file is not smaller"
     else:
-        difference = _difference(before.logits(images), after.logits(images))
+        difference = _relative_difference(before.logits(images), after.logits(images))
         reason = "kept" if difference <= MAX_RELATIVE else f"dropped: outputs differ by {difference:.2g}"
     return SimplifyReport(reason == "kept", reason, nodes, size, after_nodes, after_size, difference)
 
 
-def _difference(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """Largest difference as a share of the largest logit; infinite where a value is not finite."""
+def _relative_difference(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """Return the largest difference as a share of the largest logit; infinite if a value is not finite."""
     largest = float(np.abs(before.astype(np.float64) - after).max())
     relative = largest / max(float(np.abs(before).max()), float(np.finfo(np.float32).tiny))
     return relative if np.isfinite(relative) else float("inf")
 
 
 def _interface(model: OnnxClassifier) -> list[tuple[str, str, tuple[int | None, ...]]]:
-    """Names, types and fixed sizes of the inputs and outputs; a free size is one, whatever its name."""
+    """Return names, types and fixed sizes of the inputs and outputs; None for a size that is free."""
     return [
         (tensor.name, tensor.dtype, tuple(size if isinstance(size, int) else None for size in tensor.shape))
         for tensor in (*model.inputs, *model.outputs)
     ]
 
 
-def _nodes(path: Path) -> int:
+def _node_count(path: Path) -> int:
     import onnx
 
     return len(onnx.load(str(path), load_external_data=False).graph.node)
 
 
-def _keep_metadata(source: Path, result: Path) -> None:
-    """Give the simplified file the metadata of the original."""
+def _copy_metadata(source: Path, result: Path) -> None:
+    """Copy the metadata of the original into the simplified file."""
     import onnx
 
     before, after = onnx.load(str(source)), onnx.load(str(result))

@@ -1,29 +1,28 @@
-"""A parity chain in words, for people."""
+"""The results of the parity check as lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from compress.export.parity.chain import Link
+from compress.export.parity.chain import ParityLink
 from compress.export.trust.manifest import FileRecord
 
 
-def chain_lines(record: FileRecord) -> list[str]:
-    """Say how near a released file is to its network, a line for the whole and one a link."""
-    whole = record.parity
-    what = record.details.get("parity_of", record.file)
+def parity_lines(record: FileRecord) -> list[str]:
+    """Return the parity check of a released file: one line for the whole file, then one per comparison."""
+    parity = record.parity
+    step = record.details.get("parity_of", record.file)
     first = (
-        f"parity on {whole.images} images ({what} and the compact network): largest difference "
-        f"{whole.max_abs:.2e}, same class {whole.agreement:.2%}, top-1 {whole.top1_reference:.2%} and "
-        f"{whole.top1_exported:.2%}"
+        f"parity on {parity.images} images ({step} and the compact network): largest difference "
+        f"{parity.max_abs:.2e}, same class {parity.agreement:.2%}, top-1 {parity.top1_reference:.2%} and "
+        f"{parity.top1_exported:.2%}"
     )
-    links = [Link.model_validate(link) for link in record.details.get("chain", ())]
-    return [first, *map(link_line, links), *_kept(record)]
+    links = [ParityLink.model_validate(link) for link in record.details.get("chain", ())]
+    return [first, *map(_link_line, links), *_float32_lines(record)]
 
 
-def link_line(link: Link) -> str:
-    """One link in a line."""
+def _link_line(link: ParityLink) -> str:
     head = f"  {link.against} = {link.name}: {link.status}"
     if link.status == "not run":
         return f"{head}: {link.reason}"
@@ -41,14 +40,13 @@ def link_line(link: Link) -> str:
     return f"{head}: {', '.join([*facts, *reason])} [{link.runner}]"
 
 
-def _kept(record: FileRecord) -> list[str]:
-    """Which layers stayed in float32, and why."""
+def _float32_lines(record: FileRecord) -> list[str]:
+    """Return which layers stayed in float32, and why."""
     report: Mapping[str, Any] = record.details.get(record.precision, {})
-    nodes = report.get("float_nodes", ())
     lines = [
         f"  {node['node']} ({node['operator']}) stays in float32: {node['reason']}"
         + ("" if node["tensor"] is None else f" of {node['tensor']}, largest value {node['largest']:.3g}")
-        for node in nodes
+        for node in report.get("float_nodes", ())
     ]
     layers = report.get("float_layers", ())
     return lines + ([f"  in float32 without --quantize-ends: {', '.join(layers)}"] if layers else [])
