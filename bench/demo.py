@@ -15,7 +15,7 @@ from compress.bench.results.record import BenchResult
 from compress.bench.results.table import SummaryRow, summary_row
 from compress.core.errors import CompressError
 from compress.export import export
-from compress.pipeline import TrainRequest, train
+from compress.pipeline import TrainRequest, run_training
 from compress.training import Progress
 
 SETTINGS = {"epochs": 8, "batch_size": 32, "lr": 0.05}
@@ -120,7 +120,7 @@ def demo(
         request = TrainRequest(
             method=method, model=MODEL, data=DATA, target=target, settings=SETTINGS, out=out / method
         )
-        runs.append(train(request, progress=progress, command=shlex.split(line)))
+        runs.append(run_training(request, progress=progress, command=shlex.split(line)))
     say(lines[2])
     export(out / "dcff")
     say(lines[3])

@@ -34,7 +34,7 @@ from compress.bench.protocol.paired import Comparison, compare, warm_up
 from compress.bench.protocol.peak import resident
 from compress.graph import SlicePlan, trace
 from compress.methods.dcff.fusion import fuse, fused_layers, rows
-from compress.methods.dcff.method import DCFF, DCFFConfig, coding
+from compress.methods.dcff.method import DCFF, code_filters, temperature, update_proxies
 from compress.slicing import slice_model
 from compress.training import PlainMethod, TrainConfig
 from compress.training.optim import build_optimizers
@@ -62,7 +62,7 @@ def build_network(kind: str, plan: SlicePlan, weights: Sequence[str], model: str
     compact = slice_model(dense, plan)
     if kind == "dcff":
         fuse(compact, dict(dense.named_parameters()), plan, weights)
-        DCFF(DCFFConfig()).begin_epoch(compact, 0, 300)
+        update_proxies(compact, temperature(0, 300, DCFF()))
     return compact.to(memory_format=torch.channels_last).train()
 
 
@@ -136,12 +136,12 @@ def _named(model: nn.Module) -> list[tuple[str, Any]]:
 
 def _coding(filters: Tensor, repeats: int) -> dict[str, Any]:
     with torch.no_grad(), LiveBytes([filters]) as memory:
-        coding(filters, 1.0)
+        code_filters(filters, 1.0)
     times = []
     with torch.no_grad():
         for _ in range(repeats):
             start = time.perf_counter_ns()
-            coding(filters, 1.0)
+            code_filters(filters, 1.0)
             times.append(time.perf_counter_ns() - start)
     count, size = filters.shape
     return {"filters": count, "weights": size, "ms": float(np.median(times)) / 1e6, "mb": memory.peak / 1e6}

@@ -18,7 +18,7 @@ from compress.export import export
 from compress.export.formats import get_format
 from compress.export.options import Batch, BatchRange, Precision
 from compress.export.trust import manifest
-from compress.pipeline import TrainRequest, train
+from compress.pipeline import TrainRequest, run_training
 from compress.recipes import load
 from compress.training import NoProgress
 
@@ -63,7 +63,7 @@ def train_on_noise(recipe: str, folder: Path, device: str) -> RunPair:
             resume=(out / "run.json").is_file(),
         )
         console.print_message(f"training {out} on {IMAGES} random images")
-        train(request, progress=NoProgress())
+        run_training(request, progress=NoProgress())
     return RunPair(folder / "dense", folder / "compact", True)
 
 

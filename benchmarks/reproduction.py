@@ -16,7 +16,7 @@ from compress.artifact.run import CHANGEABLE_ON_RESUME
 from compress.core import console
 from compress.core.files import read_json, write_json
 from compress.core.spec import DataInfo
-from compress.pipeline import TrainRequest, TrainResult, resolve, train
+from compress.pipeline import TrainRequest, TrainResult, resolve, run_training
 from compress.recipes import Recipe, load
 
 NEUTRAL_SETTINGS = (*CHANGEABLE_ON_RESUME, "precision", "channels_last", "seed", "compile", "data_on_device")
@@ -111,7 +111,9 @@ class Reproduction:
         piece = _Piece(self.out, self.command)
         budget.saved = piece.note
         try:
-            result = train(self.request, progress=budget, command=self.command, say=console.print_message)
+            result = run_training(
+                self.request, progress=budget, command=self.command, say=console.print_message
+            )
         except BudgetUsed as used:
             return Unfinished(self.recipe.name, self.seed, used.finished, used.epochs, self.out)
         if not result.is_first:
@@ -132,7 +134,12 @@ class Reproduction:
 
     def _identity(self) -> dict[str, Any]:
         settings = {key: v for key, v in self._resolved.settings().items() if key not in CHANGEABLE_ON_RESUME}
-        words = {"data": self._resolved.data, "model": self._resolved.model, "target": self._resolved.target}
+        target = self._resolved.target
+        words = {
+            "data": self._resolved.data,
+            "model": self._resolved.model.name,
+            "target": target.text if target is not None else None,
+        }
         text: dict[str, Any] = _as_json({**words, **settings, "method": self._resolved.method.name})
         return text
 

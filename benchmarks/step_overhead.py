@@ -27,7 +27,7 @@ from benchmarks.steps import Side, training
 from benchmarks.steps import side as build_side
 from compress.bench.protocol.machine import OthersLoad
 from compress.bench.protocol.paired import Comparison, compare, warm_up
-from compress.methods.gated.kdfs import KDFS
+from compress.methods.gated.kdfs import KDFSMethod
 
 GOAL = 1.15
 """Limit of a step as a multiple of the dense network's; KDFS without its teacher."""
@@ -69,7 +69,7 @@ class Steps:
     def __init__(self, side: Side) -> None:
         self.side = side
         self.device = side.stepper.accelerator.device
-        teacher = side.method._master if isinstance(side.method, KDFS) else None
+        teacher = side.method.teacher if isinstance(side.method, KDFSMethod) else None
         self.teacher = ForwardTimer(teacher, self.device)
         self.teacher_ns: list[int] = []
         side.begin(0)

@@ -77,15 +77,24 @@ def side(
     All randomness comes from `config.seed`.
     """
     size = (3, pixels, pixels)
-    kind = methods.get(method)
+    kind = methods.METHODS.get_or_raise(method)
     torch.manual_seed(config.seed)
     dense = models.build(model, CLASSES, size) if isinstance(model, str) else model
     graph = trace(dense, torch.rand(2, *size), free_pads=kind.free_pads)
-    made = kind(kind.config_type(**(options or {})))
-    teacher = copy.deepcopy(dense) if kind.teacher else None
-    made.setup = Setup(config, STEPS, "macs", share * graph.costs.macs, "none", teacher)
-    plan = graph.plan(macs=share, criterion=kind.criterion) if kind.narrows and not kind.chooses else None
-    network = made.prepare(dense, graph, plan).model
+    is_planned = kind.needs_target and not kind.learns_plan
+    setup = Setup(
+        model=dense,
+        graph=graph,
+        plan=graph.plan(macs=share, criterion=kind.criterion) if is_planned else None,
+        config=config,
+        steps_per_epoch=STEPS,
+        cost="macs",
+        budget=share * graph.costs.macs,
+        align="none",
+        teacher=copy.deepcopy(dense) if kind.uses_teacher else None,
+    )
+    made: Method = kind(kind.config_type(**(options or {})), setup)
+    network = made.model
     wrapped = prepare(accelerator, network, channels_last=config.channels_last)
     state = TrainState(
         model=network,

@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks.matmul_peak import DTYPES
 from compress.core.spec import Costs
 from compress.methods import Setup
-from compress.pipeline import Planned, Resolved, TrainRequest, plan_training, resolve
+from compress.pipeline import PlannedNetwork, ResolvedRequest, TrainRequest, plan_training, resolve
 from compress.training.optim import build_optimizers
 
 VARIANTS = {
@@ -70,7 +70,9 @@ class Steps:
 
     device_ns = None
 
-    def __init__(self, model: nn.Module, method: Any, resolved: Resolved, batch: int, device: str) -> None:
+    def __init__(
+        self, model: nn.Module, method: Any, resolved: ResolvedRequest, batch: int, device: str
+    ) -> None:
         assert resolved.input_size is not None
         assert resolved.num_classes is not None
         config = resolved.config
@@ -141,21 +143,28 @@ def variant(
     dense, narrow = costs_of(recipe, size)
     target = f"macs={narrow.macs / dense.macs:.4f}" if name in MASKED else None
     resolved, planned = _planned(name, recipe, precision, size, target)
-    method = resolved.method(resolved.options)
-    teacher = copy.deepcopy(planned.model).to(device) if method.teacher else None
-    goal = float(narrow.macs)
-    method.setup = Setup(resolved.config, 100, "macs", goal, "auto", teacher)
+    has_teacher = resolved.method.uses_teacher
+    setup = Setup(
+        model=planned.model,
+        graph=planned.graph,
+        plan=planned.plan,
+        config=resolved.config,
+        steps_per_epoch=100,
+        cost="macs",
+        budget=float(narrow.macs),
+        teacher=copy.deepcopy(planned.model).to(device) if has_teacher else None,
+    )
     torch.manual_seed(0)
-    prepared = method.prepare(planned.model, planned.graph, planned.plan)
-    steps = Steps(prepared.model, method, resolved, batch, device)
+    method = resolved.method(resolved.options, setup)
+    steps = Steps(method.model, method, resolved, batch, device)
     wide = name in ("dense", *MASKED)
     return Variant(
         name=name,
         steps=steps,
         macs=dense.macs if wide else narrow.macs,
-        teacher_macs=dense.macs if method.teacher else 0,
+        teacher_macs=dense.macs if has_teacher else 0,
         deployed_macs=None if name in MASKED else dense.macs if wide else narrow.macs,
-        params=sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
+        params=sum(p.numel() for p in method.model.parameters() if p.requires_grad),
     )
 
 
@@ -163,12 +172,12 @@ def variant(
 def costs_of(recipe: str, size: tuple[int, int, int] | None) -> tuple[Costs, Costs]:
     """Return the costs of a recipe's dense network and of its compact network."""
     planned = _planned("scratch", recipe, "fp32", size)[1]
-    return planned.graph.costs, planned.narrow
+    return planned.graph.costs, planned.compact_costs
 
 
 def _planned(
     method: str, recipe: str, precision: str, size: tuple[int, int, int] | None, target: str | None = None
-) -> tuple[Resolved, Planned]:
+) -> tuple[ResolvedRequest, PlannedNetwork]:
     request = TrainRequest(
         method=method, recipe=recipe, target=target, input_size=size, settings={"precision": precision}
     )

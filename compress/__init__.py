@@ -1,9 +1,6 @@
-"""Make a CNN narrow, exactly, and keep it an ordinary network.
+"""Train, slice, export and benchmark compact convolutional networks.
 
-What may enter: everything that makes, trains, cuts, saves and loads a network. Exporting is in `export`,
-measuring in `bench`; both build on this package and it knows neither.
-
-The names below are loaded when they are first used, so that importing the package is quick.
+The names below are imported on first use, so that importing the package is fast.
 """
 
 from __future__ import annotations
@@ -17,27 +14,48 @@ if TYPE_CHECKING:
     from compress.core.errors import CompressError
     from compress.data import list_datasets
     from compress.graph import ChannelGraph, ChannelGroup, SlicePlan, trace
+    from compress.methods import ABP, DCFF, KDFS, L1, Dense, Random, Scratch, list_methods
     from compress.models import build, list_models
-    from compress.pipeline import TrainRequest, TrainResult, train
+    from compress.pipeline import (
+        Inspection,
+        SliceResult,
+        TrainRequest,
+        TrainResult,
+        inspect,
+        slice,
+        train,
+    )
     from compress.recipes import list_recipes
     from compress.slicing import apply_plan, mask_model, slice_model, verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ABP": "methods",
     "ChannelGraph": "graph",
     "ChannelGroup": "graph",
     "CompressError": "core.errors",
+    "DCFF": "methods",
+    "Dense": "methods",
+    "Inspection": "pipeline",
+    "KDFS": "methods",
+    "L1": "methods",
+    "Random": "methods",
+    "Scratch": "methods",
     "SlicePlan": "graph",
+    "SliceResult": "pipeline",
     "TrainRequest": "pipeline",
     "TrainResult": "pipeline",
     "apply_plan": "slicing",
     "build": "models",
+    "inspect": "pipeline",
     "list_datasets": "data",
+    "list_methods": "methods",
     "list_models": "models",
     "list_recipes": "recipes",
     "load": "artifact",
     "mask_model": "slicing",
+    "slice": "pipeline",
     "slice_model": "slicing",
     "trace": "graph",
     "train": "pipeline",
@@ -45,20 +63,32 @@ _HOMES = {
 }
 
 __all__ = [
+    "ABP",
+    "DCFF",
+    "KDFS",
+    "L1",
     "ChannelGraph",
     "ChannelGroup",
     "CompressError",
+    "Dense",
+    "Inspection",
+    "Random",
+    "Scratch",
     "SlicePlan",
+    "SliceResult",
     "TrainRequest",
     "TrainResult",
     "__version__",
     "apply_plan",
     "build",
+    "inspect",
     "list_datasets",
+    "list_methods",
     "list_models",
     "list_recipes",
     "load",
     "mask_model",
+    "slice",
     "slice_model",
     "trace",
     "train",

@@ -199,13 +199,13 @@ def train(
     if estimate:
         _print_estimate(pipeline.estimate(request, estimate_seconds, say=console.print_message), as_json)
         return
-    result = pipeline.train(
+    result = pipeline.run_training(
         request, progress=training.progress_for(), command=command_line(), say=console.print_message
     )
     if not result.is_first:
         return
     if as_json:
-        console.print_json("train", _plain(result))
+        console.print_json("train", result.to_json())
         return
     console.print_result(*show.training(result))
 
@@ -230,11 +230,11 @@ def slice_(
     from compress import pipeline
     from compress import tables as show
 
-    result = pipeline.slice_to_run(
+    result = pipeline.slice(
         model,
-        data,
         target,
-        out,
+        data=data,
+        out=out,
         weights=weights,
         input_size=parse_size(input_size),
         num_classes=num_classes,
@@ -246,7 +246,7 @@ def slice_(
         command=command_line(),
     )
     if as_json:
-        console.print_json("slice", result)
+        console.print_json("slice", result.to_json())
         return
     console.print_result(*show.slicing(result))
 
@@ -261,14 +261,15 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """What can be cut of a network: its channel groups, what ties them, what is protected and why."""
+    from compress import pipeline
     from compress import tables as show
-    from compress.pipeline import inspect as inspection
+    from compress.pipeline.inspection import plot as plot_groups
 
-    found = inspection.inspect(
+    found = pipeline.inspect(
         model, num_classes=num_classes, input_size=parse_size(input_size), weights=weights
     )
     if plot is not None:
-        inspection.plot(found, plot)
+        plot_groups(found, plot)
     if as_json:
         console.print_json("inspect", found.model_dump(mode="json"))
         return
@@ -300,11 +301,9 @@ def recipes(
 def _print_plan(request: Any, as_json: bool) -> None:
     from compress import pipeline
     from compress import tables as show
-    from compress.pipeline.training import load_data, shapes
 
-    resolved = pipeline.resolve(request)
-    planned = pipeline.plan_training(resolved, *shapes(resolved, load_data(resolved, needed=False)))
-    summary = planned.summary(resolved)
+    resolved = pipeline.resolve_or_resume(request)
+    summary = pipeline.plan_request(resolved).summary(resolved)
     if not console.is_first_process():
         return
     if as_json:
@@ -338,12 +337,3 @@ def _rates(items: list[str]) -> dict[str, list[float]]:
                 code="bad-drop",
             ) from error
     return out
-
-
-def _plain(result: Any) -> dict[str, Any]:
-    """A result dataclass as JSON types, without what only the program needs."""
-    from dataclasses import asdict
-
-    values = {key: v.model_dump() if hasattr(v, "model_dump") else v for key, v in asdict(result).items()}
-    values.pop("is_first", None)
-    return values

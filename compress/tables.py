@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from compress.core.formatting import format_percent
+
 if TYPE_CHECKING:
-    from compress.pipeline import Estimate, TrainResult
-    from compress.pipeline.inspect import Inspection
+    from compress.pipeline import Estimate, Inspection, SliceResult, TrainResult
     from compress.recipes import Measured, Published, Recipe
 
 Part = Table | str
@@ -49,7 +50,7 @@ def training(result: TrainResult) -> list[Part]:
             f"compact = trained: largest relative difference {gate['max_rel']:.1e} "
             f"on {gate['samples']} images"
         )
-    return lines + (profile(result.profile, result.run) if result.profile else [])
+    return lines + (profile(result.profile, str(result.run)) if result.profile else [])
 
 
 def profile(found: dict[str, Any], run: str) -> list[Part]:
@@ -131,12 +132,12 @@ def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB"
 
 
-def slicing(result: dict[str, Any]) -> list[Part]:
-    """A cut without training: costs, and the accuracy before and after."""
-    sides = {name: result[name] for name in ("dense", "compact")}
+def slicing(result: SliceResult) -> list[Part]:
+    """Return the costs of a slice without training, and the accuracy before and after."""
+    sides = {"dense": result.dense.model_dump(), "compact": result.compact.model_dump()}
     return [
-        costs(f"slice: {result['run']}", sides),
-        f"top-1 {result['dense_top1']:.2%} before, {result['top1']:.2%} after",
+        costs(f"slice: {result.run}", sides),
+        f"top-1 {format_percent(result.dense_top1)} before, {format_percent(result.top1)} after",
     ]
 
 

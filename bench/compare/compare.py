@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import Field
 from rich.table import Table
 
-from compress import methods as book
 from compress.artifact import CompactInfo, compact_info
 from compress.bench.pipeline import bench
 from compress.bench.results import record
@@ -22,8 +21,8 @@ from compress.bench.results.table import summary_row
 from compress.core.errors import CompressError
 from compress.core.files import atomic_path, read_json, write_json
 from compress.core.spec import SCHEMA_VERSION, Record
-from compress.pipeline import TrainRequest, resolve, train
-from compress.pipeline.start import dense_epochs, needs_dense
+from compress.methods import METHODS
+from compress.pipeline import TrainRequest, dense_epochs, needs_dense, resolve, run_training
 from compress.training import Progress, TrainConfig
 from compress.training.metrics import read_metrics
 
@@ -173,7 +172,7 @@ def compare(
             code="bad-option",
         )
     for name in names:
-        if not book.get(name).narrows:
+        if not METHODS.get_or_raise(name).needs_target:
             raise CompressError(
                 f"the method {name!r} makes nothing narrow", hint="leave it out", code="bad-option"
             )
@@ -232,7 +231,7 @@ def _request(name: str, seed: int, folder: Path, base: TrainRequest) -> TrainReq
     request = replace(
         base,
         method=name,
-        settings={**shared, **book.get(name).defaults, **own},
+        settings={**shared, **METHODS[name].training_defaults, **own},
         options={key: value for key, value in base.options.items() if key not in own},
         dense_settings=shared,
         out=out,
@@ -248,11 +247,11 @@ def _request(name: str, seed: int, folder: Path, base: TrainRequest) -> TrainReq
 def _cell(request: TrainRequest, progress: Progress | None, say: Say) -> Cell:
     """Train a cell, or read it if it is finished."""
     assert request.out is not None
-    assert request.method is not None
+    assert isinstance(request.method, str)
     out = Path(request.out)
     if not (out / "compact" / "model.json").is_file():
         say(f"training {out.name}")
-        train(request, progress=progress, say=say)
+        run_training(request, progress=progress, say=say)
     info: CompactInfo = compact_info(out)
     asked = read_json(out / "run.json", what="run record", hint="")
     if (asked["target"], info.model.name, info.data) != (request.target, request.model, request.data):

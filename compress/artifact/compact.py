@@ -6,6 +6,8 @@ copied to another machine it loads there.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +25,9 @@ from compress.core.spec import SCHEMA_VERSION, Costs, ModelSpec, Preprocess, Rec
 
 if TYPE_CHECKING:
     from compress.slicing import SlicePlan
+
+MODULE_PREFIX = "module:"
+"""Start of the name of a model that was passed as a module; such a name cannot be built again."""
 
 _HINT = "finish the run with `compress train --resume`, or slice it again with `compress slice`"
 
@@ -129,11 +134,15 @@ def compact_info(run: str | Path | RunFolder) -> CompactInfo:
     return validated(path, value, CompactInfo, what="record of a compact model", hint=_HINT)
 
 
-def load(run: str | Path | RunFolder) -> nn.Module:
+def load(
+    run: str | Path | RunFolder, *, model: nn.Module | Callable[[], nn.Module] | None = None
+) -> nn.Module:
     """Return a run's compact model as an ordinary module in evaluation mode, on the CPU.
 
     Args:
         run: a run folder, its path, or the path of a `compact/` folder by itself.
+        model: the dense network, or a function that makes it, for a run that was trained from a module. It is
+            copied; its weights do not matter.
 
     Raises:
         CompressError: a file that is missing, damaged, of another version, or changed since it was written
@@ -151,11 +160,11 @@ def load(run: str | Path | RunFolder) -> nn.Module:
             code="damaged-file",
             exit=Exit.MISSING,
         )
-    model = _build(info.model)
+    network = _build(info.model) if model is None else _copied(model)
     if plan.get("kept"):
-        model = _cut(model, plan, folder / "plan.json")
-    load_state(model, state, source=str(path), hint=_HINT)
-    return model.eval()
+        network = _cut(network, plan, folder / "plan.json")
+    load_state(network, state, source=str(path), hint=_HINT)
+    return network.eval()
 
 
 def build_dense(run: str | Path | RunFolder) -> nn.Module:
@@ -188,6 +197,13 @@ def _build(spec: ModelSpec) -> nn.Module:
     """Build the dense network from seed 0, leaving the caller's generators alone."""
     from compress import models
 
+    if spec.name.startswith(MODULE_PREFIX):
+        raise CompressError(
+            f"the run was trained from a module, {spec.name.removeprefix(MODULE_PREFIX)}, which only Python "
+            "can make",
+            hint="pass the dense network or a function that makes it: compress.load(run, model=...)",
+            code="module-needed",
+        )
     if spec.source_sha256 is not None:
         now = models.model_spec(spec.name, spec.num_classes, spec.input_size)
         if now.source_sha256 != spec.source_sha256:
@@ -199,6 +215,11 @@ def _build(spec: ModelSpec) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return models.build(spec.name, spec.num_classes, spec.input_size)
+
+
+def _copied(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    network = copy.deepcopy(model) if isinstance(model, nn.Module) else model()
+    return network.cpu()
 
 
 def _cut(model: nn.Module, plan: dict[str, Any], path: Path) -> nn.Module:

@@ -1,13 +1,27 @@
-"""Ways to make a network narrow: one file a method, one interface (`base.Method`), found by name.
-
-A new method is one new file with a frozen config and a class under `@register`; nothing else changes.
-"""
+"""Methods that make a network compact: one file a method, one interface (`base.Method`), found by name."""
 
 from __future__ import annotations
 
-from compress.methods.base import Method, MethodConfig, Prepared, Setup, get, names, register
-from compress.methods.baselines import ranked, unpruned  # noqa: F401  (registers the methods)
-from compress.methods.dcff import method  # noqa: F401
-from compress.methods.gated import abp, kdfs  # noqa: F401
+from compress.methods.base import METHODS, Method, MethodConfig, Setup, list_methods
+from compress.methods.baselines.dense import Dense
+from compress.methods.baselines.l1 import L1
+from compress.methods.baselines.random import Random
+from compress.methods.baselines.scratch import Scratch
+from compress.methods.dcff.method import DCFF
+from compress.methods.gated.abp import ABP
+from compress.methods.gated.kdfs import KDFS
 
-__all__ = ["Method", "MethodConfig", "Prepared", "Setup", "get", "names", "register"]
+__all__ = [
+    "ABP",
+    "DCFF",
+    "KDFS",
+    "L1",
+    "METHODS",
+    "Dense",
+    "Method",
+    "MethodConfig",
+    "Random",
+    "Scratch",
+    "Setup",
+    "list_methods",
+]

@@ -1,15 +1,41 @@
-"""What a method is: it prepares a network for training, takes part in the loop, hands back a narrow one."""
+"""Interface of a compression method, and the registry of methods.
+
+Lifecycle of a method in one training (`compress.pipeline.training`, `compress.training.loop`)::
+
+    Method.check(config, setup)            before anything is trained; refuses an impossible request
+       |
+    method = Method(config, setup)         gets dense network, graph, plan, settings and teacher,
+       |                                   builds `method.model`, the network that is trained
+    build_optimizers / param_groups        once; `load_state_dict` follows when a run is resumed
+       |
+       |   for each epoch:
+       +--> begin_epoch                    such as: update proxies, lower a temperature, fix the masks
+       |      |   for each step:
+       |      +--> begin_step              such as: draw samples
+       |      |    loss                    of a forward pass
+       |      |    (backward, optimizers)
+       |      +--- end_step                such as: add up parts of the loss
+       |    end_epoch                      before the evaluation
+       +--- metrics, state_dict            for the log and the checkpoint
+       |
+    final_plan(model)                      what the trained network keeps of the dense one
+    finish(model)                          the trained network as an ordinary compact module
+
+A new method is one file: a frozen configuration derived from `MethodConfig` and a class under
+`@METHODS.register("name")`. Another package adds one through the entry point group ``compress.methods``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from compress.core.errors import CompressError, did_you_mean
+from compress.core.errors import CompressError
+from compress.core.registry import Registry
 from compress.core.spec import Record
 from compress.graph import ChannelGraph, Criterion, SlicePlan
 from compress.training.config import TrainConfig
@@ -17,111 +43,131 @@ from compress.training.method import PlainMethod
 
 
 class MethodConfig(Record):
-    """Settings of a method; each method has its own.
+    """Settings of a method; each method has its own subclass, whose type selects the method.
 
     Attributes:
         residual: ``tied``: a residual stream is cut, with the same channels in all layers that add to it;
-            ``keep``: what reaches a residual add is not cut.
+            ``keep``: the channels that reach a residual addition are not cut.
     """
 
     residual: Literal["keep", "tied", "scatter"] = "tied"
 
+    supports_scatter: ClassVar[bool] = False
+
     @field_validator("residual")
     @classmethod
-    def _offered(cls, value: str) -> str:
-        if value == "scatter" and not cls.scatters:
+    def _is_supported(cls, value: str) -> str:
+        if value == "scatter" and not cls.supports_scatter:
             raise ValueError("only a method that learns what it keeps can scatter; use keep or tied")
         return value
-
-    scatters: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A network ready to be trained.
-
-    Attributes:
-        model: what is trained.
-        plan: what is kept of the dense network, if it is already decided; None if nothing is cut.
-    """
-
-    model: nn.Module
-    plan: SlicePlan | None
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a method is told before it prepares a network.
+    """Everything a method needs to prepare a network.
 
     Attributes:
-        config: how it will be trained. steps: optimizer steps in an epoch.
-        kind: ``macs`` or ``params``, the cost that is limited; empty without a target.
-        goal: its limit, an absolute number.
+        model: the dense network. A method may change it or train a copy.
+        graph: channel graph of `model`.
+        plan: what is kept of it; None if nothing is cut. For a method that learns its plan it only shows that
+            the target can be met.
+        config: settings of the training.
+        steps_per_epoch: optimizer steps in an epoch.
+        cost: the cost that is limited, ``macs`` or ``params``; empty without a target.
+        budget: the limit of that cost, an absolute number.
         align: ``auto``, ``none`` or a number that widths shall be multiples of.
-        teacher: a trained network to learn from, for a method that has `teacher`.
+        teacher: a trained network to learn from, for a method that `uses_teacher`; None in `Method.check`.
     """
 
+    model: nn.Module
+    graph: ChannelGraph
+    plan: SlicePlan | None
     config: TrainConfig
-    steps: int = 1
-    kind: str = ""
-    goal: float = 0.0
+    steps_per_epoch: int = 1
+    cost: str = ""
+    budget: float = 0.0
     align: str = "auto"
     teacher: nn.Module | None = None
 
+    @property
+    def dense_cost(self) -> float:
+        """Cost of the dense network, of the kind that is limited."""
+        return float(getattr(self.graph.costs, self.cost))
+
+    @property
+    def required_plan(self) -> SlicePlan:
+        """The plan, for a method that cannot work without one."""
+        if self.plan is None:
+            raise ValueError("this method needs a slicing plan")
+        return self.plan
+
+    @property
+    def required_teacher(self) -> nn.Module:
+        """The teacher, for a method that cannot work without one."""
+        if self.teacher is None:
+            raise ValueError("this method needs a teacher")
+        return self.teacher
+
 
 class Method(PlainMethod):
-    """The interface of a method; its hooks in the loop are those of `compress.training.TrainableMethod`.
+    """A way to train a compact network. Its hooks in the loop are those of `PlainMethod`.
+
+    A subclass builds the network that is trained in its constructor::
+
+        def __init__(self, config: MyConfig, setup: Setup) -> None:
+            super().__init__(config, setup, slice_model(setup.model, setup.required_plan))
+
+    Args:
+        config: settings of the method.
+        setup: the dense network and how it is trained.
+        model: the network that is trained; None: the dense network itself.
 
     Attributes:
-        name: what a user gives to ``--method``.
-        config_type: its settings.
-        narrows: whether it needs a target and a plan.
-        free_pads: how it wants zero-padded shortcuts treated (see `compress.trace`).
+        name: name for ``--method``, set by the registry.
+        config_type: type of the settings.
+        needs_target: whether it cuts the network and so needs a target and a plan.
+        free_pads: how zero-padded shortcuts are treated (see `compress.trace`).
         criterion: which channels the plan keeps (see `compress.graph.Criterion`).
-        chooses: whether it decides itself, while it trains, what is kept. The plan it gets then only shows
-            that the target can be met, and `plan` returns the one it has come to.
-        starts_dense: whether it starts from a trained dense network; without ``--weights`` one is trained
-            first, in the share of the epochs that its config calls ``dense_share``.
-        teacher: whether it learns from a trained dense network.
-        defaults: settings of the training it wants where neither a flag nor a recipe says otherwise.
-        setup: what it is told before `check` and `prepare`.
+        learns_plan: whether it decides during the training what is kept (see `final_plan`).
+        starts_from_dense: whether it starts from a trained dense network; without weights one is trained
+            first, in the share of the epochs that its configuration gives as ``dense_share``.
+        uses_teacher: whether it learns from a trained dense network.
+        training_defaults: defaults of the training's settings that differ for this method.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[type[MethodConfig]] = MethodConfig
-    narrows: ClassVar[bool] = True
+    needs_target: ClassVar[bool] = True
     free_pads: ClassVar[bool] = True
     criterion: ClassVar[Criterion] = "window"
-    chooses: ClassVar[bool] = False
-    starts_dense: ClassVar[bool] = False
-    teacher: ClassVar[bool] = False
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    setup: Setup
+    learns_plan: ClassVar[bool] = False
+    starts_from_dense: ClassVar[bool] = False
+    uses_teacher: ClassVar[bool] = False
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
 
-    def __init__(self, config: MethodConfig) -> None:
+    def __init__(self, config: MethodConfig, setup: Setup, model: nn.Module | None = None) -> None:
         self.config = config
+        self.setup = setup
+        self.model = setup.model if model is None else model
 
-    def check(self, graph: ChannelGraph) -> None:
-        """Refuse, before anything is trained, what cannot be done with `setup`.
+    @classmethod
+    def check(cls, config: MethodConfig, setup: Setup) -> None:
+        """Refuse, before anything is trained, a request that the method cannot fulfil.
 
         Raises:
-            CompressError: such as a target under what this method may not cut.
+            CompressError: for example for a target below what the method can reach.
         """
 
-    def plan(self, model: nn.Module) -> SlicePlan | None:
-        """What a method that `chooses` keeps of the dense network, once `model` is trained."""
-        return None
-
     def phases(self, epochs: int) -> tuple[int, ...]:
-        """The first epochs of the stretches whose steps cost alike, such as a search and what follows it."""
+        """Return the first epochs of the phases with constant step time, such as a search and fine-tuning."""
         return (0,)
 
-    def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
-        """Make the network that is trained from the dense one (which may be changed or kept)."""
-        raise NotImplementedError
+    def final_plan(self, model: nn.Module) -> SlicePlan | None:
+        """Return what the trained `model` keeps of the dense network; None if nothing is cut."""
+        return self.setup.plan
 
     def finish(self, model: nn.Module) -> nn.Module:
-        """The trained network as an ordinary narrow module; the given one stays usable."""
+        """Return the trained network as an ordinary compact module; `model` stays usable."""
         raise NotImplementedError
 
     def loss(
@@ -131,34 +177,34 @@ class Method(PlainMethod):
         return super().loss(model, inputs, outputs, targets, criterion)
 
 
-_METHODS: dict[str, type[Method]] = {}
+class MethodRegistry(Registry[type[Method]]):
+    """Methods by name; an entry learns its name here."""
+
+    def add(self, name: str, entry: type[Method]) -> type[Method]:
+        """Register a method class and set its `name`."""
+        super().add(name, entry)
+        entry.name = name
+        return entry
+
+    def of_config(self, config: MethodConfig) -> type[Method]:
+        """Return the method whose settings have the type of `config`.
+
+        Raises:
+            CompressError: (exit 2) ``unknown-method``: no registered method has such settings.
+        """
+        for name in self.names():
+            if self[name].config_type is type(config):
+                return self[name]
+        raise CompressError(
+            f"no method has settings of type {type(config).__name__}",
+            hint=f"pass one of {', '.join(sorted(self[n].config_type.__name__ for n in self.names()))}",
+            code="unknown-method",
+        )
 
 
-def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Register a method under a name."""
-
-    def add(method: type[Method]) -> type[Method]:
-        if name in _METHODS:
-            raise ValueError(f"there already is a method {name!r}")
-        method.name = name
-        _METHODS[name] = method
-        return method
-
-    return add
+METHODS = MethodRegistry("method", group="methods", package="compress.methods")
 
 
-def names() -> list[str]:
-    """All methods."""
-    return sorted(_METHODS)
-
-
-def get(name: str) -> type[Method]:
-    """The method of that name.
-
-    Raises:
-        CompressError: (exit 2) unknown, with the nearest names.
-    """
-    if name not in _METHODS:
-        hint = did_you_mean(name, _METHODS) or f"one of {', '.join(names())}"
-        raise CompressError(f"unknown method {name!r}", hint=hint, code="unknown-method")
-    return _METHODS[name]
+def list_methods() -> list[str]:
+    """Return the names of all methods, those of installed packages included, sorted."""
+    return METHODS.names()

@@ -1,24 +1,41 @@
-"""From what a user asks to a run folder: names are resolved, the plan is made, the parts are called in order.
+"""From a request to a run folder: `request -> stages [dense?, method] -> prepare, fit, finish, save`.
 
-What may enter: the sequence of a command, as a plain function. What a part does stays in that part.
+Reading order: `request` (names become objects), `stages` (what is trained, in which order), `training` (the
+journey), `verification` (what must hold before a model is saved). `train`, `slice` and `inspect` are the
+functions for Python; the command line calls the same ones.
 """
 
-from compress.pipeline.estimate import Estimate, estimate
-from compress.pipeline.plan import Planned, parse_target, plan_training
-from compress.pipeline.request import Resolved, TrainRequest, resolve
-from compress.pipeline.slice import slice_to_run
-from compress.pipeline.training import TrainResult, train
+from compress.pipeline.api import train
+from compress.pipeline.estimation import Estimate, estimate
+from compress.pipeline.inspection import Inspection, inspect
+from compress.pipeline.plan import PlannedNetwork, plan_request, plan_training
+from compress.pipeline.request import ResolvedRequest, TrainRequest, resolve
+from compress.pipeline.resume import resolve_or_resume
+from compress.pipeline.slicing import SliceResult, slice
+from compress.pipeline.stages import dense_epochs, needs_dense, prepare_run
+from compress.pipeline.targets import Target, parse_target
+from compress.pipeline.training import TrainResult, run_training
 
 __all__ = [
     "Estimate",
-    "Planned",
-    "Resolved",
+    "Inspection",
+    "PlannedNetwork",
+    "ResolvedRequest",
+    "SliceResult",
+    "Target",
     "TrainRequest",
     "TrainResult",
+    "dense_epochs",
     "estimate",
+    "inspect",
+    "needs_dense",
     "parse_target",
+    "plan_request",
     "plan_training",
+    "prepare_run",
     "resolve",
-    "slice_to_run",
+    "resolve_or_resume",
+    "run_training",
+    "slice",
     "train",
 ]

@@ -1,33 +1,33 @@
-"""The plan of a training: the dense network, its channel graph, and what will be kept."""
+"""The dense network of a training, its channel graph, and the plan of what is kept."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from compress import models, recipes
-from compress.core.errors import CompressError
+from compress import recipes
+from compress.core.errors import CompressError, Exit
 from compress.core.spec import SCHEMA_VERSION, Costs, ModelSpec
-from compress.graph import ChannelGraph, Criterion, SlicePlan, trace
+from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.placement import Placement
-from compress.pipeline.request import Resolved, Size
-from compress.planning.choose import TOLERANCE
-
-ALIGNMENTS = (8, 4, 2, 1)
-"""Widths that `align="auto"` tries, the widest first: vector units and tensor cores like multiples of 8."""
+from compress.pipeline.request import ResolvedRequest, Size, check_class_count
+from compress.pipeline.targets import plan_for_target
+from compress.training.device import resolve_device
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedNetwork:
     """A dense network with its graph and plan.
 
     Attributes:
-        align: the alignment the plan was made with.
+        model: the dense network.
+        spec: how it is built.
+        graph: its channel graph.
+        plan: what is kept; None if nothing is cut.
+        align: the alignment that the plan was made with.
     """
 
     model: nn.Module
@@ -37,22 +37,31 @@ class Planned:
     align: int
 
     @property
-    def narrow(self) -> Costs:
+    def compact_costs(self) -> Costs:
         """Costs of the network that will be deployed."""
         return self.plan.narrow if self.plan is not None else self.graph.costs
 
-    def summary(self, resolved: Resolved) -> dict[str, Any]:
-        """The plan as numbers, for ``--dry-run --json``."""
-        dense, narrow = self.graph.costs, self.narrow
+    def planned(self, resolved: ResolvedRequest) -> PlannedNetwork:
+        """Return the same network with a plan, made by its present weights.
+
+        Raises:
+            CompressError: (exit 2) a target out of reach, or drop rates of unknown layers.
+        """
+        plan, align = make_plan(self.graph, resolved)
+        return replace(self, plan=plan, align=align)
+
+    def summary(self, resolved: ResolvedRequest) -> dict[str, Any]:
+        """Return the plan as numbers, for ``--dry-run --json``."""
+        dense, compact = self.graph.costs, self.compact_costs
         out: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "method": resolved.method.name,
             "model": self.spec.name,
-            "target": resolved.target,
-            "macs": narrow.macs,
-            "params": narrow.params,
+            "target": resolved.target.text if resolved.target else None,
+            "macs": compact.macs,
+            "params": compact.params,
             "dense": dense.model_dump(),
-            "mac_reduction": dense.macs / narrow.macs,
+            "mac_reduction": dense.macs / compact.macs,
             "align": self.align,
             "widths": {n: list(w) for n, w in self.plan.widths.items()} if self.plan else {},
             "protected": [vars(p) for p in self.graph.protected],
@@ -62,130 +71,84 @@ class Planned:
         return out
 
 
-def parse_target(text: str) -> tuple[str, float]:
-    """`"macs=0.5"` or `"params=1.2M"` as a kind and a number (at most 1: a fraction of the dense network).
+def build_network(resolved: ResolvedRequest, num_classes: int, input_size: Size) -> PlannedNetwork:
+    """Build the dense network and trace it; nothing is cut yet.
 
     Raises:
-        CompressError: (exit 2) another kind, or not a positive number.
+        CompressError: unknown model, bad weights, or a network that cannot be traced or reads other images.
     """
-    kind, _, number = text.partition("=")
-    scale = {"K": 1e3, "M": 1e6, "G": 1e9}.get(number[-1:].upper(), 1.0)
-    try:
-        value = float(number[:-1] if scale != 1 else number) * scale
-    except ValueError:
-        value = math.nan
-    if kind not in ("macs", "params") or not math.isfinite(value) or value <= 0:
-        raise CompressError(
-            f"the target {text!r} is not understood",
-            code="bad-target",
-            hint="write macs=0.5 or params=0.4 (a fraction of the dense network), or a number: macs=60M",
-        )
-    return kind, value
+    torch.manual_seed(resolved.config.seed)
+    model = resolved.model.build(num_classes, input_size, resolved.request.weights)
+    spec = resolved.model.spec(num_classes, input_size)
+    graph = trace_network(model, input_size, free_pads=resolved.method.free_pads)
+    return PlannedNetwork(model, spec, graph, None, 1)
 
 
-def plan_training(resolved: Resolved, num_classes: int, input_size: Size) -> Planned:
+def plan_training(resolved: ResolvedRequest, num_classes: int, input_size: Size) -> PlannedNetwork:
     """Build the dense network, trace it and decide what is kept.
 
     Raises:
-        CompressError: unknown model, bad weights, a network that cannot be traced, a target out of reach.
+        CompressError: as `build_network`; a target out of reach.
     """
-    torch.manual_seed(resolved.config.seed)
-    model = models.build(resolved.model, num_classes, input_size, resolved.request.weights)
-    spec = models.model_spec(resolved.model, num_classes, input_size)
+    return build_network(resolved, num_classes, input_size).planned(resolved)
+
+
+def trace_network(model: nn.Module, input_size: Size, *, free_pads: bool = False) -> ChannelGraph:
+    """Trace a network for images of `input_size`.
+
+    Raises:
+        CompressError: (exit 2) ``input-channels``: the network reads another number of channels; or as
+            `compress.trace`.
+    """
     example = torch.rand((2, *input_size), generator=torch.Generator().manual_seed(0))
-    graph = trace(model, example, free_pads=resolved.method.free_pads)
-    if not resolved.method.narrows:
-        return Planned(model, spec, graph, None, 1)
+    try:
+        return trace(model, example, free_pads=free_pads)
+    except CompressError as error:
+        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+        if error.exit != Exit.BUILD or first is None or first.in_channels == input_size[0]:
+            raise
+        c, h, w = first.in_channels, *input_size[1:]
+        gray = f"give --input-size {c},{h},{w}, which repeats gray images to {c} channels, or "
+        raise CompressError(
+            f"{type(model).__name__} reads images of {c} channels, the data have {input_size[0]}",
+            hint=f"{gray if input_size[0] == 1 else ''}choose a data set whose images have {c} channels",
+            code="input-channels",
+            details={"model": c, "data": input_size[0]},
+        ) from error
+
+
+def make_plan(graph: ChannelGraph, resolved: ResolvedRequest) -> tuple[SlicePlan | None, int]:
+    """Return what is kept, and the alignment of its widths; None if the method cuts nothing.
+
+    Raises:
+        CompressError: (exit 2) a target out of reach, or drop rates of unknown layers.
+    """
+    method, seed = resolved.method, resolved.config.seed
+    if not method.needs_target:
+        return None, 1
     if resolved.drop:
         kept = recipes.widths_from_drop_rates(graph, resolved.drop)
-        plan = graph.plan(keep=kept, criterion=resolved.method.criterion, seed=resolved.config.seed)
-        return Planned(model, spec, graph, plan, 1)
+        return graph.plan(keep=kept, criterion=method.criterion, seed=seed), 1
     assert resolved.target is not None
-    keeps = resolved.options.residual == "keep"
-    plan, align = plan_for_target(
+    whole = resolved.options.residual == "keep" and not method.learns_plan
+    return plan_for_target(
         graph,
         resolved.target,
         resolved.request.align,
-        resolved.method.criterion,
-        resolved.config.seed,
-        whole=Placement(graph).streams if keeps and not resolved.method.chooses else (),
+        method.criterion,
+        seed,
+        whole=Placement(graph).streams if whole else (),
     )
-    return Planned(model, spec, graph, plan, align)
 
 
-def plan_for_target(
-    graph: ChannelGraph,
-    target: str,
-    align: str = "auto",
-    criterion: Criterion = "window",
-    seed: int = 0,
-    whole: Collection[str] = (),
-) -> tuple[SlicePlan, int]:
-    """A plan that meets a target within 1%, and its alignment: the widest that does, for `auto`.
-
-    The groups named in `whole` are not cut.
+def plan_request(resolved: ResolvedRequest) -> PlannedNetwork:
+    """Plan a training for ``--dry-run``; the data set is read only if the shapes are not given.
 
     Raises:
-        CompressError: (exit 2) the target cannot be met, with what can.
+        CompressError: as `plan_training`; ``no-device``, ``precision``.
     """
-    kind, goal = parse_target(target)
-    tried = ALIGNMENTS if align == "auto" else (_alignment(align),)
-    nearest = math.inf
-    for width in tried:
-        plan = _attempt(graph, kind, goal, width, criterion, seed, whole, last=width == tried[-1])
-        if plan is None:
-            continue
-        dense, narrow = getattr(plan.dense, kind), getattr(plan.narrow, kind)
-        wanted = goal * dense if goal <= 1 else goal
-        if abs(narrow - wanted) <= TOLERANCE * wanted:
-            return plan, width
-        nearest = min(nearest, narrow / dense, key=lambda share: abs(share * dense - wanted))
-    raise CompressError(
-        f"the target {target} cannot be met within 1%: the nearest is {kind}={nearest:.4g}",
-        code="target-missed",
-        hint="give another target" if tried[-1] == 1 else "use --align auto, or a smaller number",
-        details={"nearest": nearest},
-    )
-
-
-def _attempt(
-    graph: ChannelGraph,
-    kind: str,
-    goal: float,
-    align: int,
-    criterion: Criterion,
-    seed: int,
-    whole: Collection[str],
-    last: bool,
-) -> SlicePlan | None:
-    """A plan, or None where a coarse alignment cannot get low enough but a finer one may."""
-    try:
-        if kind == "macs":
-            return graph.plan(macs=goal, align=align, criterion=criterion, seed=seed, whole=whole)
-        return graph.plan(params=goal, align=align, criterion=criterion, seed=seed, whole=whole)
-    except CompressError as error:
-        if error.code != "target-unreachable":
-            raise
-        if not last:
-            return None
-        finer = " with this alignment; --align auto may get lower" if align > 1 else ""
-        hint = f"the smallest reachable is {kind}={_round_up(error.details['smallest']):g}{finer}"
-        raise CompressError(error.message, hint=hint, code=error.code, details=error.details) from error
-
-
-def _round_up(share: float) -> float:
-    """To four significant digits, so that a target of it can be met."""
-    scale = 10.0 ** (3 - math.floor(math.log10(share)))
-    return math.ceil(share * scale) / scale
-
-
-def _alignment(text: str) -> int:
-    if text == "none":
-        return 1
-    if not text.isdecimal() or int(text) < 1:
-        raise CompressError(
-            f"the alignment {text!r} is not understood",
-            hint="auto, none, or a number such as 8",
-            code="bad-align",
-        )
-    return int(text)
+    resolve_device(resolved.config)
+    if resolved.num_classes is not None and resolved.input_size is not None:
+        return plan_training(resolved, resolved.num_classes, resolved.input_size)
+    info = resolved.load_data().info
+    return plan_training(resolved, check_class_count(resolved.num_classes, info), info.preprocess.input_size)

@@ -1,4 +1,8 @@
-"""What is saved was proved first: gates between what was trained, what is stored and what is loaded again."""
+"""Exactness checks before and after a compact model is saved.
+
+Three comparisons on real images: the sliced network with the masked dense one, the compact model with the
+trained network, and the loaded model with the one in memory. Nothing is saved if one fails.
+"""
 
 from __future__ import annotations
 
@@ -12,32 +16,33 @@ from torch import Tensor, nn
 
 from compress.artifact import RunFolder, load, save_compact
 from compress.core.errors import CompressError, Exit
-from compress.core.spec import ModelSpec
+from compress.core.spec import Costs, ModelSpec
 from compress.graph import SlicePlan
 from compress.methods import Method
-from compress.pipeline.plan import Planned
+from compress.pipeline.plan import PlannedNetwork
+from compress.pipeline.request import DenseSource
 from compress.slicing import RELATIVE_TOLERANCE, VerifyReport, compare, slice_model, verify
 
 VERIFY_IMAGES = 64
-"""Real test images on which every gate compares."""
+"""Number of real test images that every exactness check compares."""
 
 
-def cut(model: nn.Module, plan: SlicePlan, images: Tensor) -> tuple[nn.Module, VerifyReport]:
+def slice_verified(model: nn.Module, plan: SlicePlan, images: Tensor) -> tuple[nn.Module, VerifyReport]:
     """Slice a network and compare it with the masked dense one on images `[N, C, H, W]`.
 
     Raises:
         CompressError: (exit 5) they differ by more than the tolerance.
     """
-    narrow = slice_model(model, plan)
-    report = verify(model, plan, narrow, images)
-    return narrow, _passed(report, "the sliced network differs from the masked dense one")
+    compact = slice_model(model, plan)
+    report = verify(model, plan, compact, images)
+    return compact, _passed(report, "the sliced network differs from the masked dense one")
 
 
-def fold(method: Method, trained: nn.Module, images: Tensor) -> tuple[nn.Module, VerifyReport]:
-    """The trained network as an ordinary narrow one, on the CPU, and how far the two are apart.
+def finish_verified(method: Method, trained: nn.Module, images: Tensor) -> tuple[nn.Module, VerifyReport]:
+    """Return the trained network as an ordinary compact model, on the CPU, compared on images `[N, C, H, W]`.
 
     Raises:
-        CompressError: (exit 5) by more than the tolerance.
+        CompressError: (exit 5) they differ by more than the tolerance.
     """
     trained = copy.deepcopy(trained).cpu().float().to(memory_format=torch.contiguous_format)
     compact = method.finish(trained)
@@ -45,17 +50,22 @@ def fold(method: Method, trained: nn.Module, images: Tensor) -> tuple[nn.Module,
     return compact, _passed(report, "the compact network differs from the trained one")
 
 
-def check_size(compact: nn.Module, planned: Planned) -> None:
-    """Make sure that the planned parameter count is the real one.
+def check_parameter_count(compact: nn.Module, costs: Costs, network: PlannedNetwork) -> None:
+    """Make sure that the compact model has the planned number of parameters.
+
+    Args:
+        compact: the model.
+        costs: the planned costs.
+        network: the dense network; its parameters that no output depends on are not counted.
 
     Raises:
-        CompressError: (exit 1) it is not.
+        CompressError: (exit 1) it has not.
     """
-    real = sum(p.numel() for p in compact.parameters())
-    unused = sum(p.numel() for p in planned.model.parameters()) - planned.graph.costs.params
-    if real - unused != planned.narrow.params:
+    actual = sum(p.numel() for p in compact.parameters())
+    unused = sum(p.numel() for p in network.model.parameters()) - network.graph.costs.params
+    if actual - unused != costs.params:
         raise CompressError(
-            f"the compact network has {real - unused:,} parameters, planned were {planned.narrow.params:,}",
+            f"the compact network has {actual - unused:,} parameters, planned were {costs.params:,}",
             hint="nothing was saved; please report the network",
             code="internal",
             exit=Exit.INTERNAL,
@@ -68,25 +78,31 @@ def save_verified(
     spec: ModelSpec,
     plan: SlicePlan | None,
     images: Tensor,
-    gates: Mapping[str, VerifyReport | None],
+    checks: Mapping[str, VerifyReport | None],
     extra: dict[str, Any],
+    source: DenseSource,
 ) -> dict[str, Any]:
-    """Save a compact model and prove that it loads; return what is written into `verify.json`.
+    """Save a compact model, load it again and compare; return the content of `verify.json`.
 
     Args:
-        run: where to. compact: the network. spec, plan: how it is built again.
-        images: `[N, C, H, W]`, as for the gates. gates: their reports, by name.
-        extra: for `model.json`.
+        run: the run folder.
+        compact: the model.
+        spec: how its dense network is built again.
+        plan: what was kept of the dense network.
+        images: `[N, C, H, W]`, as for the other checks.
+        checks: reports of the checks before, by name.
+        extra: further numbers for `model.json`.
+        source: the dense network, which is needed to load a module that was passed.
 
     Raises:
-        CompressError: what cannot be written or read; (exit 5) what is loaded computes something else, and
-            is then removed.
+        CompressError: a file that cannot be written or read; (exit 5) the loaded model computes something
+            else, and is then removed.
     """
-    reports = {name: report.to_json() if report is not None else None for name, report in gates.items()}
+    reports = {name: report.to_json() if report is not None else None for name, report in checks.items()}
     record = {"tolerance": RELATIVE_TOLERANCE, **reports}
     save_compact(run, compact, spec, plan, record, extra)
     try:
-        loaded = load(run)
+        loaded = load(run) if source.module is None else load(run, model=source.module)
         _passed(compare(compact, loaded, (images,)), "the saved model differs from the one in memory")
     except BaseException:
         shutil.rmtree(run.compact, ignore_errors=True)

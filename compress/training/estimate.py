@@ -25,7 +25,7 @@ from compress.training.checkpoint import checkpoint_path, save_checkpoint
 from compress.training.config import TrainConfig
 from compress.training.device import accelerated, share_from_first, sum_over_processes
 from compress.training.evaluation import evaluate
-from compress.training.faults import fault
+from compress.training.faults import explain_failure
 from compress.training.interrupt import Saved
 from compress.training.loop import _Loop
 from compress.training.method import TrainableMethod
@@ -199,7 +199,7 @@ def measure(
             loop = _Loop(model, method, data, config, run, accelerator, Saved(config.epochs), NoProgress())
             return _measured(loop, phases, seconds)
     except (RuntimeError, MemoryError) as error:
-        found = fault(error, config)
+        found = explain_failure(error, config)
         if found is None:
             raise
         if found.code == "out-of-memory":

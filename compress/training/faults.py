@@ -1,6 +1,6 @@
-"""What can stop a long training and is no bug: memory, the device, a helper process, the disk.
+"""Turn out-of-memory, device loss, dead workers and a full disk into errors that say how to resume.
 
-Each is named with what is saved and how to go on; the last checkpoint is never touched.
+The last checkpoint is never touched.
 """
 
 from __future__ import annotations
@@ -23,32 +23,43 @@ _MEMORY = re.compile(
 _DEVICE = re.compile(
     r"(CUDA|HIP|NCCL|cuDNN|CUDNN|cuBLAS|CUBLAS)[\w ]*error|CU(DNN|BLAS|SOLVER)_STATUS|CUDA driver"
 )
-_RESUMED = ("disk-full", "worker-died")
-"""Errors that are named where they happen, and here told how far the training is."""
+_NAMED_ELSEWHERE = ("disk-full", "worker-died")
+"""Errors that are raised where they happen; here the progress of the training is added."""
+
+RESUMABLE = ("interrupted", "out-of-memory", "device-lost", *_NAMED_ELSEWHERE)
+"""Codes of the errors after which a training can be resumed."""
 
 
 @contextlib.contextmanager
-def named_faults(run: RunFolder, saved: Saved, config: TrainConfig) -> Iterator[None]:
+def explain_failures(run: RunFolder, saved: Saved, config: TrainConfig) -> Iterator[None]:
     """Turn such a failure of the block into an error that says what is saved.
 
     Raises:
         CompressError: (exit 3) ``out-of-memory``, ``device-lost``, ``worker-died``, ``disk-full``.
     """
     try:
+        with with_resume_hint(run, saved):
+            yield
+    except (RuntimeError, MemoryError) as error:
+        explained = explain_failure(error, config)
+        if explained is None:
+            raise
+        raise _with_progress(explained, run, saved) from error
+
+
+@contextlib.contextmanager
+def with_resume_hint(run: RunFolder, saved: Saved) -> Iterator[None]:
+    """Add to a full disk or a dead worker in the block how much is saved and how to resume."""
+    try:
         yield
     except CompressError as error:
-        if error.code not in _RESUMED:
+        if error.code not in _NAMED_ELSEWHERE:
             raise
         raise _with_progress(error, run, saved) from error
-    except (RuntimeError, MemoryError) as error:
-        found = fault(error, config)
-        if found is None:
-            raise
-        raise _with_progress(found, run, saved) from error
 
 
-def fault(error: Exception, config: TrainConfig) -> CompressError | None:
-    """Return the error to show for what torch raised in a training; None if it is something else."""
+def explain_failure(error: Exception, config: TrainConfig) -> CompressError | None:
+    """Return the error to show for an exception of torch in a training; None if it is something else."""
     text = " ".join(str(error).split())
     died = worker_died(error)
     if died is not None:
@@ -57,7 +68,7 @@ def fault(error: Exception, config: TrainConfig) -> CompressError | None:
         return CompressError(
             f"out of memory at batch size {config.batch_size}, precision {config.precision}: "
             f"{_first_sentences(text)}",
-            hint="free memory and go on with --resume; or start anew with another --out and a smaller "
+            hint="free memory and resume with --resume; or start again with another --out and a smaller "
             "--batch-size (with --lr smaller by the same factor), or --precision bf16",
             code="out-of-memory",
             exit=Exit.MISSING,
@@ -67,10 +78,10 @@ def fault(error: Exception, config: TrainConfig) -> CompressError | None:
         asserted = "device-side assert" in text
         return CompressError(
             f"the device failed: {_first_sentences(text)}",
-            hint="an index was out of range there, such as a label: --device cpu names it"
+            hint="an index was out of range on the device, such as a label: --device cpu names it"
             if asserted
-            else "see what `nvidia-smi` and the kernel's log say of it, then go on with --resume; --device "
-            "may be another one",
+            else "check `nvidia-smi` and the kernel log, then resume with --resume, if need be on another "
+            "--device",
             code="device-lost",
             exit=Exit.MISSING,
         )
@@ -78,11 +89,13 @@ def fault(error: Exception, config: TrainConfig) -> CompressError | None:
 
 
 def _with_progress(error: CompressError, run: RunFolder, saved: Saved) -> CompressError:
-    hint = error.hint.removesuffix(" and run the command again")
-    resume = "" if "--resume" in hint else ", then go on with --resume"
+    if error.code == "disk-full":
+        hint = f"{error.hint.partition(' and run the command again')[0]}, then resume with --resume"
+    else:
+        hint = error.hint if "--resume" in error.hint else f"{error.hint}, then resume with --resume"
     return CompressError(
         f"{error.message}; {saved.finished} of {saved.epochs} epochs are saved in {str(run.path)!r}",
-        hint=f"{hint}{resume}",
+        hint=hint,
         code=error.code,
         exit=error.exit,
         details={**error.details, "finished": saved.finished, "epochs": saved.epochs},
@@ -90,7 +103,7 @@ def _with_progress(error: CompressError, run: RunFolder, saved: Saved) -> Compre
 
 
 def _first_sentences(text: str) -> str:
-    """What torch says before it begins to advise; its advice is about its own debugging."""
+    """Return the part of torch's message before its debugging advice."""
     for advice in ("CUDA kernel errors might", "Search for `cuda", "If reserved but", "Compile with"):
         text = text.partition(advice)[0]
     return text.strip().rstrip(".")[:300] or "no reason is given"

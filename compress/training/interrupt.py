@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: an error that says what is saved and how to go on."""
+"""Ctrl-C and SIGTERM during a training: an error that says what is saved and how to resume."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 from compress.artifact import RunFolder
 from compress.core.errors import CompressError, Exit
 
 
+@dataclass
 class Saved:
-    """How many epochs the last checkpoint on the disk has, of how many."""
+    """Progress of a training on disk.
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.finished = 0
+    Attributes:
+        epochs: epochs of the whole training.
+        finished: epochs that the last checkpoint contains.
+    """
+
+    epochs: int
+    finished: int = 0
 
 
 @contextlib.contextmanager
@@ -33,7 +39,7 @@ def interruptible(run: RunFolder, saved: Saved) -> Iterator[None]:
     except KeyboardInterrupt:
         raise CompressError(
             f"interrupted; {saved.finished} of {saved.epochs} epochs are saved in {str(run.path)!r}",
-            hint="go on by giving the same command with --resume",
+            hint="resume with the same command and --resume",
             code="interrupted",
             exit=Exit.INTERRUPTED,
             details={"finished": saved.finished, "epochs": saved.epochs},
@@ -42,7 +48,7 @@ def interruptible(run: RunFolder, saved: Saved) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Make SIGTERM raise KeyboardInterrupt, where this is the main thread, which alone may set handlers."""
+    """Make SIGTERM raise KeyboardInterrupt in the main thread, which alone may set signal handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

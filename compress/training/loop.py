@@ -27,7 +27,7 @@ from compress.training.device import (
 )
 from compress.training.ema import Ema
 from compress.training.evaluation import EvalResult, evaluate, to_device
-from compress.training.faults import named_faults
+from compress.training.faults import explain_failures
 from compress.training.forward import Forward
 from compress.training.interrupt import Saved, interruptible
 from compress.training.method import TrainableMethod
@@ -108,7 +108,7 @@ def fit(
     progress = progress if progress is not None else NoProgress()
     with (
         interruptible(run, saved),
-        named_faults(run, saved, config),
+        explain_failures(run, saved, config),
         accelerated(config) as accelerator,
     ):
         if accelerator.is_main_process and not run.is_writer:

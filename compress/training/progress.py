@@ -1,4 +1,4 @@
-"""How far a training is, for people: a bar on a terminal, a line an epoch elsewhere, or nothing."""
+"""Progress of a training: a bar on a terminal or in a notebook, one line per epoch elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from compress.training.metrics import Row
 
 
 class Progress(Protocol):
-    """What the loop tells about its progress."""
+    """Receives the progress of a training loop."""
 
     def start(self, epochs: int, steps_per_epoch: int, finished: int) -> None:
-        """Begin, with `finished` of `epochs` already done."""
+        """Begin a training of which `finished` of `epochs` are already done."""
 
     def step(self, images: int, loss: float | None) -> None:
-        """One step of `images` is done; the loss is given now and then."""
+        """Report a step of `images`; the loss is given at some steps only."""
 
     def epoch(self, row: Row) -> None:
-        """An epoch is done and evaluated."""
+        """Report an epoch that is finished and evaluated."""
 
     def note(self, text: str) -> None:
-        """Something the training has decided or written."""
+        """Report a decision of the training."""
 
     def stop(self) -> None:
-        """End, whether or not the training did."""
+        """End, whether or not the training was finished."""
 
 
 class NoProgress:
-    """Says nothing."""
+    """No output."""
 
     def start(self, epochs: int, steps_per_epoch: int, finished: int) -> None:
         """Do nothing."""
@@ -58,19 +58,19 @@ class NoProgress:
 
 
 class LineProgress(NoProgress):
-    """Writes one line an epoch."""
+    """One line per epoch."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream if stream is not None else sys.stderr
         self._epochs = 0
 
     def start(self, epochs: int, steps_per_epoch: int, finished: int) -> None:
-        """Note how many epochs there are."""
+        """Store the number of epochs."""
         self._epochs = epochs
 
     def epoch(self, row: Row) -> None:
         """Write the epoch's line."""
-        print(summary(row, self._epochs), file=self._stream, flush=True)
+        print(epoch_line(row, self._epochs), file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
         """Write the note."""
@@ -78,7 +78,7 @@ class LineProgress(NoProgress):
 
 
 class BarProgress:
-    """Draws a bar over all steps, with the time left, and a line for every epoch above it."""
+    """A bar over all steps, with the remaining time, and one line per epoch above it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console if console is not None else Console(stderr=True)
@@ -111,7 +111,7 @@ class BarProgress:
         self._bar.start()
 
     def step(self, images: int, loss: float | None) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         if self._task is not None:
             self._bar.advance(self._task)
             if loss is not None:
@@ -122,14 +122,14 @@ class BarProgress:
         self._done = int(row["epoch"])
         if self._task is not None:
             self._bar.update(self._task, epoch=self._label())
-        self._console.print(summary(row, self._epochs), highlight=False)
+        self._console.print(epoch_line(row, self._epochs), highlight=False)
 
     def note(self, text: str) -> None:
         """Print the note above the bar."""
         self._console.print(text, highlight=False, markup=False)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def _label(self) -> str:
@@ -146,7 +146,13 @@ def progress_for(stream: TextIO | None = None, *, quiet: bool = False) -> Progre
     return LineProgress(stream)
 
 
-def summary(row: Row, epochs: int) -> str:
+def notebook_progress() -> Progress:
+    """Return a bar in a notebook or on a terminal, else nothing: the default of Python functions."""
+    console = Console(stderr=True)
+    return BarProgress(console) if console.is_jupyter or sys.stderr.isatty() else NoProgress()
+
+
+def epoch_line(row: Row, epochs: int) -> str:
     """Return an epoch as one line of text; accuracies in percent."""
 
     def show(key: str, scale: float, pattern: str) -> str:

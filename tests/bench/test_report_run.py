@@ -18,7 +18,7 @@ from compress.bench import bench
 from compress.bench.report import Report, report
 from compress.core.errors import CompressError
 from compress.export import export
-from compress.pipeline import TrainRequest, train
+from compress.pipeline import TrainRequest, run_training
 
 HOSTILE = "<img src=x onerror=console.error(1)> & $x_{^"
 """Name of a run folder that is markup in HTML, in Markdown and in the labels of a figure."""
@@ -48,7 +48,7 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings={"epochs": 2, "batch_size": 64, "lr": 0.05, "device": "cpu", "tensorboard": False},
         out=folder / "run",
     )
-    train(request, command=["compress", "train", "--out", "run"])
+    run_training(request, command=["compress", "train", "--out", "run"])
     export(folder / "run", samples=64)
     bench(folder / "run", pairs=10, sessions=2, threads=1, command=["compress", "bench", "run"])
     return folder / "run"

@@ -9,7 +9,7 @@ import torch
 
 import compress
 from compress.core.errors import CompressError, Exit
-from compress.pipeline import estimate
+from compress.pipeline import estimate, run_training
 
 SETTINGS = {"epochs": 1, "batch_size": 1024, "lr": 0.05, "device": "cuda", "tensorboard": False}
 
@@ -27,14 +27,14 @@ def test_out_of_memory_is_named_with_the_batch_size(tmp_path: Path) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, 1.5e9 / total))
     try:
         with pytest.raises(CompressError, match="out of memory at batch size 1024") as caught:
-            compress.train(request(tmp_path / "run", 1024))
+            run_training(request(tmp_path / "run", 1024))
         assert (caught.value.code, caught.value.exit) == ("out-of-memory", Exit.MISSING)
         assert "0 of 1 epochs are saved" in caught.value.message
         with pytest.raises(CompressError, match="out of memory") as foreseen:
             estimate(request(tmp_path / "run", 1024), 2.0)
         assert foreseen.value.code == "out-of-memory"
         torch.cuda.empty_cache()
-        assert compress.train(request(tmp_path / "small", 32)).epochs == 1
+        assert run_training(request(tmp_path / "small", 32)).epochs == 1
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 

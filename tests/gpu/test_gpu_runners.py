@@ -21,6 +21,7 @@ from compress.bench.evaluate import evaluate_any
 from compress.bench.files import Prepared
 from compress.bench.scenarios.headroom import ran_out
 from compress.core.errors import CompressError
+from compress.pipeline import run_training
 
 NAMES = ("torch", "torch-compile", "ort-cuda", "ort-trt", "trt", "trt-rtx")
 CONFIG = RunConfig(4, threads=2, device="cuda")
@@ -29,7 +30,7 @@ CONFIG = RunConfig(4, threads=2, device="cuda")
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
-    compress.train(
+    run_training(
         compress.TrainRequest(
             method="dcff",
             model="vgg_small",

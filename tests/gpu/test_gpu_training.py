@@ -10,7 +10,8 @@ import torch
 import compress
 from benchmarks.steps import side, training
 from compress.artifact import RunFolder
-from compress.methods.dcff.method import coding
+from compress.methods.dcff.method import code_filters
+from compress.pipeline import run_training
 from compress.training import read_metrics
 from compress.training.forward import EAGER, Mode
 from compress.training.probe import NoProbe
@@ -25,7 +26,7 @@ def test_training_learns_and_folds_exactly(precision: str, tmp_path: Path) -> No
         method="dcff", model="vgg_small", data="digits", target="macs=0.5", out=tmp_path / "run",
         settings={**SETTINGS, "epochs": 6, "batch_size": 32, "precision": precision},
     )  # fmt: skip
-    result = compress.train(request)
+    result = run_training(request)
     assert result.top1 > 0.8
     assert result.verify["compact_vs_trained"]["passed"]
     assert next(compress.load(tmp_path / "run").parameters()).dtype == torch.float32
@@ -34,8 +35,8 @@ def test_training_learns_and_folds_exactly(precision: str, tmp_path: Path) -> No
 def test_coding_on_the_gpu_equals_the_cpu() -> None:
     filters = torch.randn(512, 684, generator=torch.Generator().manual_seed(0)) * 0.02
     for temperature in (1.0, 100.0, 1e4):
-        p, importance = coding(filters, temperature)
-        p_gpu, importance_gpu = coding(filters.cuda(), temperature)
+        p, importance = code_filters(filters, temperature)
+        p_gpu, importance_gpu = code_filters(filters.cuda(), temperature)
         torch.testing.assert_close(p_gpu.cpu(), p, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(importance_gpu.cpu(), importance, rtol=1e-4, atol=1e-3)
 
@@ -45,10 +46,10 @@ def test_a_finished_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         method="dcff", model="resnet20", data="digits", target="macs=0.5", input_size=(3, 32, 32),
         out=tmp_path / "run", settings=SETTINGS,
     )  # fmt: skip
-    compress.train(request)
+    run_training(request)
     before = compress.load(tmp_path / "run").state_dict()
     again = compress.TrainRequest(**{**vars(request), "resume": True})
-    compress.train(again)
+    run_training(again)
     after = compress.load(tmp_path / "run").state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 2
@@ -124,7 +125,7 @@ def test_auto_decides_by_measuring_and_records_it(method: str, tmp_path: Path) -
         method=method, model="vgg_small", data="digits", target="macs=0.5", out=tmp_path / "run",
         settings={**SETTINGS, "epochs": 4}, profile=True,
     )  # fmt: skip
-    result = compress.train(request)
+    result = run_training(request)
     decisions = RunFolder.open(tmp_path / "run").record.decisions
     assert decisions["data_on_device"]["on_device"]
     assert decisions["compile"]["step_ms"]["eager"] > 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compress.pipeline import TrainRequest, TrainResult, train
+from compress.pipeline import TrainRequest, TrainResult, run_training
 
 SETTINGS: dict[str, Any] = {"batch_size": 96, "lr": 0.05, "tensorboard": False, "device": "cpu"}
 
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Run:
         **request: Any,
     ) -> TrainResult:
         said = request.pop("said", None)
-        return train(
+        return run_training(
             TrainRequest(
                 method=method,
                 model=model,

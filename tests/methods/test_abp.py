@@ -15,7 +15,7 @@ from compress import artifact, models
 from compress.core.errors import CompressError
 from compress.graph import trace
 from compress.methods.base import Setup
-from compress.methods.gated.abp import ABP, ABPConfig, AttentionGates, attention, sharpness
+from compress.methods.gated.abp import ABP, ABPMethod, AttentionGates, attention, sharpness
 from compress.methods.gated.gates import gates_of
 from compress.pipeline import TrainResult
 from compress.training import TrainConfig
@@ -23,13 +23,13 @@ from compress.training import TrainConfig
 Run = Callable[..., TrainResult]
 
 
-def prepared(target: float = 0.5, **options: object) -> tuple[ABP, nn.Module, AttentionGates]:
+def prepared(target: float = 0.5, **options: object) -> tuple[ABPMethod, nn.Module, AttentionGates]:
     torch.manual_seed(0)
     model = models.build("vgg_small", input_size=(3, 8, 8))
     graph = trace(model, torch.rand(2, 3, 8, 8))
-    method = ABP(ABPConfig(**options))  # type: ignore[arg-type]
-    method.setup = Setup(TrainConfig(epochs=10), 10, "macs", target * graph.costs.macs)
-    student = method.prepare(model, graph, None).model
+    setup = Setup(model, graph, None, TrainConfig(epochs=10), 10, "macs", target * graph.costs.macs)
+    method = ABPMethod(ABP(**options), setup)  # type: ignore[arg-type]
+    student = method.model
     gates = gates_of(student)
     assert isinstance(gates, AttentionGates)
     return method, student, gates
@@ -117,7 +117,7 @@ def test_masks_are_fixed_in_the_last_tenth_and_the_gates_exactly_binary() -> Non
     values = gates.train().values()
     assert set(values.tolist()) == {0.0, 1.0}
     assert float(gates.sharp) == 1.0
-    assert method.setup.goal * 0.99 <= method.plan(student).narrow.macs <= method.setup.goal * 1.01
+    assert method.setup.budget * 0.99 <= method.final_plan(student).narrow.macs <= method.setup.budget * 1.01
 
 
 def test_earlier_form_acts_before_the_norms_while_searching_and_behind_them_in_the_end(run: Run) -> None:
@@ -145,7 +145,7 @@ def test_resumed_training_gives_the_same_network(run: Run, tmp_path: Path) -> No
         def epoch(self, row: object) -> None:
             raise Stop
 
-    from compress.pipeline import TrainRequest, train
+    from compress.pipeline import TrainRequest, run_training
 
     request = TrainRequest(
         method="abp",
@@ -165,7 +165,7 @@ def test_resumed_training_gives_the_same_network(run: Run, tmp_path: Path) -> No
         align="none",
     )
     with pytest.raises(Stop):
-        train(request, progress=Stopping())
+        run_training(request, progress=Stopping())
     again = run("abp", 3, name="b", align="none", resume=True)
     assert again.top1 == whole.top1
     first, second = (artifact.load(tmp_path / n).state_dict() for n in "ab")

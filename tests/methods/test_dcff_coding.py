@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.live_bytes import LiveBytes
 from compress.core.errors import CompressError
-from compress.methods.dcff.method import DCFFConfig, choose, coding, distances, temperature
+from compress.methods.dcff.method import DCFF, code_filters, filter_distances, select_filters, temperature
 from compress.pipeline import TrainRequest, resolve
 
 TEMPERATURES = [1.0, 3.7, 100.0, 2500.0, 1e4]
@@ -43,7 +43,7 @@ def random_filters(count: int, size: int, seed: int = 0, scale: float = 0.1) -> 
 @pytest.mark.parametrize("t", TEMPERATURES)
 def test_coding_is_the_papers_equations(t: float) -> None:
     filters = random_filters(9, 27)
-    p, importance = coding(filters, t)
+    p, importance = code_filters(filters, t)
     wanted_p, wanted = literal(filters, t)
     # a float32 product rounds the distances in the sixth digit; t times that is an absolute error of log P
     error = t * 1e-5
@@ -55,7 +55,7 @@ def test_coding_is_the_papers_equations(t: float) -> None:
 def test_coding_of_double_precision_is_exact(t: float) -> None:
     filters = random_filters(9, 27)
     filters[4] = filters[2] + 1e-4 * random_filters(1, 27, 1)[0]  # near ones are computed in float64
-    p, importance = coding(filters, t)
+    p, importance = code_filters(filters, t)
     wanted_p, wanted = literal(filters, t)
     torch.testing.assert_close(p, wanted_p, rtol=1e-6, atol=1e-12)
     torch.testing.assert_close(importance, wanted, rtol=1e-9, atol=1e-9)
@@ -69,14 +69,14 @@ def test_coding_is_finite_at_every_temperature(t: float, scale: float, twins: bo
     if twins:
         filters[7] = filters[3]
         filters[20:] = filters[0]
-    p, importance = coding(filters, t)
+    p, importance = code_filters(filters, t)
     assert torch.isfinite(p).all() and torch.isfinite(importance).all()
     torch.testing.assert_close(p.sum(1), torch.ones(32, dtype=torch.float64))
     assert (importance >= -1e-9 * importance.abs().max()).all()
 
 
 def test_filters_of_zeros_are_all_alike() -> None:
-    p, importance = coding(torch.zeros(8, 9), 1e4)
+    p, importance = code_filters(torch.zeros(8, 9), 1e4)
     torch.testing.assert_close(p, torch.full((8, 8), 0.125, dtype=torch.float64))
     assert importance.abs().max() < 1e-9
 
@@ -84,20 +84,20 @@ def test_filters_of_zeros_are_all_alike() -> None:
 def test_equal_filters_share_a_proxy_and_an_importance() -> None:
     filters = random_filters(16, 27)
     filters[5] = filters[11]
-    p, importance = coding(filters, 1e4)
+    p, importance = code_filters(filters, 1e4)
     torch.testing.assert_close(p[5], p[11], rtol=1e-3, atol=1e-3)
     assert p[5, 5] == pytest.approx(0.5, abs=1e-3) and p[5, 11] == pytest.approx(0.5, abs=1e-3)
     assert importance[5] == pytest.approx(importance[11].item(), rel=1e-3)
 
 
 def test_every_filter_is_nearest_to_itself() -> None:
-    p, _ = coding(random_filters(24, 27), 1.0)
+    p, _ = code_filters(random_filters(24, 27), 1.0)
     assert torch.equal(p.argmax(1), torch.arange(24))
-    assert (distances(random_filters(24, 27)).diagonal() == 0).all()
+    assert (filter_distances(random_filters(24, 27)).diagonal() == 0).all()
 
 
 def test_proxies_are_one_hot_at_the_end() -> None:
-    p, _ = coding(random_filters(24, 27), 1e4)
+    p, _ = code_filters(random_filters(24, 27), 1e4)
     torch.testing.assert_close(p, torch.eye(24, dtype=torch.float64))
 
 
@@ -105,7 +105,7 @@ def test_proxies_are_one_hot_at_the_end() -> None:
 def test_single_precision_distances_are_those_of_double(shape: tuple[int, int]) -> None:
     filters = random_filters(*shape)
     near = torch.cdist(filters.double(), filters.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    torch.testing.assert_close(distances(filters), near, rtol=1e-6, atol=0)
+    torch.testing.assert_close(filter_distances(filters), near, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3, 1e-5, 1e-6])
@@ -113,7 +113,7 @@ def test_distance_of_near_filters_keeps_its_digits(gap: float) -> None:
     filters = random_filters(32, 288)
     filters[1] = filters[0] + gap * random_filters(1, 288, 2)[0]
     exact = (filters[0].double() - filters[1].double()).norm()
-    assert distances(filters)[0, 1].item() == pytest.approx(exact.item(), rel=1e-3)
+    assert filter_distances(filters)[0, 1].item() == pytest.approx(exact.item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("twins", [False, True])
@@ -122,7 +122,7 @@ def test_coding_512_filters_makes_no_large_tensor(twins: bool) -> None:
     if twins:
         filters[1] = filters[0]
     with LiveBytes([filters]) as memory:
-        coding(filters, 1e4)
+        code_filters(filters, 1e4)
     assert 512 * 512 * 8 <= memory.peak < 50e6
     assert memory.largest <= filters.numel() * 8 < 512**3
 
@@ -140,7 +140,7 @@ def test_slots_are_stable(filters: int, seed: int, share: float, epochs: int) ->
     slots = torch.randperm(filters, generator=random)[:kept]
     for _ in range(epochs):
         importance = torch.rand(filters, generator=random, dtype=torch.float64)
-        now, new = choose(slots, importance, stable=True)
+        now, new = select_filters(slots, importance, stable=True)
         best = set(torch.topk(importance, kept).indices.tolist())
         assert set(now.tolist()) == best and len(best) == kept
         for was, filled in zip(slots.tolist(), now.tolist(), strict=True):
@@ -151,19 +151,19 @@ def test_slots_are_stable(filters: int, seed: int, share: float, epochs: int) ->
 
 def test_newcomers_take_freed_slots_by_rank() -> None:
     importance = torch.tensor([0.0, 9.0, 0.0, 7.0, 8.0, 1.0], dtype=torch.float64)
-    slots, new = choose(torch.tensor([0, 3, 2]), importance, stable=True)
+    slots, new = select_filters(torch.tensor([0, 3, 2]), importance, stable=True)
     assert slots.tolist() == [1, 3, 4] and int(new) == 2
 
 
 def test_ranked_slots_follow_the_ranking() -> None:
     importance = torch.tensor([0.0, 9.0, 0.0, 7.0, 8.0, 1.0], dtype=torch.float64)
-    slots, new = choose(torch.tensor([0, 3, 2]), importance, stable=False)
+    slots, new = select_filters(torch.tensor([0, 3, 2]), importance, stable=False)
     assert slots.tolist() == [1, 4, 3] and int(new) == 2
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 10, 300, 100_000])
 def test_temperature_runs_from_its_start_to_its_end(epochs: int) -> None:
-    config = DCFFConfig()
+    config = DCFF()
     values = [temperature(e, epochs, config) for e in range(min(epochs, 40) + 1)]
     assert values[0] == pytest.approx(1.0, rel=1e-9)
     assert temperature(epochs, epochs, config) == pytest.approx(1e4, rel=1e-9)
@@ -173,7 +173,7 @@ def test_temperature_runs_from_its_start_to_its_end(epochs: int) -> None:
 def test_temperature_is_the_papers_formula_between() -> None:
     a = 2 * (1e4 - 1) * (1 + math.exp(-10)) / (1 - math.exp(-10))
     wanted = a / (1 + math.exp(-3)) + 1 - a / 2
-    assert temperature(3, 10, DCFFConfig()) == pytest.approx(wanted, rel=1e-12)
+    assert temperature(3, 10, DCFF()) == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from compress import models
 from compress.artifact import RunFolder, load, new_record, save_compact
 from compress.data import load as load_data
 from compress.graph import ChannelGraph, trace
-from compress.methods import Prepared, Setup, get, names
+from compress.methods import METHODS, Setup
 from compress.methods.dcff.fusion import FusedBias, FusedFilters, fused_layers, rows
-from compress.methods.dcff.method import DCFF, DCFFConfig
+from compress.methods.dcff.method import DCFF, DCFFMethod
 from compress.slicing import compare
 from compress.training import TrainConfig
 from compress.training.ema import Ema
@@ -65,13 +65,14 @@ class Mixed(nn.Module):
 
 def prepared(
     model: nn.Module, size: int = 32, keep: float = 0.5, channels: int = 3, **options: object
-) -> tuple[DCFF, Prepared, ChannelGraph]:
+) -> tuple[DCFFMethod, Setup, ChannelGraph]:
     """A network with fused filters, coded for its first epoch."""
     graph = trace(model, torch.rand(2, channels, size, size), free_pads=True)
-    method = DCFF(DCFFConfig.model_validate(options))
-    made = method.prepare(model, graph, graph.plan(keep=keep, criterion="window"))
-    method.begin_epoch(made.model, 0, 10)
-    return method, made, graph
+    plan = graph.plan(keep=keep, criterion="window")
+    setup = Setup(model, graph, plan, TrainConfig(epochs=10))
+    method = DCFFMethod(DCFF.model_validate(options), setup)
+    method.begin_epoch(method.model, 0, 10)
+    return method, setup, graph
 
 
 def batch(size: int = 32, count: int = 4, channels: int = 3, seed: int = 0) -> Tensor:
@@ -120,8 +121,8 @@ def test_rows_of_filters_are_views_in_both_memory_formats() -> None:
 
 
 def test_bias_is_fused_by_the_proxies_of_its_filters() -> None:
-    _, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
-    for layer in fused_layers(made.model):
+    method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
+    for layer in fused_layers(method.model):
         weight, bias = layer.parts
         assert isinstance(bias, FusedBias) and torch.equal(weight.proxies, bias.proxies)
         original = layer.module.parametrizations.bias.original  # type: ignore[union-attr]
@@ -130,15 +131,15 @@ def test_bias_is_fused_by_the_proxies_of_its_filters() -> None:
 
 def test_full_filters_are_the_dense_ones_on_the_kept_inputs() -> None:
     model = models.build("vgg_small", 10, (3, 16, 16))
-    _, made, _ = prepared(model, 16)
+    method, setup, _ = prepared(model, 16)
     dense = dict(model.named_parameters())
-    assert made.plan is not None
+    assert setup.plan is not None
     for name in ("features.conv1", "features.conv4"):
-        kept = made.plan.kept[f"{name}.weight"]
+        kept = setup.plan.kept[f"{name}.weight"]
         wanted = dense[f"{name}.weight"]
         if 1 in kept:
             wanted = wanted[:, kept[1]]
-        layer = next(x for x in fused_layers(made.model) if x.module is made.model.get_submodule(name))
+        layer = next(x for x in fused_layers(method.model) if x.module is method.model.get_submodule(name))
         assert torch.equal(layer.full, wanted)
         assert layer.module.weight.shape[0] == len(kept[0])  # type: ignore[union-attr, arg-type]
 
@@ -146,20 +147,19 @@ def test_full_filters_are_the_dense_ones_on_the_kept_inputs() -> None:
 def test_layers_that_keep_all_their_filters_are_plain() -> None:
     model = models.build("vgg_small", 10, (3, 16, 16))
     graph = trace(model, torch.rand(2, 3, 16, 16), free_pads=True)
-    made = DCFF(DCFFConfig()).prepare(
-        model, graph, graph.plan(keep={"features.conv3": 0.5}, criterion="window")
-    )
-    assert fused_names(made.model) == {"features.conv3"}
+    plan = graph.plan(keep={"features.conv3": 0.5}, criterion="window")
+    method = DCFFMethod(DCFF(), Setup(model, graph, plan, TrainConfig(epochs=10)))
+    assert fused_names(method.model) == {"features.conv3"}
 
 
 def test_grouped_depthwise_and_shared_weights_are_trained_as_they_are() -> None:
     torch.manual_seed(0)
-    method, made, _ = prepared(Mixed(), 16)
-    assert fused_names(made.model) == {"conv", "twice"}
-    step(made.model, 16)
-    compact = method.finish(made.model)
+    method, _, _ = prepared(Mixed(), 16)
+    assert fused_names(method.model) == {"conv", "twice"}
+    step(method.model, 16)
+    compact = method.finish(method.model)
     assert compact.first.weight is compact.second.weight
-    assert compare(made.model, compact, (batch(16),)).max_abs == 0
+    assert compare(method.model, compact, (batch(16),)).max_abs == 0
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -167,26 +167,26 @@ def test_network_trains_a_step_folds_and_comes_back_from_its_artifact(name: str,
     torch.manual_seed(0)
     size = SIZES[name]
     model = models.build(name, 10, (3, size, size))
-    method, made, graph = prepared(model, size)
-    assert made.plan is not None and len(fused_names(made.model)) >= 6
-    before = copy.deepcopy(made.model.state_dict())
-    step(made.model, size)
-    for layer in fused_layers(made.model):
+    method, setup, graph = prepared(model, size)
+    assert setup.plan is not None and len(fused_names(method.model)) >= 6
+    before = copy.deepcopy(method.model.state_dict())
+    step(method.model, size)
+    for layer in fused_layers(method.model):
         assert layer.full.grad is not None and layer.full.grad.abs().sum() > 0
-    assert any(not torch.equal(value, before[key]) for key, value in made.model.state_dict().items())
-    method.begin_epoch(made.model, 9, 10)
-    compact = method.finish(made.model)
+    assert any(not torch.equal(value, before[key]) for key, value in method.model.state_dict().items())
+    method.begin_epoch(method.model, 9, 10)
+    compact = method.finish(method.model)
     assert type(compact) is type(model) and not fused_names(compact)
     unused = sum(p.numel() for p in model.parameters()) - graph.costs.params
-    assert sum(p.numel() for p in compact.parameters()) - unused == made.plan.narrow.params
-    report = compare(made.model, compact, (batch(size),))
+    assert sum(p.numel() for p in compact.parameters()) - unused == setup.plan.narrow.params
+    report = compare(method.model, compact, (batch(size),))
     assert report.max_abs == 0, report
     record = new_record(
         model=models.model_spec(name, 10, (3, size, size)), data=load_data("digits", (3, size, size)).info,
         dense=graph.costs, target="keep=0.5", seed=0, method="dcff", settings={},
     )  # fmt: skip
     with RunFolder.create(tmp_path / "run", record) as run:
-        save_compact(run, compact, record.model, made.plan, {})
+        save_compact(run, compact, record.model, setup.plan, {})
         loaded = load(run)
     state = loaded.state_dict()
     assert state.keys() == compact.state_dict().keys()
@@ -195,100 +195,102 @@ def test_network_trains_a_step_folds_and_comes_back_from_its_artifact(name: str,
 
 
 def test_folding_leaves_the_trained_network_usable() -> None:
-    method, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
-    wanted = made.model.eval()(batch(16))
-    keys = list(made.model.state_dict())
-    method.finish(made.model)
-    assert torch.equal(made.model(batch(16)), wanted) and list(made.model.state_dict()) == keys
-    step(made.model, 16)
-    method.begin_epoch(made.model, 1, 10)
-    assert torch.isfinite(made.model(batch(16))).all()
+    method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
+    wanted = method.model.eval()(batch(16))
+    keys = list(method.model.state_dict())
+    method.finish(method.model)
+    assert torch.equal(method.model(batch(16)), wanted) and list(method.model.state_dict()) == keys
+    step(method.model, 16)
+    method.begin_epoch(method.model, 1, 10)
+    assert torch.isfinite(method.model(batch(16))).all()
 
 
 def test_frozen_layer_stays_frozen() -> None:
     model = models.build("vgg_small", 10, (3, 16, 16))
     model.features.conv1.requires_grad_(False)
-    method, made, _ = prepared(model, 16)
-    compact = method.finish(made.model)
+    method, _, _ = prepared(model, 16)
+    compact = method.finish(method.model)
     frozen = [name for name, p in compact.named_parameters() if not p.requires_grad]
     assert frozen == ["features.conv1.weight", "features.conv1.bias"]
 
 
 def test_copy_is_independent_and_computes_the_same() -> None:
-    method, made, _ = prepared(models.build("resnet20"))
-    twin = copy.deepcopy(made.model)
-    assert torch.equal(twin.eval()(batch()), made.model.eval()(batch()))
+    method, _, _ = prepared(models.build("resnet20"))
+    twin = copy.deepcopy(method.model)
+    assert torch.equal(twin.eval()(batch()), method.model.eval()(batch()))
     wanted = twin(batch())
-    step(made.model)
-    method.begin_epoch(made.model, 5, 10)
+    step(method.model)
+    method.begin_epoch(method.model, 5, 10)
     assert torch.equal(twin.eval()(batch()), wanted)
-    assert fused_names(twin) == fused_names(made.model)
+    assert fused_names(twin) == fused_names(method.model)
 
 
 def test_average_of_the_weights_is_fused_by_the_present_proxies() -> None:
-    method, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
-    ema = Ema(made.model, 0.5)
-    step(made.model, 16)
-    method.begin_epoch(made.model, 4, 10)
-    ema.update(made.model)
-    for mean, now in zip(fused_layers(ema.module), fused_layers(made.model), strict=True):
+    method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
+    ema = Ema(method.model, 0.5)
+    step(method.model, 16)
+    method.begin_epoch(method.model, 4, 10)
+    ema.update(method.model)
+    for mean, now in zip(fused_layers(ema.module), fused_layers(method.model), strict=True):
         assert torch.equal(mean.parts[0].proxies, now.parts[0].proxies)
         assert torch.equal(mean.slots, now.slots) and not torch.equal(mean.full, now.full)
     assert compare(ema.module, method.finish(ema.module), (batch(16),)).max_abs == 0
 
 
-def traced() -> tuple[DCFF, Prepared]:
+def traced() -> DCFFMethod:
     torch.manual_seed(0)
-    method, made, _ = prepared(HardPads())
-    assert made.plan is not None and made.plan.rewrites
-    return method, made
+    method, setup, _ = prepared(HardPads())
+    assert setup.plan is not None and setup.plan.rewrites
+    return method
 
 
 def test_network_with_a_hard_coded_pad_is_fused_in_its_traced_copy() -> None:
-    method, made = traced()
-    assert fused_names(made.model) == {"conv1", "conv2"}
-    step(made.model)
-    method.begin_epoch(made.model, 1, 10)
-    compact = method.finish(made.model)
+    method = traced()
+    assert fused_names(method.model) == {"conv1", "conv2"}
+    step(method.model)
+    method.begin_epoch(method.model, 1, 10)
+    compact = method.finish(method.model)
     assert {name for name, _ in compact.named_parameters()} == dict(HardPads().named_parameters()).keys()
-    assert compare(made.model, compact, (batch(),)).max_abs == 0
+    assert compare(method.model, compact, (batch(),)).max_abs == 0
     assert compact.eval()(batch()).shape == (4, 10)
 
 
 def test_copy_of_a_traced_network_is_fused_and_trains_too() -> None:
-    method, made = traced()
-    twin = copy.deepcopy(made.model)
+    method = traced()
+    twin = copy.deepcopy(method.model)
     assert fused_names(twin) == {"conv1", "conv2"}
-    assert twin.state_dict().keys() == made.model.state_dict().keys()
-    before = copy.deepcopy(made.model.state_dict())
+    assert twin.state_dict().keys() == method.model.state_dict().keys()
+    before = copy.deepcopy(method.model.state_dict())
     step(twin)
-    assert all(torch.equal(value, before[key]) for key, value in made.model.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in method.model.state_dict().items())
     assert compare(twin, method.finish(twin), (batch(),)).max_abs == 0
-    Ema(made.model, 0.5).update(made.model)
+    Ema(method.model, 0.5).update(method.model)
 
 
 def test_coding_and_slots_travel_with_the_state_of_the_network() -> None:
     torch.manual_seed(0)
-    method, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
-    step(made.model, 16)
-    state = copy.deepcopy(made.model.state_dict())
+    method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
+    step(method.model, 16)
+    state = copy.deepcopy(method.model.state_dict())
     torch.manual_seed(1)
-    other_method, other, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
-    other.model.load_state_dict(state)
+    other_method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
+    other_method.model.load_state_dict(state)
     for epoch in (1, 2):
-        method.begin_epoch(made.model, epoch, 3)
-        other_method.begin_epoch(other.model, epoch, 3)
-    assert all(torch.equal(v, other.model.state_dict()[k]) for k, v in made.model.state_dict().items())
+        method.begin_epoch(method.model, epoch, 3)
+        other_method.begin_epoch(other_method.model, epoch, 3)
+    assert all(
+        torch.equal(v, other_method.model.state_dict()[k]) for k, v in method.model.state_dict().items()
+    )
     assert method.metrics() == other_method.metrics()
 
 
 def test_filters_that_stay_keep_their_channel_in_a_network() -> None:
-    method, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
-    before = [layer.slots.clone() for layer in fused_layers(made.model)]
-    step(made.model, 16)
-    method.begin_epoch(made.model, 3, 10)
+    method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
+    before = [layer.slots.clone() for layer in fused_layers(method.model)]
+    step(method.model, 16)
+    method.begin_epoch(method.model, 3, 10)
     exchanged = 0
-    for layer, was in zip(fused_layers(made.model), before, strict=True):
+    for layer, was in zip(fused_layers(method.model), before, strict=True):
         moved = layer.slots != was
         assert len(set(layer.slots.tolist())) == len(was)
         assert not set(layer.slots[moved].tolist()) & set(was.tolist())
@@ -297,12 +299,12 @@ def test_filters_that_stay_keep_their_channel_in_a_network() -> None:
 
 
 def test_ranked_channels_follow_the_importance() -> None:
-    from compress.methods.dcff.method import coding
+    from compress.methods.dcff.method import code_filters
 
-    method, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16, slots="ranked")
-    method.begin_epoch(made.model, 3, 10)
-    for layer in fused_layers(made.model):
-        _, importance = coding(rows(layer.full.detach()), method.metrics()["dcff_temperature"])
+    method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16, slots="ranked")
+    method.begin_epoch(method.model, 3, 10)
+    for layer in fused_layers(method.model):
+        _, importance = code_filters(rows(layer.full.detach()), method.metrics()["dcff_temperature"])
         ranked = importance[layer.slots]
         assert torch.equal(ranked, importance.sort(descending=True).values[: len(ranked)])
 
@@ -310,41 +312,41 @@ def test_ranked_channels_follow_the_importance() -> None:
 @pytest.mark.parametrize("freeze", [False, True])
 def test_freeze_stops_the_choice_but_not_the_proxies(freeze: bool) -> None:
     torch.manual_seed(0)
-    method, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16, freeze=freeze)
-    method.begin_epoch(made.model, 99, 100)
-    layer = next(fused_layers(made.model))
+    method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16, freeze=freeze)
+    method.begin_epoch(method.model, 99, 100)
+    layer = next(fused_layers(method.model))
     slots, proxies = layer.slots.clone(), layer.parts[0].proxies.clone()
     with torch.no_grad():
         layer.full.copy_(torch.randn_like(layer.full) * torch.rand(32, 1, 1, 1) * 1e-3)
-    method.begin_epoch(made.model, 99, 100)
+    method.begin_epoch(method.model, 99, 100)
     assert torch.equal(layer.slots, slots) is freeze
     assert (method.metrics()["dcff_newcomers"] == 0) is freeze
     assert not torch.equal(layer.parts[0].proxies, proxies)
 
 
 def test_mixed_precision_fuses_in_single_precision() -> None:
-    _, made, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
-    layer = next(fused_layers(made.model))
+    method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
+    layer = next(fused_layers(method.model))
     wanted = layer.module.weight
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(layer.module.weight, wanted)  # type: ignore[arg-type]
-        assert made.model(batch(16)).dtype == torch.bfloat16
+        assert method.model(batch(16)).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_prepares_trains_and_finishes(name: str) -> None:
     torch.manual_seed(0)
-    kind = get(name)
-    method = kind(kind.config_type())
+    kind = METHODS[name]
     model = models.build("vgg_small", 10, (3, 16, 16))
     graph = trace(model, torch.rand(2, 3, 16, 16), free_pads=kind.free_pads)
-    plan = graph.plan(keep=0.5, criterion="window" if kind.free_pads else "l1") if kind.narrows else None
-    teacher = copy.deepcopy(model) if kind.teacher else None
-    method.setup = Setup(TrainConfig(epochs=2), 1, "macs", 0.5 * graph.costs.macs, "auto", teacher)
-    made = method.prepare(model, graph, plan)
+    plan = graph.plan(keep=0.5, criterion="window" if kind.free_pads else "l1") if kind.needs_target else None
+    teacher = copy.deepcopy(model) if kind.uses_teacher else None
+    budget = 0.5 * graph.costs.macs
+    setup = Setup(model, graph, plan, TrainConfig(epochs=2), 1, "macs", budget, "auto", teacher)
+    method = kind(kind.config_type(), setup)
     for epoch in range(2):
-        method.begin_epoch(made.model, epoch, 2)
-        step(made.model, 16)
-        method.end_epoch(made.model, epoch, 2)
-    compact = method.finish(made.model)
-    assert compact is not made.model and compare(made.model, compact, (batch(16),)).passed
+        method.begin_epoch(method.model, epoch, 2)
+        step(method.model, 16)
+        method.end_epoch(method.model, epoch, 2)
+    compact = method.finish(method.model)
+    assert compact is not method.model and compare(method.model, compact, (batch(16),)).passed

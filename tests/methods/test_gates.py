@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compress import models
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.placement import Placement
-from compress.methods.gated.gates import TRACE, Gates, gate, gates_of, plain_state, units
+from compress.methods.gated.gates import LEAKAGE, Gates, add_gates, gates_of, plain_state, units
 from compress.planning.own_code import _perturb
 from compress.slicing import compare, mask_model, slice_model
 
@@ -114,7 +114,7 @@ def assert_gated_equals_masked_and_sliced(name: str) -> None:
     mask = np.random.default_rng(0).random(gates.count) < 0.6
     plan = mask_of(graph, gates, mask)
     gated = copy.deepcopy(model)
-    gate(gated, graph, gates, place.after)
+    add_gates(gated, graph, gates, place.after)
     gates.freeze(mask)
     assert compare(mask_model(model, plan), gated, (x,), 1e-6).passed
     assert compare(gated, slice_model(model, plan), (x,)).passed
@@ -145,7 +145,7 @@ def test_open_gates_change_nothing() -> None:
     model, graph, x = dense("resnet20")
     place = Placement(graph)
     gated = copy.deepcopy(model)
-    gate(gated, graph, FreeGates(units(graph, place.never)), place.after)
+    add_gates(gated, graph, FreeGates(units(graph, place.never)), place.after)
     assert compare(model, gated, (x,), 0.0).passed
 
 
@@ -153,7 +153,7 @@ def test_state_without_gates_is_that_of_the_dense_network() -> None:
     model, graph, _ = dense("vgg_small")
     place = Placement(graph)
     gated = copy.deepcopy(model)
-    gate(gated, graph, FreeGates(units(graph, place.never)), place.after)
+    add_gates(gated, graph, FreeGates(units(graph, place.never)), place.after)
     state = plain_state(gated)
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
@@ -162,7 +162,7 @@ def test_state_without_gates_is_that_of_the_dense_network() -> None:
 def test_closed_gate_before_a_relu_has_a_gradient_in_training() -> None:
     model, graph, x = dense("vgg_small")
     place = Placement(graph)
-    gate(model := copy.deepcopy(model), graph, FreeGates(units(graph, place.never)), place.after)
+    add_gates(model := copy.deepcopy(model), graph, FreeGates(units(graph, place.never)), place.after)
     gates = gates_of(model)
     assert isinstance(gates, FreeGates)
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_closed_gate_before_a_relu_has_a_gradient_in_training() -> None:
     model.train()(x).square().sum().backward()
     assert gates.a.grad is not None
     assert (gates.a.grad[:5] != 0).all()
-    assert float(gates.values()[0].detach()) == pytest.approx(TRACE)
+    assert float(gates.values()[0].detach()) == pytest.approx(LEAKAGE)
 
 
 def test_gates_of_zero_are_exactly_zero_when_they_are_frozen() -> None:

@@ -19,10 +19,10 @@ from compress.methods.base import Setup
 from compress.methods.gated.gates import gates_of
 from compress.methods.gated.kdfs import (
     KDFS,
-    KDFSConfig,
+    KDFSMethod,
     SamplerGates,
     attention_map,
-    dark_knowledge,
+    dark_knowledge_loss,
     decode,
     modelling_loss,
     straight_through,
@@ -35,15 +35,14 @@ from compress.training import TrainConfig
 Run = Callable[..., TrainResult]
 
 
-def prepared(name: str = "vgg_small", target: float = 0.5, **options: object) -> tuple[KDFS, nn.Module]:
+def prepared(name: str = "vgg_small", target: float = 0.5, **options: object) -> tuple[KDFSMethod, nn.Module]:
     torch.manual_seed(0)
     model = models.build(name, input_size=(3, 16, 16))
     graph = trace(model, torch.rand(2, 3, 16, 16))
-    method = KDFS(KDFSConfig(**options))  # type: ignore[arg-type]
-    method.setup = Setup(
-        TrainConfig(epochs=8), 10, "macs", target * graph.costs.macs, "none", copy.deepcopy(model)
-    )
-    student = method.prepare(model, graph, None).model
+    budget, teacher = target * graph.costs.macs, copy.deepcopy(model)
+    setup = Setup(model, graph, None, TrainConfig(epochs=8), 10, "macs", budget, "none", teacher)
+    method = KDFSMethod(KDFS(**options), setup)  # type: ignore[arg-type]
+    student = method.model
     method.build_optimizers(student, method.setup.config)
     return method, student
 
@@ -89,7 +88,7 @@ def test_all_tensors_of_a_channel_share_one_sample_in_a_step_and_steps_differ() 
 
 
 def test_temperature_is_geometric() -> None:
-    config = KDFSConfig()
+    config = KDFS()
     assert temperature(0, 350, config) == 1.0
     assert temperature(175, 350, config) == pytest.approx(0.1**0.5)
     assert temperature(350, 350, config) == pytest.approx(0.1)
@@ -121,9 +120,9 @@ def test_losses_vanish_where_student_and_teacher_agree_and_only_there() -> None:
     assert float(modelling_loss([a, b], [a, b])) == 0
     assert float(modelling_loss([a, b], [b, a])) > 0
     x, y = torch.randn(4, 10), torch.randn(4, 10)
-    assert float(dark_knowledge(x, x, 3.0)) == pytest.approx(0, abs=1e-6)
+    assert float(dark_knowledge_loss(x, x, 3.0)) == pytest.approx(0, abs=1e-6)
     p, q = torch.softmax(y / 3, 1), torch.softmax(x / 3, 1)
-    assert float(dark_knowledge(x, y, 3.0)) == pytest.approx(
+    assert float(dark_knowledge_loss(x, y, 3.0)) == pytest.approx(
         float(9 * (p * (p / q).log()).sum(1).mean()), rel=1e-4
     )
 
@@ -159,7 +158,7 @@ def test_loss_while_searching_reaches_the_weights_the_decoders_and_the_logits() 
     assert all(
         p.grad is not None and p.grad.abs().sum() > 0 for p in method._decoders.parameters() if p.dim() == 4
     )
-    assert all(p.grad is None for p in method._master.parameters())
+    assert all(p.grad is None for p in method.teacher.parameters())
     assert all(p.grad is not None for n, p in student.named_parameters() if "conv" in n)
 
 
@@ -199,7 +198,7 @@ def test_mask_acts_on_the_norm_so_the_sliced_network_is_the_trained_one_where_bi
     method.begin_epoch(student, 7, 8)
     student.eval()
     compact = method.finish(student)
-    assert sum(p.numel() for p in compact.parameters()) == method.plan(student).narrow.params
+    assert sum(p.numel() for p in compact.parameters()) == method.final_plan(student).narrow.params
     assert compare(student, compact, (torch.randn(4, 3, 16, 16),)).passed
 
 
@@ -207,7 +206,7 @@ def test_kept_streams_stay_whole_and_tied_ones_do_not() -> None:
     for residual, whole in (("keep", True), ("tied", False)):
         method, student = prepared("resnet20", residual=residual)
         method.begin_epoch(student, 7, 8)
-        kept, width = method.plan(student).widths["conv1"]
+        kept, width = method.final_plan(student).widths["conv1"]
         assert (kept == width) == whole
 
 
@@ -262,7 +261,7 @@ def test_scattered_branches_are_exact_and_cost_what_they_should(name: str) -> No
     method, student = prepared(name, residual="scatter")
     method.begin_epoch(student, 7, 8)
     student.eval()
-    plan, compact = method.plan(student), method.finish(student)
+    plan, compact = method.final_plan(student), method.finish(student)
     assert plan.scattered
     assert sum(p.numel() for p in compact.parameters()) == plan.narrow.params
     x = torch.randn(4, 3, 16, 16)
@@ -271,7 +270,7 @@ def test_scattered_branches_are_exact_and_cost_what_they_should(name: str) -> No
     again = apply_plan(models.build(name, input_size=(3, 16, 16)), SlicePlan.from_json(plan.to_json()))
     again.load_state_dict(compact.state_dict())
     assert compare(compact, again, (x,), 0.0).passed
-    assert method.setup.goal * 0.99 <= plan.narrow.macs <= method.setup.goal * 1.01
+    assert method.setup.budget * 0.99 <= plan.narrow.macs <= method.setup.budget * 1.01
     real = trace(compact, x[:2]).costs
     assert real == plan.narrow
 
@@ -279,7 +278,7 @@ def test_scattered_branches_are_exact_and_cost_what_they_should(name: str) -> No
 def test_scattered_streams_are_whole_and_their_branches_are_not() -> None:
     method, student = prepared("resnet20", residual="scatter")
     method.begin_epoch(student, 7, 8)
-    plan = method.plan(student)
+    plan = method.final_plan(student)
     assert plan.widths["conv1"] == (16, 16)
     assert plan.widths["layer2.1.conv2"][0] < plan.widths["layer2.1.conv2"][1]
 

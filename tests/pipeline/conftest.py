@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_training import REQUEST, SETTINGS, Make
 
-from compress.pipeline import TrainRequest, TrainResult, train
+from compress.pipeline import TrainRequest, TrainResult, run_training
 
 
 @pytest.fixture
@@ -27,4 +27,6 @@ def request_for(tmp_path: Path) -> Make:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """A finished training of three epochs."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    return train(replace(REQUEST, out=out, settings=SETTINGS | {"epochs": 3}), command=["compress", "train"])
+    return run_training(
+        replace(REQUEST, out=out, settings=SETTINGS | {"epochs": 3}), command=["compress", "train"]
+    )

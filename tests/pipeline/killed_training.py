@@ -86,7 +86,7 @@ def child(method: str, out: Path, where: str = "", kill_at: int | None = None) -
     try:
         begun = any(Path(f"{out}{end}", "run.json").is_file() for end in ("", "-dense"))
         writes = Writes(out, where, kill_at)
-        pipeline.train(request(method, out, begun), progress=NoProgress(), say=lambda line: None)
+        pipeline.run_training(request(method, out, begun), progress=NoProgress(), say=lambda line: None)
         Path(f"{out}.writes").write_text("\n".join(writes.names))
         code = 0
     except BaseException as error:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tiny_training import Make
 
 from compress.core.errors import CompressError, Exit
-from compress.pipeline import TrainRequest, resolve, slice_to_run, train
+from compress.pipeline import TrainRequest, resolve, run_training, slice
 
 Case = tuple[dict[str, Any], str, Exit, list[str]]
 CASES: dict[str, Case] = {
@@ -58,7 +58,7 @@ def caught(action: Callable[[], object]) -> CompressError:
 def test_wrong_request_is_named_and_leaves_nothing(case: str, request_for: Make) -> None:
     changes, code, exit_code, words = CASES[case]
     request = request_for(**changes)
-    error = caught(lambda: train(request))
+    error = caught(lambda: run_training(request))
     assert (error.code, error.exit) == (code, exit_code), error
     assert all(word in str(error) for word in words), error
     assert "\n" not in str(error) and error.message
@@ -68,7 +68,7 @@ def test_wrong_request_is_named_and_leaves_nothing(case: str, request_for: Make)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_missing_device_leaves_nothing(request_for: Make) -> None:
     request = request_for(settings={"device": "cuda"})
-    error = caught(lambda: train(request))
+    error = caught(lambda: run_training(request))
     assert (error.code, error.exit) == ("no-device", Exit.MISSING) and "cuda" in error.message
     assert request.out is not None and not Path(request.out).exists()
 
@@ -76,7 +76,7 @@ def test_missing_device_leaves_nothing(request_for: Make) -> None:
 def test_weights_of_another_network_are_named_and_leave_nothing(request_for: Make, tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     request = request_for(weights=str(tmp_path / "other.safetensors"))
-    error = caught(lambda: train(request))
+    error = caught(lambda: run_training(request))
     assert "conv.weight" in error.message or "conv.weight" in error.hint
     assert request.out is not None and not Path(request.out).exists()
 
@@ -89,15 +89,15 @@ def test_name_that_is_not_given_is_asked_for(missing: str, request_for: Make) ->
 
 def test_diverged_training_leaves_no_compact_model(request_for: Make) -> None:
     request = request_for(settings={"lr": 1e30})
-    error = caught(lambda: train(request))
+    error = caught(lambda: run_training(request))
     assert error.code == "non-finite"
     assert request.out is not None and not (Path(request.out) / "compact").exists()
 
 
 def test_resume_with_another_target_is_refused_and_the_model_stays(request_for: Make) -> None:
-    run = Path(train(request_for()).run)
+    run = Path(run_training(request_for()).run)
     before = (run / "compact" / "model.json").read_bytes()
-    error = caught(lambda: train(request_for(resume=True, target="macs=0.5")))
+    error = caught(lambda: run_training(request_for(resume=True, target="macs=0.5")))
     assert error.code == "resume-mismatch" and "macs=0.3" in error.message and "macs=0.5" in error.message
     assert (run / "compact" / "model.json").read_bytes() == before
 
@@ -128,6 +128,6 @@ def test_wrong_slice_leaves_nothing(changes: dict[str, Any], code: str, tmp_path
         "target": "macs=0.5",
         "input_size": (1, 8, 8),
     }
-    error = caught(lambda: slice_to_run(**(asked | changes), out=tmp_path / "cut"))
+    error = caught(lambda: slice(**(asked | changes), out=tmp_path / "cut"))
     assert error.code == code, error
     assert not (tmp_path / "cut").exists()

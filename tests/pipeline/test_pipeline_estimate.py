@@ -9,7 +9,7 @@ from tiny_training import Make
 
 from compress import tables as show
 from compress.core.errors import CompressError, Exit
-from compress.pipeline import Estimate, TrainRequest, estimate, train
+from compress.pipeline import Estimate, TrainRequest, estimate, run_training
 
 SECONDS = 1.0
 
@@ -78,7 +78,7 @@ def test_longer_trainings_take_longer_in_proportion(request_for: Make) -> None:
 
 def test_a_run_that_is_there_is_not_touched(request_for: Make, tmp_path: Path) -> None:
     request = request_for(settings={"epochs": 1})
-    train(request)
+    run_training(request)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name[:5] != ".lock"}
     estimate(request, SECONDS)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name[:5] != ".lock"}

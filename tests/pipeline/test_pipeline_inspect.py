@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from compress.core.errors import CompressError
-from compress.pipeline.inspect import Inspection, inspect, plot
+from compress.pipeline.inspection import Inspection, inspect, plot
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from compress import models
 from compress.core.errors import CompressError, Exit
 from compress.graph import ChannelGraph, trace
 from compress.pipeline import TrainRequest, parse_target, plan_training, resolve
-from compress.pipeline.plan import plan_for_target
+from compress.pipeline.targets import plan_for_target
 
 GOALS = ["macs=0.9", "macs=0.5", "macs=0.15", "params=0.7", "params=0.3"]
 
@@ -26,7 +26,7 @@ def graph_of(name: str, free_pads: bool) -> ChannelGraph:
 def test_targets_are_met_within_one_percent(builtin: str, free_pads: bool) -> None:
     graph = graph_of(builtin, free_pads)
     for target in GOALS:
-        kind, goal = parse_target(target)
+        kind, goal = parse_target(target).cost, parse_target(target).value
         plan, align = plan_for_target(graph, target, criterion="window" if free_pads else "l1")
         assert getattr(plan.narrow, kind) == pytest.approx(goal * getattr(plan.dense, kind), rel=0.01), target
         assert align in (8, 4, 2, 1)
@@ -35,7 +35,7 @@ def test_targets_are_met_within_one_percent(builtin: str, free_pads: bool) -> No
 @pytest.mark.parametrize("name", ["vgg16", "resnet56"])
 def test_target_as_a_number_is_met_within_one_percent(name: str) -> None:
     resolved = resolve(TrainRequest(model=name, data="cifar10", target="macs=60M"))
-    assert plan_training(resolved, 10, (3, 32, 32)).narrow.macs == pytest.approx(60e6, rel=0.01)
+    assert plan_training(resolved, 10, (3, 32, 32)).compact_costs.macs == pytest.approx(60e6, rel=0.01)
 
 
 @pytest.mark.parametrize("align", [1, 4, 16])
@@ -56,7 +56,8 @@ def test_alignment_is_the_widest_that_meets_the_target() -> None:
      ("macs=1G", ("macs", 1e9)), ("params=300K", ("params", 3e5)), ("macs=1", ("macs", 1.0))],
 )  # fmt: skip
 def test_target_is_read(text: str, wanted: tuple[str, float]) -> None:
-    assert parse_target(text) == (wanted[0], pytest.approx(wanted[1]))
+    target = parse_target(text)
+    assert (target.cost, target.value) == (wanted[0], pytest.approx(wanted[1]))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +86,9 @@ def test_unreachable_target_names_the_smallest_that_is(target: str) -> None:
     kind = target.partition("=")[0]
     smallest = error.value.hint.rpartition("is ")[2]
     assert smallest.startswith(f"{kind}=0.")
-    assert parse_target(smallest)[1] == pytest.approx(error.value.details["smallest"], rel=2e-3)
+    assert parse_target(smallest).value == pytest.approx(error.value.details["smallest"], rel=2e-3)
     plan, _ = plan_for_target(graph, smallest)
-    assert getattr(plan.narrow, kind) <= 1.01 * parse_target(smallest)[1] * getattr(plan.dense, kind)
+    assert getattr(plan.narrow, kind) <= 1.01 * parse_target(smallest).value * getattr(plan.dense, kind)
 
 
 def test_target_that_an_alignment_cannot_meet_says_what_it_can() -> None:

@@ -22,9 +22,9 @@ from compress.artifact import build_dense, compact_info
 from compress.artifact.weights import save_weights
 from compress.core.errors import CompressError, Exit
 from compress.graph import SlicePlan
-from compress.methods import base, get
-from compress.methods.dcff.method import DCFF
-from compress.pipeline import TrainResult, slice_to_run, train
+from compress.methods import DCFF, METHODS
+from compress.methods.dcff.method import DCFFMethod
+from compress.pipeline import TrainResult, run_training, slice
 from compress.slicing import slice_model
 from compress.training import read_metrics
 
@@ -35,8 +35,13 @@ ROOT = Path(__file__).resolve().parents[2]
 def inexact() -> Iterator[str]:
     """A method that trains as DCFF does but loses a little when it folds."""
 
-    @base.register("inexact")
-    class Inexact(DCFF):
+    class InexactSettings(DCFF):
+        pass
+
+    @METHODS.register("inexact")
+    class Inexact(DCFFMethod):
+        config_type = InexactSettings
+
         def finish(self, model: nn.Module) -> nn.Module:
             compact = super().finish(model)
             with torch.no_grad():
@@ -44,7 +49,7 @@ def inexact() -> Iterator[str]:
             return compact
 
     yield Inexact.name
-    del base._METHODS["inexact"]
+    del METHODS._entries["inexact"]
 
 
 def logits(model: nn.Module) -> torch.Tensor:
@@ -107,7 +112,7 @@ def test_new_process_loads_the_model_and_computes_the_same(trained: TrainResult,
             sys.executable,
             "-c",
             program,
-            trained.run,
+            str(trained.run),
             str(tmp_path / "x.safetensors"),
             str(tmp_path / "y.safetensors"),
         ],
@@ -129,24 +134,24 @@ def test_loaded_model_has_the_accuracy_of_the_log(trained: TrainResult) -> None:
 
 
 def test_resuming_a_finished_training_gives_the_same_model(request_for: Make) -> None:
-    first = train(request_for())
+    first = run_training(request_for())
     wanted = logits(load(first.run))
-    again = train(request_for(resume=True))
+    again = run_training(request_for(resume=True))
     assert torch.equal(logits(load(again.run)), wanted)
     assert (again.top1, again.epochs) == (first.top1, 2)
     assert [row["epoch"] for row in read_metrics(Path(again.run) / "metrics.jsonl")] == [1, 2]
 
 
 def test_average_of_the_weights_is_what_is_saved(request_for: Make) -> None:
-    plain = train(request_for())
-    mean = train(request_for(out=Path(plain.run).with_name("mean"), settings={"ema": 0.9}))
+    plain = run_training(request_for())
+    mean = run_training(request_for(out=Path(plain.run).with_name("mean"), settings={"ema": 0.9}))
     assert mean.verify["compact_vs_trained"]["passed"]
     assert not torch.equal(logits(load(mean.run)), logits(load(plain.run)))
 
 
 @pytest.mark.parametrize("method", ["dense", "scratch"])
 def test_yardsticks_leave_a_run_too(method: str, request_for: Make) -> None:
-    result = train(request_for(method=method))
+    result = run_training(request_for(method=method))
     assert (result.compact == result.dense) is (method == "dense")
     gate = result.verify["sliced_vs_masked_dense"]
     assert gate is None if method == "dense" else gate["passed"]
@@ -172,7 +177,7 @@ def test_network_whose_forward_has_widths_written_into_it_is_trained_and_saved(
         "    return Net()\n"
     )
     model = f"{tmp_path / 'net.py'}:net"
-    result = train(request_for(model=model, target=None, drop={"*": [0.5]}, settings={"ema": 0.9}))
+    result = run_training(request_for(model=model, target=None, drop={"*": [0.5]}, settings={"ema": 0.9}))
     assert json.loads((Path(result.run) / "compact" / "plan.json").read_text())["rewrites"]
     assert (
         sum(p.numel() for p in load(result.run).parameters()) == result.compact.params < result.dense.params
@@ -182,7 +187,7 @@ def test_network_whose_forward_has_widths_written_into_it_is_trained_and_saved(
 def test_fold_that_changes_the_network_fails_and_leaves_no_model(inexact: str, request_for: Make) -> None:
     request = request_for(method=inexact, settings={"epochs": 3})
     with pytest.raises(CompressError, match="differs from the trained one") as error:
-        train(request)
+        run_training(request)
     assert error.value.exit == Exit.PARITY == 5 and error.value.code == "not-exact"
     assert error.value.details["max_rel"] > 1e-5 and not error.value.details["passed"]
     assert request.out is not None and not compact_folders(Path(request.out))
@@ -198,16 +203,16 @@ def test_model_that_loads_as_another_is_removed(request_for: Make, monkeypatch: 
     monkeypatch.setattr("compress.pipeline.verification.load", other)
     request = request_for()
     with pytest.raises(CompressError, match="saved model differs") as error:
-        train(request)
+        run_training(request)
     assert error.value.exit == Exit.PARITY
     assert request.out is not None and not compact_folders(Path(request.out))
 
 
 def test_second_training_into_a_folder_is_refused_and_changes_nothing(request_for: Make) -> None:
-    first = train(request_for())
+    first = run_training(request_for())
     before = {path: path.read_bytes() for path in Path(first.run).rglob("*") if path.is_file()}
     with pytest.raises(CompressError, match="already holds a run"):
-        train(request_for())
+        run_training(request_for())
     assert {path: path.read_bytes() for path in Path(first.run).rglob("*") if path.is_file()} == before
 
 
@@ -229,11 +234,11 @@ def weights(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("criterion", ["l1", "random"])
 def test_trained_weights_are_sliced_into_a_run(criterion: str, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "cut"
-    found = slice_to_run(
+    found = slice(
         "vgg_small",
-        "digits",
         "params=0.5",
-        out,
+        data="digits",
+        out=out,
         weights=str(weights),
         input_size=(1, 8, 8),
         criterion=criterion,
@@ -241,18 +246,18 @@ def test_trained_weights_are_sliced_into_a_run(criterion: str, weights: Path, tm
     dense = models.build("vgg_small", 10, (1, 8, 8), weights)
     plan = SlicePlan.from_json(json.loads((out / "compact" / "plan.json").read_text()))
     assert torch.equal(logits(load(out)), logits(slice_model(dense, plan)))
-    assert found["compact"]["params"] == pytest.approx(0.5 * found["dense"]["params"], rel=0.01)
-    assert found["dense_top1"] > 0.15
+    assert found.compact.params == pytest.approx(0.5 * found.dense.params, rel=0.01)
+    assert found.dense_top1 is not None and found.dense_top1 > 0.15
     verify = json.loads((out / "compact" / "verify.json").read_text())
     assert verify["sliced_vs_masked_dense"]["passed"] and verify["tolerance"] == 1e-5
-    assert (
-        compact_info(out).method == f"slice-{criterion}" and compact_info(out).extra["top1"] == found["top1"]
-    )
+    assert compact_info(out).method == f"slice-{criterion}" and compact_info(out).extra["top1"] == found.top1
 
 
 def test_dcff_starts_from_given_weights(weights: Path, request_for: Make) -> None:
-    start = train(request_for(weights=str(weights), settings={"lr": 1e-6, "momentum": 0, "weight_decay": 0}))
-    cold = train(
+    start = run_training(
+        request_for(weights=str(weights), settings={"lr": 1e-6, "momentum": 0, "weight_decay": 0})
+    )
+    cold = run_training(
         request_for(
             out=Path(start.run).with_name("cold"), settings={"lr": 1e-6, "momentum": 0, "weight_decay": 0}
         )
@@ -261,4 +266,4 @@ def test_dcff_starts_from_given_weights(weights: Path, request_for: Make) -> Non
 
 
 def test_registered_method_is_found_and_forgotten_again(inexact: str) -> None:
-    assert get(inexact).name == "inexact"
+    assert METHODS[inexact].name == "inexact"

@@ -15,7 +15,7 @@ from compress import tables as show
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import Costs
 from compress.graph import ChannelGraph, trace
-from compress.methods import get
+from compress.methods import METHODS
 from compress.pipeline import TrainRequest, plan_training, resolve
 from compress.training import TrainConfig
 
@@ -60,10 +60,10 @@ def write(folder: Path, text: str) -> str:
 @pytest.mark.parametrize("name", recipes.list_recipes())
 def test_every_recipe_names_known_parts_and_valid_settings(name: str) -> None:
     recipe = recipes.load(name)
-    method = get(recipe.method)
+    method = METHODS.get_or_raise(recipe.method)
     assert TrainConfig(**recipe.train).epochs > 0 and method.config_type(**recipe.options)
     assert recipe.model in models.list_models() or recipe.model == "torchvision/resnet50"
-    assert recipe.description and (recipe.drop or recipe.target or not method.narrows)
+    assert recipe.description and (recipe.drop or recipe.target or not method.needs_target)
     assert recipe.published is not None or name.startswith("short-")
 
 

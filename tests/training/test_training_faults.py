@@ -23,7 +23,7 @@ from compress.core.errors import CompressError, Exit
 from compress.core.files import write_bytes
 from compress.core.spec import Costs, ModelSpec
 from compress.training import NoProgress, PlainMethod, TrainConfig, fit, load_checkpoint, read_metrics
-from compress.training.faults import fault
+from compress.training.faults import explain_failure
 
 CONFIG = TrainConfig(batch_size=96, device="cpu")
 
@@ -94,7 +94,7 @@ def test_failure_in_the_second_epoch_keeps_the_first_and_resumes(
     ],
 )
 def test_what_torch_raises_is_told_apart(error: Exception, code: str | None) -> None:
-    found = fault(error, CONFIG) if not isinstance(error, ValueError) else None
+    found = explain_failure(error, CONFIG) if not isinstance(error, ValueError) else None
     assert (found.code if found else None) == code
 
 

@@ -1,1 +1,1 @@
-"""Baselines: dense, scratch, l1 and random."""
+"""Baselines: l1, random, scratch and dense."""

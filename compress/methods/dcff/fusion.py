@@ -1,6 +1,7 @@
-"""Fused filters: a narrow layer whose weight is a fixed mixture of more filters, which are what is trained.
+"""Fused filters: a compact layer whose weight is a mixture of the dense layer's filters, which are trained.
 
-A parametrization of the layer (`torch.nn.utils.parametrize`): the module's class, name and forward code stay.
+A parametrization of the layer (`torch.nn.utils.parametrize`): the module's class, name and forward code
+are unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from compress.graph import SlicePlan
 
 
 def rows(filters: Tensor) -> Tensor:
-    """Filters `[c, ...]` as rows `[c, d]`: a view of them in either memory format."""
+    """Return filters `[c, ...]` as rows `[c, d]`: a view of them in either memory format."""
     return _last(filters).flatten(1) if _is_last(filters) else filters.flatten(1)
 
 
@@ -34,8 +35,8 @@ class FusedFilters(nn.Module):
     """The parametrization `W~ = P~ W`: all `c` filters in, `c~` fused filters out.
 
     Args:
-        full: the layer's `c` filters `[c, ...]` on the narrow inputs.
-        kept: the filters that make the first proxies, `[c~]`.
+        full: the layer's `c` filters `[c, ...]` on the compact inputs.
+        kept: the filters that form the first proxies, `[c~]`.
     """
 
     proxies: Tensor
@@ -55,10 +56,10 @@ class FusedFilters(nn.Module):
             return fused.view(-1, *_last(full).shape[1:]).permute(0, 3, 1, 2)
         return fused.view(-1, *full.shape[1:])
 
-    def right_inverse(self, narrow: Tensor) -> Tensor:
-        """The filters themselves become the parameter that is trained."""
+    def right_inverse(self, compact: Tensor) -> Tensor:
+        """Return the filters, which become the parameter that is trained."""
         assert self._full is not None
-        full, self._full = self._full.to(narrow), None
+        full, self._full = self._full.to(compact), None
         return full
 
 
@@ -76,7 +77,8 @@ class FusedLayer:
     """A layer with fused filters.
 
     Attributes:
-        module: the layer. parts: the parametrization of its weight and, if it has one, of its bias.
+        module: the layer.
+        parts: the parametrizations of its weight and, if it has one, of its bias.
     """
 
     module: nn.Module
@@ -96,25 +98,27 @@ class FusedLayer:
 
     @torch.no_grad()
     def set(self, proxies: Tensor, slots: Tensor) -> None:
-        """Mix the filters by other proxies `[c~, c]`, of the filters `slots` `[c~]`."""
+        """Set the proxies `[c~, c]` and the filters `slots` `[c~]` that they follow."""
         for part in self.parts:
             part.proxies.copy_(proxies)
             part.slots.copy_(slots)
 
 
-def fuse(narrow: nn.Module, dense: Mapping[str, Tensor], plan: SlicePlan, weights: Iterable[str]) -> None:
-    """Give layers of a narrow network all their filters back, on narrow inputs.
+def fuse(compact: nn.Module, dense: Mapping[str, Tensor], plan: SlicePlan, weights: Iterable[str]) -> None:
+    """Give layers of a compact network all filters of the dense one, on their compact inputs.
 
     A weight that several modules share, or that is not called ``weight``, is left as it is.
 
     Args:
-        narrow: the network, changed in place. dense: parameters of the dense one.
-        plan: what `narrow` keeps of it. weights: names of the weights that may be fused.
+        compact: the network, changed in place.
+        dense: parameters of the dense network by name.
+        plan: what `compact` keeps of it.
+        weights: names of the weights that may be fused.
     """
-    owners = Counter(id(p) for m in narrow.modules() for p in m._parameters.values())
+    owners = Counter(id(p) for m in compact.modules() for p in m._parameters.values())
     for name in weights:
         path, _, attribute = name.rpartition(".")
-        module, kept = narrow.get_submodule(path), plan.kept.get(name, {})
+        module, kept = compact.get_submodule(path), plan.kept.get(name, {})
         weight = module._parameters.get(attribute)
         if attribute == "weight" and 0 in kept and weight is not None and owners[id(weight)] == 1:
             _fuse(module, dense[name].detach(), dense.get(name.removesuffix("weight") + "bias"), kept)
@@ -130,7 +134,7 @@ def _fuse(module: nn.Module, full: Tensor, bias: Tensor | None, kept: Mapping[in
 
 
 def fused_layers(model: nn.Module) -> Iterator[FusedLayer]:
-    """Every layer with fused filters, in the order of the modules."""
+    """Yield every layer with fused filters, in the order of the modules."""
     for module in model.modules():
         if parametrize.is_parametrized(module, "weight"):
             chain: Any = module.parametrizations
@@ -140,7 +144,7 @@ def fused_layers(model: nn.Module) -> Iterator[FusedLayer]:
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """Store the fused filters as ordinary narrow parameters, in place, and drop the full ones."""
+    """Store the fused filters as ordinary parameters, in place, and drop the full ones."""
     for layer in list(fused_layers(model)):
         _fold(layer.module)
     return model
@@ -149,7 +153,7 @@ def fold(model: nn.Module) -> nn.Module:
 def _fold(layer: nn.Module) -> None:
     """Make the fused tensors ordinary parameters.
 
-    By hand: `remove_parametrizations` takes the property off the layer's class, which copies share.
+    `remove_parametrizations` is not used: it removes the property from the layer's class, which copies share.
     """
     chain: Any = layer.parametrizations
     trained = {name: chain[name].original.requires_grad for name in chain}

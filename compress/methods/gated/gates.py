@@ -1,9 +1,9 @@
-"""Gates: one number a channel, multiplied onto the parameters where zero stays zero.
+"""Channel gates: one factor per channel, multiplied onto the parameters where zero stays zero.
 
-A gate of 0 makes the dense network compute what the network without that channel computes; a gate of 1
-changes nothing. All parameters of a channel share its gate, as parametrizations (`torch.nn.utils.
-parametrize`), so the user's classes, names and forward code stay. Channels of which equally many must be kept
-(see `CountTie`) share one gate as well; such a set is called a unit.
+With a gate at 0 the dense network computes what the network without that channel computes; a gate at 1 has no
+effect. All parameters of a channel share its gate, as parametrizations (`torch.nn.utils.
+parametrize`), so the user's classes, names and forward code are unchanged. Channels of which equally many
+must be kept (see `CountTie`) share one gate as well; such a set is called a unit.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from compress.graph import ChannelGraph
 from compress.graph.labels import NONE
 from compress.graph.placement import MaskPoint
 
-TRACE = 1e-6
-"""What a closed gate lets through while it may still open again. With exactly nothing, the ReLU behind it
-would have the gradient zero, and a channel once closed could never come back. The gates that are deployed
-are exactly zero."""
+LEAKAGE = 1e-6
+"""Value of a closed gate while it may still reopen. At exactly zero the ReLU after it would have zero
+gradient, and a closed channel could never reopen. The gates that are deployed are exactly zero."""
 
-HOME = "channel_gates"
+GATES_NAME = "channel_gates"
 """Name of the module that holds the gates, at the root of the gated network."""
 
 
 def units(graph: ChannelGraph, fixed: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The unit of each class `[classes]`; -1 for a class that is always kept.
+    """Return the unit of each class `[classes]`; -1 for a class that is always kept.
 
     Args:
-        graph: the channel graph. fixed: classes that shall be kept beside the protected ones.
+        graph: the channel graph.
+        fixed: classes `[classes]` that are kept in addition to the protected ones.
     """
     classes = graph.classes
     parent = np.arange(classes.count)
@@ -73,10 +73,11 @@ def _root(parent: NDArray[np.int64], i: int) -> int:
 
 
 def best_of(layer: Tensor, scores: Tensor) -> Tensor:
-    """1 for the unit with the highest score of each layer (the first of equals), else 0 `[units]`.
+    """Return 1 for the unit with the highest score of each layer (the first of equals), else 0 `[units]`.
 
     Args:
-        layer: number of each unit's layer `[units]`. scores: `[units]`.
+        layer: number of each unit's layer `[units]`.
+        scores: of each unit `[units]`.
     """
     size = int(scores.numel())
     highest = scores.new_full((size,), -torch.inf).scatter_reduce(0, layer, scores, "amax")
@@ -87,7 +88,7 @@ def best_of(layer: Tensor, scores: Tensor) -> Tensor:
 
 
 def layer_of(count: int, groups: Iterable[NDArray[np.int64]]) -> Tensor:
-    """The number of the layer of each unit `[count]`."""
+    """Return the number of the layer of each unit `[count]`."""
     layer = torch.zeros(count, dtype=torch.int64)
     for i, group in enumerate(groups):
         layer[torch.from_numpy(group)] = i
@@ -95,7 +96,7 @@ def layer_of(count: int, groups: Iterable[NDArray[np.int64]]) -> Tensor:
 
 
 class Gates(nn.Module):
-    """The gates of a network; a method subclasses it with what it learns.
+    """The gates of a network; a method subclasses it with the parameters that it learns.
 
     Args:
         unit_of: see `units`.
@@ -103,15 +104,15 @@ class Gates(nn.Module):
     Attributes:
         unit_of: unit of each class `[classes]`, the number of units for a class that is always kept.
         fixed: the final gates `[units]`, 0 or 1, once `frozen` is 1.
-        wanted: the share of the cost that the budget allows in this step.
-        two_places: whether there are masks before the norms too, of which `acts` then tells which ones act.
-        index: unit of each slice of every gated tensor, one tensor after the other.
+        budget_share: share of the dense cost that the budget allows in this step.
+        two_places: whether there are masks before the norms too; `acts` then selects which ones are active.
+        index: unit of each slice of every gated tensor, concatenated.
     """
 
     unit_of: Tensor
     fixed: Tensor
     frozen: Tensor
-    wanted: Tensor
+    budget_share: Tensor
     index: Tensor
 
     def __init__(self, unit_of: NDArray[np.int64]) -> None:
@@ -123,61 +124,61 @@ class Gates(nn.Module):
         )
         self.register_buffer("fixed", torch.ones(self.count))
         self.register_buffer("frozen", torch.zeros(()))
-        self.register_buffer("wanted", torch.ones(()), persistent=False)
+        self.register_buffer("budget_share", torch.ones(()), persistent=False)
         self.register_buffer("index", torch.empty(0, dtype=torch.int64), persistent=False)
-        self._parts: list[Gated] = []
+        self._parts: list[GatedTensor] = []
         self._relaxed: Tensor | None = None
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """Let the network's outputs pass: a plain `nn.Sequential` calls all its children, its gates last."""
+        """Return the outputs unchanged: an `nn.Sequential` calls all its children, the gates last."""
         return outputs
 
     def relaxed(self) -> Tensor:
-        """The gates while they are learned `[units]`, in training."""
+        """Return the gates while they are learned `[units]`, in training."""
         raise NotImplementedError
 
     def binary(self) -> Tensor:
-        """The gates as they would be deployed now `[units]`, 0 or 1."""
+        """Return the gates as they would be deployed now `[units]`, 0 or 1."""
         raise NotImplementedError
 
     def step(self) -> None:
-        """Run before every step of a training; what is random is drawn here and not in a forward pass."""
+        """Run before every training step; random numbers are drawn here and not in a forward pass."""
 
     def learned(self) -> Tensor:
-        """`relaxed`, computed once for a forward pass and the loss that follows it."""
+        """Return `relaxed`, computed once for a forward pass and the loss that follows it."""
         return self._relaxed if self._relaxed is not None else self.relaxed()
 
     def values(self) -> Tensor:
-        """The gates of this forward pass `[units + 1]`; the last one is for channels that are always kept."""
+        """Return the gates of this forward pass `[units + 1]`, the last one for channels always kept."""
         if self.training:
             learned = self.learned()
-            learned = torch.where(learned < TRACE, learned + (TRACE - learned).detach(), learned)
+            learned = torch.where(learned < LEAKAGE, learned + (LEAKAGE - learned).detach(), learned)
         else:
             learned = self.binary()
         now = torch.where(self.frozen > 0, self.fixed, learned)
         return torch.cat([now, now.new_ones(1)])
 
     def acts(self, before: bool) -> Tensor:
-        """Whether masks before (or after) the norms act now, 0 or 1."""
+        """Return 1 if the masks before (or after) the norms are active now, else 0."""
         return self.frozen.new_zeros(()) if before else self.frozen.new_ones(())
 
     def keep(self, of_units: Tensor) -> Tensor:
-        """From a value for each unit `[units]` to one for each class `[classes]`."""
+        """Return the value of each class `[classes]` from the values of the units `[units]`."""
         return torch.cat([of_units, of_units.new_ones(1)])[self.unit_of]
 
     @torch.no_grad()
     def freeze(self, mask: NDArray[np.bool_]) -> None:
-        """From now on the gates are exactly these `[units]`."""
+        """Fix the gates to `mask` `[units]`."""
         self.fixed.copy_(torch.from_numpy(mask.astype(np.float32)))
         self.frozen.fill_(1.0)
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the gates are final (waits for the device)."""
+        """Whether the gates are fixed (waits for the device)."""
         return bool(self.frozen.item() > 0)
 
-    def lay_out(self, parts: Iterable[Gated]) -> None:
-        """Take in the gates of single tensors, those of vectors first."""
+    def set_parts(self, parts: Iterable[GatedTensor]) -> None:
+        """Register the gated tensors, vectors first."""
         self._parts = sorted(parts, key=lambda part: not part.is_vector)
         at = 0
         for part in self._parts:
@@ -186,18 +187,18 @@ class Gates(nn.Module):
         self.index = torch.cat([part.index for part in self._parts]) if self._parts else self.index
 
     def factors(self, index: Tensor) -> dict[bool, Tensor]:
-        """What slices of the units `index` are multiplied with, behind the norms (False) and before them."""
+        """Return the factors of slices of units `index`, after the norms (False) and before them (True)."""
         factors = self.values()[index]
         if not self.two_places:
             return {False: factors, True: factors}
-        acts = {before: self.acts(before) for before in (False, True)}
-        return {before: some * factors + (1 - some) for before, some in acts.items()}
+        active = {before: self.acts(before) for before in (False, True)}
+        return {before: some * factors + (1 - some) for before, some in active.items()}
 
-    def _open(self, module: nn.Module, args: Any) -> None:
-        """Gate all norms of the network at once.
+    def _before_forward(self, module: nn.Module, args: Any) -> None:
+        """Gate the norms of the whole network at once.
 
-        One gather, one product and one split for all of them: a network has a hundred, and each would cost
-        several operations on a few numbers, forwards and backwards.
+        One gather, one product and one split for all of them: a network has about a hundred norms, and each
+        would need several operations on a few numbers, forward and backward.
         """
         self._relaxed = self.relaxed() if self.training else None
         factors = self.factors(self.index)
@@ -213,28 +214,33 @@ class Gates(nn.Module):
             flat = torch.cat(tensors)
             gated = torch.split(flat * chosen.to(flat.dtype), [tensor.numel() for tensor in tensors])
             for part, tensor in zip(vectors, gated, strict=True):
-                part.done = tensor
+                part.gated = tensor
         for part in self._parts[len(vectors) :]:
             part.factor = factors[part.before][part.at]
 
-    def _close(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _after_forward(self, module: nn.Module, args: Any, output: Any) -> None:
         for part in self._parts:
-            part.done = part.factor = None
+            part.gated = part.factor = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_relaxed": None}
 
 
-class Gated(nn.Module):
+class GatedTensor(nn.Module):
     """The parametrization of one tensor: each slice along `dim` times the gate of its channel.
 
     Args:
-        gates: the network's gates. index: unit of each slice `[width]`. before: a mask before a norm.
-        owner: the module that holds the tensor, and under which name.
+        gates: the network's gates.
+        index: unit of each slice `[width]`.
+        dim: dimension of the channels.
+        rank: number of dimensions of the tensor.
+        before: whether the mask is before a norm.
+        owner: the module that holds the tensor, and the tensor's name there.
 
     Attributes:
-        at: its stretch of the gates' `index`. done, factor: during a forward pass of the network, the gated
-            tensor itself, or what its slices are multiplied with.
+        at: its range in the gates' `index`.
+        gated: the gated tensor during a forward pass of the network, if it is a vector.
+        factor: the factors of its slices during a forward pass, if it is not a vector.
     """
 
     index: Tensor
@@ -249,12 +255,12 @@ class Gated(nn.Module):
         self._shape = [-1 if d == dim else 1 for d in range(rank)]
         self.register_buffer("index", index, persistent=False)
         self.at = slice(0, 0)
-        self.done: Tensor | None = None
+        self.gated: Tensor | None = None
         self.factor: Tensor | None = None
 
     @property
     def original(self) -> Tensor:
-        """The tensor that is trained."""
+        """The parameter that is trained."""
         module, attribute = self._owner
         chain: Any = module.parametrizations
         tensor: Tensor = chain[attribute].original
@@ -262,24 +268,24 @@ class Gated(nn.Module):
 
     @property
     def is_vector(self) -> bool:
-        """Whether it is gated together with all others of its kind: one number a channel, one gate."""
+        """Whether it has one number per channel and one gate, and is gated together with all such tensors."""
         module, attribute = self._owner
         chain: Any = module.parametrizations
         return len(self._shape) == 1 and len(chain[attribute]) == 1
 
     def forward(self, tensor: Tensor) -> Tensor:
-        """The gated tensor, of the same shape."""
-        if self.done is not None:
-            return self.done.to(tensor.dtype)
+        """Return the gated tensor, of the same shape."""
+        if self.gated is not None:
+            return self.gated.to(tensor.dtype)
         (gates,) = self._gates
         factor = self.factor if self.factor is not None else gates.factors(self.index)[self.before]
         return tensor * factor.to(tensor.dtype).view(self._shape)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "done": None, "factor": None}
+        return {**self.__dict__, "gated": None, "factor": None}
 
 
-def gate(
+def add_gates(
     model: nn.Module,
     graph: ChannelGraph,
     gates: Gates,
@@ -287,33 +293,36 @@ def gate(
     before: Iterable[MaskPoint] = (),
     root: NDArray[np.int64] | None = None,
 ) -> None:
-    """Put gates into a network, in place.
+    """Add gates to a network, in place.
 
     Args:
-        model: a copy of the dense network of `graph`. gates: its gates.
-        after: places where zero stays zero. before: places in front of norms, see `Gates.acts`.
-        root: class of each label, if not the graph's.
+        model: a copy of the dense network of `graph`.
+        graph: the channel graph.
+        gates: the gates of the network.
+        after: places where zero stays zero.
+        before: places in front of norms (see `Gates.acts`).
+        root: class of each label; None: the graph's.
     """
     places = [(point, False) for point in after] + [(point, True) for point in before]
     gates.two_places = bool(list(before))
-    owners, parts = _owners(model), list[Gated]()
+    owners, parts = _owners(model), list[GatedTensor]()
     root, registry = graph.classes.root if root is None else root, graph.facts.registry
     for point, is_before in places:
         start = registry.start(point.name, point.dim)
         for module, attribute in owners[point.name]:
             tensor = getattr(module, attribute)
             index = gates.unit_of[torch.from_numpy(root[start : start + tensor.shape[point.dim]])]
-            part = Gated(gates, index, point.dim, tensor.dim(), is_before, (module, attribute))
+            part = GatedTensor(gates, index, point.dim, tensor.dim(), is_before, (module, attribute))
             parametrize.register_parametrization(module, attribute, part)
             parts.append(part)
-    gates.lay_out(parts)
-    model.add_module(HOME, gates)
-    model.register_forward_pre_hook(gates._open)
-    model.register_forward_hook(gates._close, always_call=True)
+    gates.set_parts(parts)
+    model.add_module(GATES_NAME, gates)
+    model.register_forward_pre_hook(gates._before_forward)
+    model.register_forward_hook(gates._after_forward, always_call=True)
 
 
 def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
-    """Every name of every parameter, with all modules that hold it."""
+    """Return, for every name of every parameter, all modules that hold it."""
     by_id: dict[int, list[tuple[nn.Module, str]]] = {}
     names: dict[str, int] = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
@@ -327,20 +336,20 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
 
 
 def gates_of(model: nn.Module) -> Gates:
-    """The gates of a gated network."""
-    found = model.get_submodule(HOME)
-    assert isinstance(found, Gates)
-    return found
+    """Return the gates of a gated network."""
+    gates = model.get_submodule(GATES_NAME)
+    assert isinstance(gates, Gates)
+    return gates
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a gated network without its gates, under the dense network's own names."""
+    """Return the state dict of a gated network without its gates, under the dense network's own names."""
     out = {}
     for name, tensor in model.state_dict().items():
-        if name.startswith(f"{HOME}."):
+        if name.startswith(f"{GATES_NAME}."):
             continue
-        path, found, rest = name.partition("parametrizations.")
-        if not found:
+        path, separator, rest = name.partition("parametrizations.")
+        if not separator:
             out[name] = tensor
         elif rest.endswith(".original"):
             out[path + rest.removesuffix(".original")] = tensor

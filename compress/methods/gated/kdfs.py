@@ -1,11 +1,12 @@
-"""KDFS: a knowledge-driven differential filter sampler. A trained teacher shows which filters to keep.
+"""KDFS: a knowledge-driven differential filter sampler; a trained teacher guides which filters are kept.
 
 Lin et al., "Filter Pruning for Efficient CNNs via Knowledge-driven Differential Filter Sampler",
 https://arxiv.org/abs/2307.00198. Every filter has two logits; its mask is a Gumbel-softmax sample with a
 straight-through gradient. Masked filter modelling (the student's features, decoded, against the teacher's at
 the ends of the stages), dark knowledge and a global budget guide the sampling; then the masks are fixed and
-the network is trained on. The masks act on the norms' affine output and not, as in the published code, before
-the norms: there a dropped filter still emits the norm's bias, and the sliced network is another one.
+the network is fine-tuned. The masks act on the norms' affine output and not, as in the published code, before
+the norms: there a dropped filter still outputs the norm's bias, and the sliced network would compute
+something else.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adamax, Optimizer
 
-from compress.graph import ChannelGraph, SlicePlan
 from compress.graph.stages import stage_ends
-from compress.methods.base import Prepared, register
+from compress.methods.base import METHODS, MethodConfig, Setup
 from compress.methods.gated.base import GatedConfig, GatedMethod
 from compress.methods.gated.gates import Gates, best_of, gates_of, layer_of
 from compress.methods.gated.space import Space
@@ -31,23 +31,29 @@ from compress.methods.gated.taps import Taps
 from compress.training.config import TrainConfig
 
 
-class KDFSConfig(GatedConfig):
+class KDFS(GatedConfig):
     """Settings of KDFS.
 
     The losses, their weights and the temperatures are the paper's for CIFAR-10. The paper starts from random
-    masks at the full budget term, and takes 350 epochs to mend what that breaks; here the filters start open
-    and the budget closes in on its target, so that few epochs do. `start=0 spread=1 ramp=0` is the paper's.
+    masks with the full budget term and needs 350 epochs to recover; here the filters start open and the
+    budget falls gradually to its target, so that few epochs suffice. `start=0 spread=1 ramp=0` are the
+    paper's values.
 
     Attributes:
         fixed_share: share of the epochs for fine-tuning with fixed masks (the paper: 50 of 400).
         dense_share: share of the epochs in which the teacher is trained first, if neither it nor weights are
             given.
         residual: see `GatedConfig`; ``scatter`` is the paper's.
-        start: logit of open above that of closed at the start. spread: deviation of the logits' noise.
-        sampler_rate: learning rate of the logits, as a multiple of the weights'. None: 1, and more in a
-            search that is too short for logits to get from open to closed and back.
-        tau_start, tau_end: temperature of the sampler at the first and after the last epoch of the search.
-        kd, kd_temperature, mfm, budget: weights of the losses, and the temperature of the dark knowledge.
+        start: initial difference between the logits of open and closed.
+        spread: standard deviation of the initial noise of the logits.
+        sampler_rate: learning rate of the logits, as a multiple of the weights'. None: 1, or more in a
+            search that is too short for logits to move from open to closed and back.
+        tau_start: temperature of the sampler at the first epoch of the search.
+        tau_end: temperature of the sampler after the last epoch of the search.
+        kd: weight of the dark knowledge loss.
+        kd_temperature: temperature of the dark knowledge.
+        mfm: weight of the masked filter modelling loss.
+        budget: weight of the budget loss.
     """
 
     fixed_share: float = Field(0.5, gt=0, lt=1)
@@ -63,19 +69,25 @@ class KDFSConfig(GatedConfig):
     budget: float = Field(10000.0, ge=0)
 
 
-def temperature(epoch: int, epochs: int, config: KDFSConfig) -> float:
-    """tau(e) = tau_0 (tau_1 / tau_0)^(e/E)."""
+def temperature(epoch: int, epochs: int, config: KDFS) -> float:
+    """Return tau(e) = tau_0 (tau_1 / tau_0)^(e/E)."""
     return float(config.tau_start * (config.tau_end / config.tau_start) ** (epoch / epochs))
 
 
 def straight_through(logits: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-    """Hard samples `[units]` and the soft ones whose gradient they take, of logits and noise `[units, 2]`."""
+    """Return hard samples and the soft ones that give their gradient `[units]`.
+
+    Args:
+        logits: of closed and open `[units, 2]`.
+        noise: Gumbel noise `[units, 2]`.
+        tau: temperature.
+    """
     soft = torch.softmax((logits + noise) / tau, dim=1)
     return (soft[:, 1] >= soft[:, 0]).to(soft.dtype), soft[:, 1]
 
 
 class _MeanSquare(torch.autograd.Function):
-    """Mean over channels of the squares of `[B, C, H, W]`, float32: one pass forwards, one backwards."""
+    """Mean over channels of the squares of `[B, C, H, W]`, float32: one pass forward, one backward."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
@@ -86,8 +98,8 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
-        found: Tensor = (grads[0] * (2 / features.shape[1])).unsqueeze(1) * features
-        return found.to(features.dtype)
+        grad: Tensor = (grads[0] * (2 / features.shape[1])).unsqueeze(1) * features
+        return grad.to(features.dtype)
 
 
 def _wide(features: Tensor) -> torch.dtype:
@@ -95,31 +107,31 @@ def _wide(features: Tensor) -> torch.dtype:
 
 
 def attention_map(features: Tensor) -> Tensor:
-    """Q(F): mean over channels of the squares of `[B, C, H, W]`, flattened and of length 1 for each image."""
+    """Return Q(F): mean over channels of the squares of `[B, C, H, W]`, flattened, with norm 1 per image."""
     energy: Tensor = _MeanSquare.apply(features)
     return F.normalize(energy.flatten(1), dim=1)
 
 
 def decode(decoder: nn.Module, features: Tensor) -> Tensor:
-    """A 1x1 convolution of `[B, C, H, W]`; as one matrix product where channels are last in memory."""
+    """Apply a 1x1 convolution to `[B, C, H, W]`; one matrix product where channels are last in memory."""
     assert isinstance(decoder, nn.Conv2d)
     rows = features.permute(0, 2, 3, 1)
     if not rows.is_contiguous():
-        found: Tensor = decoder(features)
-        return found
+        decoded: Tensor = decoder(features)
+        return decoded
     return F.linear(rows, decoder.weight.flatten(1), decoder.bias).permute(0, 3, 1, 2)
 
 
-def modelling_loss(decoded: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """Mean over the stages of the mean squared difference of the attention maps."""
+def modelling_loss(decoded: list[Tensor], teacher: list[Tensor]) -> Tensor:
+    """Return the mean over the stages of the mean squared difference of the attention maps."""
     parts = [
-        (attention_map(s) - attention_map(t)).square().mean() for s, t in zip(decoded, wanted, strict=True)
+        (attention_map(s) - attention_map(t)).square().mean() for s, t in zip(decoded, teacher, strict=True)
     ]
     return torch.stack(parts).mean()
 
 
-def dark_knowledge(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
-    """tau^2 KL(softmax(z_t / tau) || softmax(z_s / tau)), mean over the batch."""
+def dark_knowledge_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
+    """Return tau^2 KL(softmax(z_t / tau) || softmax(z_s / tau)), mean over the batch."""
     kl = F.kl_div(
         F.log_softmax(student.float() / tau, 1),
         F.log_softmax(teacher.float() / tau, 1),
@@ -130,7 +142,7 @@ def dark_knowledge(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
 
 
 class SamplerGates(Gates):
-    """Two logits a unit, closed and open; a sample of them is the mask."""
+    """Two logits per unit, closed and open; a sample of them is the mask."""
 
     noise: Tensor
     tau: Tensor
@@ -152,28 +164,28 @@ class SamplerGates(Gates):
         self._generator: torch.Generator | None = None
 
     def seed(self) -> None:
-        """Draw the seed of an epoch's samples from torch's generator, now the same on every process."""
+        """Draw the seed of an epoch's samples from torch's generator, which is the same on every process."""
         self._generator = torch.Generator(self.logits.device)
         self._generator.manual_seed(int(torch.randint(2**62, ())))
 
     @torch.no_grad()
     def step(self) -> None:
-        """Sample anew; the noise is Gumbel's."""
+        """Draw new Gumbel noise."""
         uniform = torch.rand(self.noise.shape, generator=self._generator, device=self.noise.device)
         self.noise.copy_(-torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7))))
 
     def relaxed(self) -> Tensor:
-        """The sample, with a straight-through gradient; the best of every layer is always open."""
+        """Return the sample with a straight-through gradient; the best of every layer is always open."""
         hard, soft = straight_through(self.logits, self.noise, self.tau)
         return torch.maximum(hard, self._best()) + (soft - soft.detach())
 
     def binary(self) -> Tensor:
-        """`argmax` of the logits."""
+        """Return the `argmax` of the logits."""
         margin = self.margin()
         return torch.maximum((margin >= 0).to(margin.dtype), self._best())
 
     def margin(self) -> Tensor:
-        """How much rather open than closed `[units]`."""
+        """Return the difference of the logits of open and closed `[units]`."""
         logits = self.logits.detach()
         return logits[:, 1] - logits[:, 0]
 
@@ -184,48 +196,45 @@ class SamplerGates(Gates):
         return {**super().__getstate__(), "_generator": None}
 
 
-@register("kdfs")
-class KDFS(GatedMethod):
-    """Knowledge-driven differential filter sampler."""
+@METHODS.register("kdfs")
+class KDFSMethod(GatedMethod):
+    """Sample masks under a teacher's guidance, then fine-tune with fixed masks."""
 
-    config_type = KDFSConfig
-    starts_dense: ClassVar[bool] = True
-    teacher: ClassVar[bool] = True
-    defaults: ClassVar[Mapping[str, Any]] = {"optimizer": "adamax", "lr": 0.01, "weight_decay": 1e-4}
-    config: KDFSConfig
+    config_type: ClassVar[type[MethodConfig]] = KDFS
+    starts_from_dense: ClassVar[bool] = True
+    uses_teacher: ClassVar[bool] = True
+    training_defaults: ClassVar[Mapping[str, Any]] = {
+        "optimizer": "adamax",
+        "lr": 0.01,
+        "weight_decay": 1e-4,
+    }
+    config: KDFS
 
-    def __init__(self, config: KDFSConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: KDFS, setup: Setup) -> None:
+        def gates(space: Space) -> SamplerGates:
+            return SamplerGates(space.unit_of, space.layers, config.start, config.spread)
+
+        super().__init__(config, setup, gates)
+        ends = stage_ends(setup.graph)
+        self.teacher = setup.required_teacher.eval().requires_grad_(False)
+        self._teacher_taps = Taps(self.teacher, ends, training_only=False)
+        self._student_taps = Taps(self.model, ends, training_only=True)
+        self._decoders = nn.ModuleList(nn.Conv2d(end.channels, end.channels, 1) for end in ends)
         self._part: Tensor | None = None
         self._sum: Tensor | None = None
         self._count = 0
 
-    def make_gates(self, space: Space) -> SamplerGates:
-        """The sampler."""
-        return SamplerGates(space.unit_of, space.layers, self.config.start, self.config.spread)
-
     def scores(self, gates: Gates) -> Tensor:
-        """The margins of the logits."""
+        """Return the margins of the logits."""
         assert isinstance(gates, SamplerGates)
         return gates.margin()
 
-    def prepare(self, model: nn.Module, graph: ChannelGraph, plan: SlicePlan | None) -> Prepared:
-        """Gates on the student, taps on both networks, a decoder for each stage."""
-        prepared = super().prepare(model, graph, plan)
-        ends = stage_ends(graph)
-        assert self.setup.teacher is not None
-        self._master = self.setup.teacher.eval().requires_grad_(False)
-        self._taught = Taps(self._master, ends, training_only=False)
-        self._own = Taps(prepared.model, ends, training_only=True)
-        self._decoders = nn.ModuleList(nn.Conv2d(end.channels, end.channels, 1) for end in ends)
-        return prepared
-
     def build_optimizers(self, model: nn.Module, config: TrainConfig) -> list[Optimizer] | None:
-        """Two Adamax optimizers: of the weights (and decoders) with decay, of the logits without."""
+        """Return two Adamax optimizers: of the weights and decoders with decay, of the logits without."""
         gates = gates_of(model)
         assert isinstance(gates, SamplerGates)
         device = gates.logits.device
-        self._master.to(device)
+        self.teacher.to(device)
         self._decoders.to(device)
         weights = [p for p in model.parameters() if p.requires_grad and p is not gates.logits]
         trained = [*weights, *self._decoders.parameters()]
@@ -235,45 +244,45 @@ class KDFS(GatedMethod):
         ]
 
     def _sampler_rate(self) -> float:
-        """Adamax moves a logit by about the rate at each step; the way is there and back, twice."""
+        """Return the relative learning rate: Adamax moves a logit by about the rate at each step."""
         if self.config.sampler_rate is not None:
             return self.config.sampler_rate
-        steps = self.setup.steps * self.fixed_from(self.setup.config.epochs)
+        steps = self.setup.steps_per_epoch * self.fixed_from(self.setup.config.epochs)
         return max(1.0, 4 * max(self.config.start, 1.0) / (steps * self.setup.config.lr))
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
-        """Lower the temperature and seed the samples; in the last epochs the masks are final."""
+        """Lower the temperature and seed the samples; in the last epochs the masks are fixed."""
         super().begin_epoch(model, epoch, epochs)
         gates = gates_of(model)
         assert isinstance(gates, SamplerGates)
         gates.seed()
         search = self.fixed_from(epochs)
         gates.tau.fill_(temperature(min(epoch, search), search, self.config))
-        self._own.on = self._taught.on = self._searching and self.config.mfm > 0
+        self._student_taps.on = self._teacher_taps.on = self._searching and self.config.mfm > 0
         self._part = self._sum = None
         self._count = 0
 
     def loss(
         self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
     ) -> Tensor:
-        """CE + 0.05 L_kd + 1000 L_mfm + 10000 R while searching, the criterion alone afterwards."""
+        """Return CE + 0.05 L_kd + 1000 L_mfm + 10000 R while searching, the criterion alone afterwards."""
         loss = super().loss(model, inputs, outputs, targets, criterion)
         if not self._searching:
             return loss
         with torch.no_grad():
-            lesson = self._master(inputs)
-        kd = dark_knowledge(outputs, lesson, self.config.kd_temperature)
+            teacher_outputs = self.teacher(inputs)
+        kd = dark_knowledge_loss(outputs, teacher_outputs, self.config.kd_temperature)
         budget, mfm = self._budget(model), torch.zeros_like(kd)
-        own, taught = self._own.take(), self._taught.take()
-        if own:
+        student, teacher = self._student_taps.take(), self._teacher_taps.take()
+        if student:
             decoded = [
-                decode(decoder, features) for decoder, features in zip(self._decoders, own, strict=True)
+                decode(decoder, features) for decoder, features in zip(self._decoders, student, strict=True)
             ]
-            mfm = modelling_loss(decoded, taught)
+            mfm = modelling_loss(decoded, teacher)
         parts = [loss, self.config.kd * kd, self.config.mfm * mfm, self.config.budget * budget]
-        together = torch.stack(parts)
-        self._part = together.detach()
-        return together.sum()
+        weighted = torch.stack(parts)
+        self._part = weighted.detach()
+        return weighted.sum()
 
     @torch.no_grad()
     def end_step(self, model: nn.Module) -> None:
@@ -283,13 +292,13 @@ class KDFS(GatedMethod):
             self._count, self._part = self._count + 1, None
 
     def _budget(self, model: nn.Module) -> Tensor:
-        """R = (cost(M) / cost_dense - p)^2, of this step's sample; p falls to the target along the ramp."""
+        """Return R = (cost(M) / cost_dense - p)^2, for this step's sample; p falls along the ramp."""
         gates = gates_of(model)
         assert isinstance(gates, SamplerGates)
-        return (self.cost_share(gates, gates.learned()) - gates.wanted).square()
+        return (self.cost_share(gates, gates.learned()) - gates.budget_share).square()
 
     def metrics(self) -> dict[str, float]:
-        """Those of every gated method, and while searching the mean of each part of the loss."""
+        """Return those of every gated method, and while searching the mean of each part of the loss."""
         out = {**super().metrics(), "kdfs_fixed": float(not self._searching)}
         if self._sum is not None:
             means = (self._sum / self._count).tolist()
@@ -298,10 +307,10 @@ class KDFS(GatedMethod):
         return out
 
     def state_dict(self) -> dict[str, Any]:
-        """With the decoders."""
+        """Return the state of the gated method and the decoders."""
         return {**super().state_dict(), "decoders": self._decoders.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take them back."""
+        """Restore the state of the gated method and the decoders."""
         super().load_state_dict(state)
         self._decoders.load_state_dict(state["decoders"])

@@ -1,4 +1,4 @@
-"""What a method with gates chooses from: the units of a network, what they cost, and the plan they make."""
+"""Search space of a method with gates: the units of a network, their cost, and the plan of a choice."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ class Space:
     """The units of a network.
 
     Attributes:
-        graph: its channel graph. classes: the graph's, or with the channels of `branches` apart.
-        unit_of: unit of each class `[classes]`, -1 for what is always kept. cost: costs of kept classes.
+        graph: its channel graph.
+        classes: the graph's classes, or those with the channels of `branches` separated.
+        unit_of: unit of each class `[classes]`, -1 for a class that is always kept.
+        cost: costs of kept classes.
         layers: the units of each layer.
-        branches: layers whose narrow output is scattered into a whole stream.
+        branches: layers whose compact output is scattered into a full-width stream.
     """
 
     graph: ChannelGraph
@@ -41,15 +43,15 @@ class Space:
 
     @property
     def least(self) -> NDArray[np.float64]:
-        """Kept classes `[classes]` if every layer has a single unit left."""
+        """Kept classes `[classes]` if every layer has one unit left."""
         first = [group[0] for group in self.layers]
         return ((self.unit_of < 0) | np.isin(self.unit_of, first)).astype(np.float64)
 
     def plan(self, keep: Bools) -> SlicePlan:
-        """The plan that keeps these classes `[classes]`.
+        """Return the plan that keeps these classes `[classes]`.
 
         Raises:
-            CompressError: ``not-available``: narrow branches in a network whose own code cannot run narrow.
+            CompressError: ``not-available``: scattered branches in a network that is cut in a rewritten copy.
         """
         groups = self.graph.groups
         plan = self.graph.plan(
@@ -64,7 +66,7 @@ class Space:
 
 
 def _scatter(plan: SlicePlan, branch: Branch, own: Bools) -> SlicePlan:
-    """Cut one branch's own tensors; its output keeps its width."""
+    """Cut one branch's own tensors; the width of its output is unchanged."""
     if plan.rewrites:
         raise CompressError(
             f"the output of {branch.module} cannot be scattered in a network whose traced copy is cut",
@@ -82,14 +84,14 @@ def _scatter(plan: SlicePlan, branch: Branch, own: Bools) -> SlicePlan:
 
 
 def whole_space(graph: ChannelGraph, fixed: Bools) -> Space:
-    """The graph's own groups; classes in `fixed` `[classes]` are kept."""
+    """Return the space of the graph's own groups; classes in `fixed` `[classes]` are kept."""
     unit_of = units(graph, fixed)
     groups = layers((g.classes for g in graph.groups), unit_of)
     return Space(graph, graph.classes, unit_of, graph.cost, tuple(groups))
 
 
 def scattered_space(graph: ChannelGraph, place: Placement) -> Space:
-    """Residual streams stay whole, and the layers that end their branches have units of their own."""
+    """Return the space with uncut residual streams, in which the last layer of a branch has its own units."""
     inner = whole_space(graph, place.never | place.residual)
     registry, branches = graph.facts.registry, place.branches
     root, count = graph.classes.root.copy(), graph.classes.count
@@ -109,7 +111,7 @@ def scattered_space(graph: ChannelGraph, place: Placement) -> Space:
 
 
 def _cost(graph: ChannelGraph, classes: Classes, apart: Bools) -> CostModel:
-    """The costs where the streams, which some inputs know by the labels of their branches, are whole."""
+    """Return the costs with uncut streams, which some inputs refer to by the labels of their branches."""
 
     def whole(labels: Ints) -> Ints:
         return np.where((labels != NONE) & apart[labels], NONE, labels)

@@ -1,4 +1,4 @@
-"""Taps: features of a network's inside, read by hooks while it runs, and given up when they are taken."""
+"""Forward hooks that collect intermediate features of a network."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from compress.graph.stages import StageEnd
 
 
 class Taps:
-    """Reads the ends of stages of one network.
+    """Features at the ends of the stages of one network.
 
     Args:
-        model: the network; hooks are added to it. ends: where to read.
-        training_only: read only while the network is in training mode.
+        model: the network; hooks are added to it.
+        ends: where features are collected.
+        training_only: collect only while the network is in training mode.
+
+    Attributes:
+        on: whether features are collected.
     """
 
     def __init__(self, model: nn.Module, ends: Sequence[StageEnd], training_only: bool) -> None:
         self.on = True
-        self._only = training_only
-        self._wanted = {(end.module, end.call): i for i, end in enumerate(ends)}
+        self._training_only = training_only
+        self._stage_of = {(end.module, end.call): i for i, end in enumerate(ends)}
         self._count: dict[str, int] = {}
         self._features: dict[int, Tensor] = {}
         model.register_forward_pre_hook(self._begin)
@@ -32,15 +36,15 @@ class Taps:
         self._count, self._features = {}, {}
 
     def read(self, path: str, module: nn.Module, output: Any) -> None:
-        """Keep what a module gives if it is wanted."""
+        """Keep the output of a module call that ends a stage."""
         call = self._count.get(path, 0)
         self._count[path] = call + 1
-        at = self._wanted.get((path, call))
-        if at is not None and self.on and (module.training or not self._only):
+        at = self._stage_of.get((path, call))
+        if at is not None and self.on and (module.training or not self._training_only):
             self._features[at] = output
 
     def take(self) -> list[Tensor]:
-        """The features of the last forward pass, in order; they are kept no longer."""
+        """Return the features of the last forward pass, in order, and drop them."""
         features, self._features = self._features, {}
         return [features[i] for i in sorted(features)]
 
@@ -49,7 +53,7 @@ class Taps:
 
 
 class _Tap:
-    """One hook; not a closure, so that a copy of the network reads into a copy of the taps."""
+    """One hook; not a closure, so that a copy of the network writes into a copy of the taps."""
 
     def __init__(self, taps: Taps, path: str) -> None:
         self.taps, self.path = taps, path

@@ -1,21 +1,24 @@
-"""What can be cut of a network: its channel groups, what ties them, and what is protected and why."""
+"""What can be cut of a network: its channel groups, their ties, and the protected layers."""
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor, nn
 from torch.fx import Node
 
 from compress import models
 from compress.core.errors import CompressError
 from compress.core.files import atomic_path
+from compress.core.formatting import format_count, format_millions, format_percent
 from compress.core.spec import SCHEMA_VERSION, Costs, Record
 from compress.graph import ChannelGraph, ChannelGroup, trace
 from compress.graph.context import short
 from compress.graph.labels import NONE, Lab
+from compress.pipeline.plan import trace_network
 from compress.pipeline.request import Size
 
 JOINS = ("add", "sub", "mul", "div", "maximum", "minimum", "where", "matmul", "bmm")
@@ -26,12 +29,14 @@ class GroupRow(Record):
     """One channel group.
 
     Attributes:
-        name: its first layer. width: channels that can be cut one by one; norm groups, where a group norm
-            keeps several channels together. blocks: sets of which equally many
-            must stay.
-        layers: the layers that make the channels. ties: operators that join them.
-        macs: multiply-accumulates spent on making these channels.
-        macs_per_channel: what one channel costs, in all layers that make or read it.
+        name: name of its first layer.
+        width: number of channels that can be cut one by one; of norm groups, where a group norm keeps several
+            channels together.
+        blocks: number of sets of which equally many channels must be kept.
+        layers: the layers that produce the channels.
+        ties: operators that join them.
+        macs: multiply-accumulates that produce these channels.
+        macs_per_channel: cost of one channel, in all layers that produce or read it.
     """
 
     name: str
@@ -52,10 +57,15 @@ class ProtectedRow(Record):
 
 
 class Inspection(Record):
-    """What `compress inspect` finds.
+    """The channel groups of a network, as `compress inspect` shows them.
 
     Attributes:
-        smallest: costs with one channel left in every block. cuttable: share of the MACs that can go.
+        model: name of the network.
+        dense: costs of the network.
+        smallest: costs with one channel left in every block.
+        cuttable: share of the MACs that can be cut.
+        groups: the channel groups.
+        protected: layers whose channels are never cut, with the reason.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -66,33 +76,70 @@ class Inspection(Record):
     groups: tuple[GroupRow, ...]
     protected: tuple[ProtectedRow, ...]
 
+    def __repr__(self) -> str:
+        return f"Inspection({self.model}: {self._summary()})"
+
+    __str__ = __repr__
+
+    def _summary(self) -> str:
+        return (
+            f"{format_millions(self.dense.macs)} MACs, {format_millions(self.dense.params)} parameters, "
+            f"{len(self.groups)} groups, {format_percent(self.cuttable, 1)} of the MACs can be cut"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(row.name)}</td><td>{row.width}</td><td>{format_count(row.macs)}</td>"
+            f"<td>{escape(', '.join(row.ties))}</td></tr>"
+            for row in self.groups
+        )
+        header = "<tr><th>group</th><th>width</th><th>MACs</th><th>tied by</th></tr>"
+        return f"<p><b>{escape(self.model)}</b>: {self._summary()}</p><table>{header}{rows}</table>"
+
 
 def inspect(
-    model: str,
+    model: nn.Module | str,
+    example_inputs: Tensor | None = None,
     *,
     num_classes: int | None = None,
     input_size: Size | None = None,
     weights: str | Path | None = None,
 ) -> Inspection:
-    """Trace a network by name and describe its channel graph.
+    """Trace a network and describe its channel groups.
 
     Args:
-        model: as for training. weights: of the dense network.
-        num_classes, input_size: None: 10 and 3x32x32 for the built-in networks, else 1000 and 3x224x224.
+        model: a network, or the name of one as for training.
+        example_inputs: images `[N, C, H, W]` with N at least 2; None: random ones of `input_size`.
+        num_classes: for a name; None: 10 for the built-in networks, else 1000.
+        input_size: channels, height and width; None: 3x32x32 for the built-in networks, else 3x224x224.
+        weights: file with weights of a network given by name.
 
     Raises:
         CompressError: unknown model, bad weights, or a network that cannot be traced.
+
+    Example:
+        >>> import compress
+        >>> compress.inspect("resnet20")
+        Inspection(resnet20: 40.81 M MACs, 272.5 k parameters, 10 groups, 99.4% of the MACs can be cut)
     """
-    built_in = model in models.list_models()
+    built_in = not isinstance(model, str) or model in models.list_models()
+    size = input_size or ((3, 32, 32) if built_in else (3, 224, 224))
+    if not isinstance(model, str):
+        if example_inputs is None and input_size is None:
+            raise CompressError(
+                f"the input size of {type(model).__name__} is unknown",
+                hint="pass example_inputs=torch.rand(2, 3, 224, 224) or input_size=(3, 224, 224)",
+                code="input-size",
+            )
+        graph = trace_network(model, size) if example_inputs is None else trace(model, example_inputs)
+        return describe(graph, type(model).__name__)
     num_classes = num_classes or (10 if built_in else 1000)
-    input_size = input_size or ((3, 32, 32) if built_in else (3, 224, 224))
-    network = models.build(model, num_classes, input_size, weights)
-    graph = trace(network, torch.rand((2, *input_size), generator=torch.Generator().manual_seed(0)))
-    return describe(graph, models.model_spec(model, num_classes, input_size).name)
+    network = models.build(model, num_classes, size, weights)
+    return describe(trace_network(network, size), models.model_spec(model, num_classes, size).name)
 
 
 def describe(graph: ChannelGraph, name: str) -> Inspection:
-    """The same for a graph at hand."""
+    """Describe a channel graph under a name."""
     keep = np.ones(graph.classes.count)
     joined = _joins(graph)
     total = graph.cost.macs(keep)
@@ -105,7 +152,7 @@ def describe(graph: ChannelGraph, name: str) -> Inspection:
                 name=group.name, width=group.width, blocks=len(group.cells),
                 layers=tuple(p.removesuffix(".weight") for p in group.producers),
                 ties=tuple(sorted({op for op, classes in joined if np.isin(classes, group.classes).any()})),
-                macs=round(_making(graph, group, keep)),
+                macs=round(_producing_macs(graph, group, keep)),
                 macs_per_channel=round((total - graph.cost.macs(fewer)) / len(group.cells)),
             )
         )  # fmt: skip
@@ -120,8 +167,8 @@ def describe(graph: ChannelGraph, name: str) -> Inspection:
     )
 
 
-def _making(graph: ChannelGraph, group: ChannelGroup, keep: Any) -> float:
-    """MACs spent on making a group's channels: of each layer its share of the outputs."""
+def _producing_macs(graph: ChannelGraph, group: ChannelGroup, keep: Any) -> float:
+    """Return the MACs that produce a group's channels: of each layer its share of the outputs."""
     total = 0.0
     for term, macs in zip(graph.facts.terms, graph.cost.layer_macs(keep), strict=True):
         inside = np.isin(graph.classes.of(term.outputs), group.classes)
@@ -130,7 +177,7 @@ def _making(graph: ChannelGraph, group: ChannelGroup, keep: Any) -> float:
 
 
 def _joins(graph: ChannelGraph) -> list[tuple[str, Any]]:
-    """Every operator that ties channels of two sources, and the classes it ties."""
+    """Return every operator that ties channels of two sources, and the classes it ties."""
     out = []
     for node in graph.program.graph.nodes:
         if node.op != "call_function":
@@ -164,10 +211,10 @@ def _classes(graph: ChannelGraph, node: Node) -> Any:
 
 
 def plot(inspection: Inspection, path: str | Path) -> None:
-    """Draw the MACs of each group's layers as a picture (PNG, SVG or PDF by the file's ending).
+    """Plot the MACs of each group's layers (PNG, SVG or PDF, by the file's ending).
 
     Raises:
-        CompressError: (exit 2) another ending, or a folder that is not there.
+        CompressError: (exit 2) another ending, or a folder that does not exist.
     """
     import matplotlib
 
@@ -175,7 +222,7 @@ def plot(inspection: Inspection, path: str | Path) -> None:
     if path.suffix not in (".png", ".svg", ".pdf") or not path.absolute().parent.is_dir():
         raise CompressError(
             f"cannot draw to {str(path)!r}",
-            hint="give a file ending in .png, .svg or .pdf, in a folder that is there",
+            hint="give a file ending in .png, .svg or .pdf, in a folder that exists",
             code="bad-plot",
         )
 
@@ -190,7 +237,7 @@ def plot(inspection: Inspection, path: str | Path) -> None:
     axes.invert_yaxis()
     axes.margins(y=0.01)
     axes.tick_params(axis="y", labelsize=7)
-    axes.set_xlabel("million MACs spent on making the group's channels (number: its width)")
+    axes.set_xlabel("million MACs that produce the group's channels (number: its width)")
     axes.set_title(
         f"{inspection.model}: {inspection.dense.macs / 1e6:,.1f}M MACs, {inspection.cuttable:.1%} can be cut",
         fontsize=10,
