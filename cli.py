@@ -1,11 +1,11 @@
-"""The command line: assembles the commands of all rooms, parses, and turns errors into exit codes."""
+"""The command line: assembles the commands of all rooms, parses, and returns exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,8 +13,9 @@ from compress import __version__
 from compress import commands as compress_commands
 from compress.bench import commands as bench_commands
 from compress.core import console
+from compress.core.command_line import CommandApp, describe_command, find_command
 from compress.core.errors import CompressError, Exit
-from compress.core.options import PRECEDENCE
+from compress.core.options import PRECEDENCE, option
 from compress.doctor import commands as doctor_commands
 from compress.export import commands as export_commands
 
@@ -29,31 +30,35 @@ Examples:
 
 {PRECEDENCE}
 
+`compress COMMAND --help --json` describes commands and options as JSON.
+
 \b
 Exit codes: 0 done, 1 internal error, 2 usage, 3 something is missing,
-4 build failed, 5 parity or integrity failed, 6 gate failed, 7 inconclusive,
-130 interrupted."""
+4 build failed, 5 parity or integrity check failed, 6 quality gate failed,
+7 inconclusive, 130 interrupted."""
 
-app = typer.Typer(
+ENVIRONMENT = "COMPRESS"
+"""Prefix of the environment variables that set options."""
+
+app = CommandApp(
     name="compress",
-    help="Train a CNN narrow, cut it exactly, export it, and measure what that is worth.",
+    help="Make CNNs smaller and faster: train compact models, slice them exactly, export, and benchmark.",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
-    context_settings={"auto_envvar_prefix": "COMPRESS", "help_option_names": ["-h", "--help"]},
+    context_settings={"auto_envvar_prefix": ENVIRONMENT, "help_option_names": ["-h", "--help"]},
 )
-
-for room in (compress_commands, export_commands, bench_commands, doctor_commands):
+for room in (doctor_commands, compress_commands, export_commands, bench_commands):
     app.add_typer(room.app)
 
 
 @app.callback(invoke_without_command=True)
-def _options(
+def _global_options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, option("--version", help="Print the version.")] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks and warnings; allowed anywhere on the line.")
+        bool, option("--debug", help="Show tracebacks and warnings; may be given anywhere on the line.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --version: print a JSON object.")] = False,
+    as_json: Annotated[bool, option("--json", help="With --version: print a JSON object.")] = False,
 ) -> None:
     if version:
         if as_json:
@@ -69,15 +74,23 @@ def _options(
         raise typer.Exit(int(Exit.USAGE))
     if as_json:
         raise CompressError(
-            "--json stands before the command", hint=f"write compress {context.invoked_subcommand} ... --json"
+            "--json must follow the command",
+            hint=f"write compress {context.invoked_subcommand} ... --json",
         )
 
 
+def describe(arguments: list[str]) -> dict[str, Any]:
+    """Describe the command that the arguments name, with its options and subcommands, as JSON types."""
+    command, path, prefix = find_command(typer.main.get_command(app), arguments, ENVIRONMENT)
+    return describe_command(command, path, prefix)
+
+
 def _invoke(arguments: list[str]) -> int:
-    if "_COMPRESS_COMPLETE" in os.environ:  # a shell asks for completions
+    if "_COMPRESS_COMPLETE" in os.environ:  # a shell requests completions
         app(arguments, prog_name="compress")
-    if arguments[:2] == ["bench", "diff"]:  # a run folder of that name is ./diff
-        arguments = ["bench diff", *arguments[2:]]
+    if console.wants_help(arguments) and console.wants_json(arguments):
+        console.print_json("help", describe(arguments))
+        return int(Exit.OK)
     command = typer.main.get_command(app)
     try:
         with command.make_context("compress", arguments) as context:
@@ -88,7 +101,7 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the arguments say, print the outcome, and return the exit code."""
+    """Run the command that the arguments name, and return the exit code."""
     return console.run_command(_invoke, arguments)
 
 

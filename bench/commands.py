@@ -1,4 +1,4 @@
-"""Commands that evaluate, measure and report."""
+"""Commands that evaluate, measure and report: eval, bench, compare, report, demo."""
 
 from __future__ import annotations
 
@@ -9,29 +9,34 @@ from typing import Annotated, Any
 import typer
 
 from compress.core import console
+from compress.core.command_line import CommandApp, DefaultCommandGroup
 from compress.core.errors import CompressError
 from compress.core.options import (
-    BACKENDS,
     AlignOption,
     DataOption,
     InputSizeOption,
     JsonOption,
     MeanOption,
+    RequiredDataOption,
+    RequiredModelOption,
+    RequiredTargetOption,
     StdOption,
+    ThreadsOption,
     TrustOption,
     WeightsOption,
     WorkersOption,
     command_line,
     gate_option,
-    network_option,
+    given_options,
+    gpu_option,
+    name_option,
     option,
     parse_floats,
-    parse_numbers,
+    parse_integers,
     parse_settings,
     parse_size,
     refuse_options,
     scenario_option,
-    staircase_option,
     training_option,
 )
 
@@ -41,8 +46,18 @@ Examples:
   compress eval runs/a --backend openvino
   compress eval runs/a/export/model.onnx --data cifar10 --json"""
 
-
 BENCH_EXAMPLES = """\b
+Examples:
+  compress bench runs/a
+  compress bench runs/a --batch 1,8 --threads 2 --json
+  compress bench explain runs/a --threads 1
+  compress bench staircase runs/a --threads 1
+  compress bench scenario runs/a --scenario server --qps 50,100
+  compress bench diff old.json new.json
+
+`compress bench runs/a` is short for `compress bench run runs/a`."""
+
+RUN_EXAMPLES = """\b
 Examples:
   compress bench runs/a
   compress bench runs/a --batch 1,8 --threads 2 --json
@@ -50,72 +65,134 @@ Examples:
   compress bench runs/a runs/b runs/a/export/model.int8.onnx
   compress bench runs/a --gate gate.toml --junit gate.xml
   compress bench --replay runs/a/bench/results.json --gate gate.toml
-  compress bench diff old.json new.json
-  compress bench runs/a --explain --threads 1
-  compress bench runs/a --staircase all --backend ort-cpu --threads 1
-  compress bench runs/a --staircase 'layer1.*' --staircase-widths 31,32,33,48
-  compress bench runs/a --scenario single-stream,offline,server
-  compress bench runs/a --scenario server --qps 50,100 --p99-bound-ms 20
 
-A run is compared with its own dense network, a file with the first artefact
-named (of a run, its compact network). Each back end measures in a process of
-its own. With --gate, exit code 6 where a constraint fails and 7 where the
-measurement cannot decide one. --explain says layer by layer what a run's
-compact network lost against its MACs, and why."""
+A run is compared with its own dense network. A file is compared with the
+first artifact named (of a run: its compact model). Each back end is measured
+in its own process. With --gate, the exit code is 6 if a constraint fails and
+7 if the measurement is too noisy to decide. The commands explain, staircase
+and scenario can also be given as flags: --explain, --staircase LAYERS,
+--scenario NAMES."""
 
+EXPLAIN_EXAMPLES = """\b
+Examples:
+  compress bench explain runs/a --threads 1
+  compress bench explain runs/a --backend openvino --batch 8
+
+For each layer: its time in the dense network and in the compact model, its
+share of the speed-up that the MACs promise, and why it gained less."""
+
+STAIRCASE_EXAMPLES = """\b
+Examples:
+  compress bench staircase runs/a --backend ort-cpu --threads 1
+  compress bench staircase runs/a --layers 'layer1.*' --widths 31,32,33,48"""
+
+SCENARIO_EXAMPLES = """\b
+Examples:
+  compress bench scenario runs/a
+  compress bench scenario runs/a --scenario server --qps 50,100 --p99-bound-ms 20"""
 
 DIFF_EXAMPLES = """\b
 Example:
   compress bench diff runs/a/bench/results.json new.json
 
-Times are compared only between results of one machine in one configuration;
-else the table says what differs."""
-
+Times are compared only if both results were measured on the same machine in
+the same configuration; otherwise the table lists what differs."""
 
 COMPARE_EXAMPLES = """\b
 Example:
   compress compare --methods dcff,l1,random,scratch --model resnet20 --data cifar10 \\
       --target macs=0.5 --epochs 10 --seeds 3 --out runs/compare"""
 
-
 REPORT_EXAMPLES = """\b
 Examples:
   compress report runs/a
   compress report runs/dense runs/a --out side-by-side.html
 
-One page that needs no network: it can be mailed, printed, and read on a phone.
-What a run does not hold yet is said with the command that makes it."""
+The page is one file that needs no network. For results that a run does not
+have yet, it shows the command that produces them."""
+
+app = CommandApp()
+bench_app = CommandApp(cls=DefaultCommandGroup)
+app.add_typer(bench_app, name="bench", epilog=BENCH_EXAMPLES)
+
+# the commands of `bench` share their environment variables: COMPRESS_BENCH_THREADS=1 holds for all of them
+bench_command = partial(bench_app.command, context_settings={"auto_envvar_prefix": "COMPRESS_BENCH"})
+
+RunsArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="RUN|FILE...", help="Run folders and exported files.", show_default=False),
+]
+BatchOption = Annotated[str, option(help="Batch sizes, such as 1,8.")]
+PairsOption = Annotated[int, option(min=10, help="Number of pairs of measurements.")]
+BudgetOption = Annotated[float | None, option(help="Seconds to measure, instead of a number of pairs.")]
+BackendsOption = Annotated[str, name_option("backends", "Back ends, separated by commas: {backends}.")]
+BackendOption = Annotated[str, name_option("backends", "Back end: {backends}.")]
+DeviceOption = Annotated[str, gpu_option(help="Device of the PyTorch back ends: cpu or cuda.")]
+ChannelsLastOption = Annotated[
+    bool, gpu_option("--channels-last", help="PyTorch: weights and inputs in the NHWC memory format.")
+]
+CudaGraphOption = Annotated[
+    bool, gpu_option("--cuda-graph", help="On a GPU: replay the inference as a CUDA graph.")
+]
+TransfersOption = Annotated[
+    bool, gpu_option("--transfers", help="On a GPU: include the copies to and from it in the host's time.")
+]
+OutOption = Annotated[
+    Path | None, option(help="File of the result; default: in the folder bench of the first run.")
+]
+GateOption = Annotated[Path | None, gate_option(help="Quality gate (TOML): constraints for the result.")]
+JunitOption = Annotated[Path | None, gate_option(help="With --gate: write JUnit XML to this file.")]
+_SCENARIOS = "single-stream,offline,server"
+QpsOption = Annotated[
+    str | None,
+    scenario_option(help="server: queries per second, such as 50,100; default: search for the highest."),
+]
+P99BoundOption = Annotated[
+    float | None,
+    scenario_option(help="server: bound of the 99th percentile; default: 10 times the baseline's median."),
+]
+QueriesOption = Annotated[
+    int | None, scenario_option(help="server: queries per round, at least 1,000 (the default).")
+]
+MaxServerBatchOption = Annotated[
+    int | None, scenario_option(help="server: most queries in one inference; default: 1.")
+]
+MaxBatchOption = Annotated[
+    int | None, scenario_option(help="offline: largest batch size; default: what fits into memory.")
+]
+MaxBatchSecondsOption = Annotated[
+    float | None, scenario_option(help="offline: longest time of one batch; default: 1.")
+]
 
 
-app = typer.Typer()
-
-
-@app.command("eval", epilog=EVAL_EXAMPLES)
+@app.command("eval", epilog=EVAL_EXAMPLES, rich_help_panel="Measure")
 def eval_(
-    what: Annotated[
+    path: Annotated[
         Path,
         typer.Argument(metavar="RUN|FILE", help="A run folder or an exported file.", show_default=False),
     ],
     data: DataOption = None,
     backend: Annotated[
         str | None,
-        option(help=f"{BACKENDS}. Default: torch for a run, ort-cpu for .onnx, openvino for .xml."),
+        name_option(
+            "backends", "{backends}; default: torch for a run, ort-cpu for .onnx, openvino for .xml."
+        ),
     ] = None,
-    device: Annotated[str, option(help="Where torch evaluates a run: auto, cpu, cuda or mps.")] = "cpu",
+    device: Annotated[str, option(help="Device of the back end torch: auto, cpu, cuda or mps.")] = "cpu",
     batch_size: Annotated[
-        int | None, option(min=1, help="Images at once; default: 256 for a run in torch, 64 for a file.")
+        int | None, option(min=1, help="Images per batch; default: 256 for a run in torch, 64 for a file.")
     ] = None,
-    threads: Annotated[int | None, option(min=1, help="Threads; default: physical cores.")] = None,
+    threads: ThreadsOption = None,
     trust: TrustOption = False,
-    confusion: Annotated[bool, option("--confusion", help="Print the confusion matrix too.")] = False,
+    confusion: Annotated[bool, option("--confusion", help="Also print the confusion matrix.")] = False,
     workers: WorkersOption = 2,
     as_json: JsonOption = False,
 ) -> None:
-    """Accuracy of a run's compact model or of an exported file."""
+    """Evaluate the accuracy of a run's compact model or of an exported file."""
     from compress.bench.evaluate import evaluate_any
 
     result = evaluate_any(
-        what,
+        path,
         data,
         backend=backend,
         device=device,
@@ -130,100 +207,89 @@ def eval_(
     console.print_result(*result.lines(confusion=confusion))
 
 
-@app.command("bench", epilog=BENCH_EXAMPLES)
-def bench_(
+# --- bench ----------------------------------------------------------------------------------------------
+
+
+@bench_app.callback(rich_help_panel="Measure")
+def bench_group() -> None:
+    """Measure latency in pairs: compact model against dense network, or several artifacts."""
+
+
+@bench_command("run", epilog=RUN_EXAMPLES)
+def bench_run(
     context: typer.Context,
-    what: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="RUN|FILE...", help="Run folders and exported files.", show_default=False),
-    ] = None,
-    batch: Annotated[str, option(help="Batch sizes, such as 1,8.")] = "1",
-    threads: Annotated[int | None, option(min=1, help="Threads; default: physical cores.")] = None,
-    pairs: Annotated[int, option(min=10, help="Pairs of measurements.")] = 30,
-    budget: Annotated[float | None, option(help="Seconds for all comparisons, instead of --pairs.")] = None,
+    paths: RunsArgument = None,
+    batch: BatchOption = "1",
+    threads: ThreadsOption = None,
+    pairs: PairsOption = 30,
+    budget: BudgetOption = None,
     sessions: Annotated[
         int | None, option(min=1, help="Processes that share the pairs or seconds; default: 9.")
     ] = None,
-    backend: Annotated[str, option(help=f"Back ends, with commas between: {BACKENDS}.")] = "ort-cpu",
-    device: Annotated[str, option(help="Where torch and torch-compile run: cpu or cuda.")] = "cpu",
-    channels_last: Annotated[
-        bool, option("--channels-last", help="torch: lay weights and input out as NHWC.")
-    ] = False,
-    cuda_graph: Annotated[
-        bool, option("--cuda-graph", help="On a GPU: replay the inference as a CUDA graph.")
-    ] = False,
-    transfers: Annotated[
-        bool, option("--transfers", help="On a GPU: count the copies to and from it in the host's time.")
-    ] = False,
+    backend: BackendsOption = "ort-cpu",
+    device: DeviceOption = "cpu",
+    channels_last: ChannelsLastOption = False,
+    cuda_graph: CudaGraphOption = False,
+    transfers: TransfersOption = False,
     trust: TrustOption = False,
-    explain: Annotated[
-        bool, option("--explain", help="Say layer by layer where a run's speed-up was lost, and why.")
-    ] = False,
-    out: Annotated[
-        Path | None, option(help="File of the result; default: bench/results.json of the first run.")
-    ] = None,
+    explain: Annotated[bool, option("--explain", hidden=True, help="Same as `bench explain`.")] = False,
+    out: OutOption = None,
     replay: Annotated[
-        Path | None, gate_option(help="Measure nothing: show this result (results.json or a run folder).")
+        Path | None, gate_option(help="Show a stored result (a file or a run folder) instead of measuring.")
     ] = None,
-    gate: Annotated[Path | None, gate_option(help="Constraints the result must hold (TOML).")] = None,
-    junit: Annotated[Path | None, gate_option(help="With --gate: write JUnit XML to this file.")] = None,
-    staircase: Annotated[
-        str | None,
-        staircase_option(
-            metavar="LAYER|all",
-            help="Measure the latency of the run's layers against their width: names or patterns with "
-            "commas between, or all.",
-        ),
-    ] = None,
+    gate: GateOption = None,
+    junit: JunitOption = None,
+    staircase: Annotated[str | None, option(hidden=True, help="Same as `bench staircase --layers`.")] = None,
     staircase_widths: Annotated[
-        str | None, staircase_option(help="Widths to measure besides the full one, such as 31,32,33.")
+        str | None, option(hidden=True, help="Same as `bench staircase --widths`.")
     ] = None,
-    scenario: Annotated[
-        str | None, scenario_option(help="MLPerf's scenarios instead: single-stream, offline, server.")
-    ] = None,
-    qps: Annotated[
-        str | None, scenario_option(help="server: rates such as 50,100; default: search the largest.")
-    ] = None,
-    p99_bound_ms: Annotated[
-        float | None,
-        scenario_option(help="server: bound on the p99; default: 10 times the baseline's median."),
-    ] = None,
-    queries: Annotated[
-        int | None, scenario_option(help="server: queries of a round, from 1,000 (the default).")
-    ] = None,
-    max_server_batch: Annotated[
-        int | None, scenario_option(help="server: most queries of one inference; default: 1.")
-    ] = None,
-    max_batch: Annotated[
-        int | None, scenario_option(help="offline: largest batch size; default: up to memory.")
-    ] = None,
-    max_batch_seconds: Annotated[
-        float | None, scenario_option(help="offline: longest time of a batch; default: 1.")
-    ] = None,
+    scenario: Annotated[str | None, option(hidden=True, help="Same as `bench scenario --scenario`.")] = None,
+    qps: Annotated[str | None, option(hidden=True, help="See `bench scenario`.")] = None,
+    p99_bound_ms: Annotated[float | None, option(hidden=True, help="See `bench scenario`.")] = None,
+    queries: Annotated[int | None, option(hidden=True, help="See `bench scenario`.")] = None,
+    max_server_batch: Annotated[int | None, option(hidden=True, help="See `bench scenario`.")] = None,
+    max_batch: Annotated[int | None, option(hidden=True, help="See `bench scenario`.")] = None,
+    max_batch_seconds: Annotated[float | None, option(hidden=True, help="See `bench scenario`.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure in pairs: a run's compact network against its dense one, or several artefacts."""
+    """Measure in pairs: a run's compact model against its dense network, or several artifacts."""
     from compress.bench import Choices, bench, read, scenarios
-    from compress.bench import gate as gates
     from compress.bench.results.table import table
 
-    choices, sizes = Choices(device, channels_last, cuda_graph, transfers, trust), parse_numbers(batch)
+    choices, sizes = (
+        Choices(device, channels_last, cuda_graph, transfers, trust),
+        parse_integers("--batch", batch),
+    )
     if staircase is not None or staircase_widths is not None:
         refuse_options(
             context, "--staircase", ("pairs", "sessions", "explain", "scenario", "replay", "gate", "junit")
         )
-        _staircase(what, staircase, staircase_widths, backend, threads, sizes, budget, choices, out, as_json)
+        if staircase is None:
+            raise CompressError(
+                "--staircase-widths is given without --staircase",
+                hint="add --staircase LAYER|all",
+                code="bad-option",
+            )
+        _measure_staircase(
+            paths or [],
+            staircase,
+            staircase_widths,
+            backend=backend,
+            threads=threads,
+            batches=sizes,
+            budget_s=budget,
+            choices=choices,
+            out=out,
+            as_json=as_json,
+        )
         return
-    _check_replay(context, what, replay)
+    _check_replay(context, paths or [], replay)
     if explain:
         refuse_options(
             context, "--explain", ("budget", "sessions", "out", "scenario", "replay", "gate", "junit")
         )
-        _explain(what or [], (sizes, threads, pairs, backend, choices), as_json)
+        _explain_runs(paths or [], sizes, threads, pairs, backend, choices, as_json)
         return
-    if junit is not None and gate is None:
-        raise CompressError("--junit is the report of a gate", hint="give --gate FILE too", code="bad-option")
-    rules = None if gate is None else gates.read(gate)
     options = scenarios.asked(
         scenario,
         sizes,
@@ -236,52 +302,156 @@ def bench_(
         max_batch=max_batch,
         max_batch_s=max_batch_seconds,
     )
-    if rules is not None and replay is None:
-        gates.foresee(rules, what or (), backend, sizes)
-    measure: Any = partial(bench, batches=sizes, pairs=pairs, budget_s=budget, sessions=sessions)
+    measurement: dict[str, Any] = {
+        "threads": threads,
+        "backend": backend,
+        "choices": choices,
+        "out": out,
+        "command": command_line(),
+    }
     if options is not None:
         refuse_options(context, "--scenario", ("sessions",))
     if options is not None or scenarios.is_stored(replay):
+        measure: Any = partial(scenarios.run_scenarios, options=options)  # type: ignore[arg-type]
         read, table = scenarios.read, scenarios.table  # type: ignore[assignment]
-        measure = partial(scenarios.run_scenarios, options=options)  # type: ignore[arg-type]
-    with console.progress_bar() as progress:
-        result = (
-            read(replay)
-            if replay is not None
-            else measure(
-                *(what or ()),
-                threads=threads,
-                backend=backend,
-                choices=choices,
-                out=out,
-                progress=progress,
-                command=command_line(),
-            )
-        )
-    judged = None
-    if gate is not None and rules is not None:
-        beside = gates.beside(result, replay if replay is not None else (what or [Path()])[0])
-        judged = gates.judge(result, rules, gate.name, beside)
-    if judged is not None and junit is not None:
-        gates.write_junit(judged, junit)
-    if as_json:
-        values = {} if judged is None else gates.to_json(judged)
-        console.print_json("bench", {"result": result.model_dump(mode="json"), **values})
     else:
-        console.print_result(table(result), *([] if judged is None else [gates.table(judged)]))
-    if judged is not None:
-        if not as_json:
-            console.print_message("\n".join(gates.verdict(judged)))
-        raise typer.Exit(int(judged.exit))
+        measure = partial(bench, batches=sizes, pairs=pairs, budget_s=budget, sessions=sessions)
+    _measure_and_judge(
+        paths or [],
+        replay,
+        gate,
+        junit,
+        partial(measure, **measurement),
+        read,
+        table,
+        backend,
+        sizes,
+        as_json,
+    )
 
 
-@app.command("bench diff", epilog=DIFF_EXAMPLES)
-def bench_diff(
-    first: Annotated[Path, typer.Argument(metavar="A", help="The older result.", show_default=False)],
-    second: Annotated[Path, typer.Argument(metavar="B", help="The newer one.", show_default=False)],
+@bench_command("explain", epilog=EXPLAIN_EXAMPLES)
+def bench_explain(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    batch: Annotated[str, option(help="Batch size.")] = "1",
+    threads: ThreadsOption = None,
+    pairs: PairsOption = 30,
+    backend: BackendsOption = "ort-cpu",
+    device: DeviceOption = "cpu",
+    channels_last: ChannelsLastOption = False,
+    cuda_graph: CudaGraphOption = False,
+    transfers: TransfersOption = False,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Two stored results side by side; never calls another machine a regression."""
+    """Explain layer by layer where a run's speed-up was lost, and why."""
+    from compress.bench import Choices
+
+    choices = Choices(device, channels_last, cuda_graph, transfers, trust)
+    _explain_runs(paths, parse_integers("--batch", batch), threads, pairs, backend, choices, as_json)
+
+
+@bench_command("staircase", epilog=STAIRCASE_EXAMPLES)
+def bench_staircase(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+    layers: Annotated[str, option(help="Names or patterns of layers, separated by commas, or all.")] = "all",
+    widths: Annotated[
+        str | None, option(help="Channel counts to measure in addition to the full one, such as 31,32,33.")
+    ] = None,
+    batch: Annotated[str, option(help="Batch size.")] = "1",
+    threads: ThreadsOption = None,
+    budget: BudgetOption = None,
+    backend: BackendOption = "ort-cpu",
+    device: DeviceOption = "cpu",
+    channels_last: ChannelsLastOption = False,
+    cuda_graph: CudaGraphOption = False,
+    transfers: TransfersOption = False,
+    trust: TrustOption = False,
+    out: Annotated[
+        Path | None, option(help="File of the latency table; default: in the folder bench of the run.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the latency of a run's layers against their number of channels."""
+    from compress.bench import Choices
+
+    _measure_staircase(
+        [path],
+        layers,
+        widths,
+        backend=backend,
+        threads=threads,
+        batches=parse_integers("--batch", batch),
+        budget_s=budget,
+        choices=Choices(device, channels_last, cuda_graph, transfers, trust),
+        out=out,
+        as_json=as_json,
+    )
+
+
+@bench_command("scenario", epilog=SCENARIO_EXAMPLES)
+def bench_scenario(
+    context: typer.Context,
+    paths: RunsArgument = None,
+    scenario: Annotated[str, option(help="Scenarios of MLPerf Inference, separated by commas.")] = _SCENARIOS,
+    qps: QpsOption = None,
+    p99_bound_ms: P99BoundOption = None,
+    queries: QueriesOption = None,
+    max_server_batch: MaxServerBatchOption = None,
+    max_batch: MaxBatchOption = None,
+    max_batch_seconds: MaxBatchSecondsOption = None,
+    threads: ThreadsOption = None,
+    pairs: PairsOption = 30,
+    budget: BudgetOption = None,
+    backend: BackendsOption = "ort-cpu",
+    device: DeviceOption = "cpu",
+    channels_last: ChannelsLastOption = False,
+    cuda_graph: CudaGraphOption = False,
+    transfers: TransfersOption = False,
+    trust: TrustOption = False,
+    out: OutOption = None,
+    gate: GateOption = None,
+    junit: JunitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the scenarios of MLPerf Inference: single stream, offline and server."""
+    from compress.bench import Choices, scenarios
+
+    if not paths:
+        _check_replay(context, [], None)
+    sizes = (1,)
+    options = scenarios.options(
+        scenario,
+        pairs=pairs,
+        budget_s=budget,
+        qps=qps,
+        p99_bound_ms=p99_bound_ms,
+        queries=queries,
+        max_server_batch=max_server_batch,
+        max_batch=max_batch,
+        max_batch_s=max_batch_seconds,
+    )
+    measure = partial(
+        scenarios.run_scenarios,
+        options=options,
+        threads=threads,
+        backend=backend,
+        choices=Choices(device, channels_last, cuda_graph, transfers, trust),
+        out=out,
+        command=command_line(),
+    )
+    _measure_and_judge(
+        paths or [], None, gate, junit, measure, scenarios.read, scenarios.table, backend, sizes, as_json
+    )
+
+
+@bench_command("diff", epilog=DIFF_EXAMPLES)
+def bench_diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="The older result.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The newer result.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two stored results; results of different machines are never called a regression."""
     from compress.bench import read
     from compress.bench.results import diff
 
@@ -292,16 +462,155 @@ def bench_diff(
     console.print_result(diff.table(found))
 
 
-@app.command("report", epilog=REPORT_EXAMPLES)
+def _measure_and_judge(
+    paths: list[Path],
+    replay: Path | None,
+    gate: Path | None,
+    junit: Path | None,
+    measure: Any,
+    read: Any,
+    table: Any,
+    backend: str,
+    sizes: tuple[int, ...],
+    as_json: bool,
+) -> None:
+    """Measure or read a result, print it, judge it by the quality gate, and exit with the gate's code."""
+    from compress.bench import gate as gates
+
+    if junit is not None and gate is None:
+        raise CompressError("--junit is given without --gate", hint="add --gate FILE", code="bad-option")
+    rules = None if gate is None else gates.read(gate)
+    if rules is not None and replay is None:
+        gates.foresee(rules, paths, backend, sizes)
+    with console.progress_bar() as progress:
+        result = read(replay) if replay is not None else measure(*paths, progress=progress)
+    if gate is None or rules is None:
+        if as_json:
+            console.print_json("bench", {"result": result.model_dump(mode="json")})
+        else:
+            console.print_result(table(result))
+        return
+    beside = gates.beside(result, replay if replay is not None else paths[0])
+    judged = gates.judge(result, rules, gate.name, beside)
+    if junit is not None:
+        gates.write_junit(judged, junit)
+    if as_json:
+        console.print_json("bench", {"result": result.model_dump(mode="json"), **gates.to_json(judged)})
+    else:
+        console.print_result(table(result), gates.table(judged))
+        console.print_message("\n".join(gates.verdict(judged)))
+    raise typer.Exit(int(judged.exit))
+
+
+def _check_replay(context: typer.Context, paths: list[Path], replay: Path | None) -> None:
+    """Refuse to measure nothing, and options of a measurement together with a stored result.
+
+    Raises:
+        CompressError: ``usage``: nothing is given; ``bad-option``: an option needs a measurement.
+    """
+    if replay is None:
+        if not paths:
+            raise CompressError(
+                "no run and no file is given",
+                hint="such as `compress bench runs/a`; see `compress bench --help`",
+            )
+        return
+    allowed = ("replay", "gate", "junit", "as_json", "paths")
+    refused = [flag for name, flag in given_options(context).items() if name not in allowed]
+    if paths or refused:
+        raise CompressError(
+            f"--replay measures nothing, so {', '.join([*map(str, paths), *refused])} has no effect",
+            hint="leave it out, or leave out --replay to measure",
+            code="bad-option",
+        )
+
+
+def _explain_runs(
+    paths: list[Path],
+    batches: tuple[int, ...],
+    threads: int | None,
+    pairs: int,
+    backend: str,
+    choices: Any,
+    as_json: bool,
+) -> None:
+    from compress.bench.explain import explain, table
+
+    with console.progress_bar() as progress:
+        found = explain(
+            *paths,
+            batch=_one_batch_size(batches, "explain"),
+            threads=threads,
+            blocks=pairs,
+            backend=backend,
+            choices=choices,
+            progress=progress,
+            command=command_line(),
+        )
+    if as_json:
+        console.print_json("bench", {"explanations": [entry.model_dump(mode="json") for entry in found]})
+        return
+    console.print_result(*(table(entry) for entry in found))
+
+
+def _measure_staircase(
+    paths: list[Path],
+    layers: str,
+    widths: str | None,
+    *,
+    batches: tuple[int, ...],
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    from compress.bench.staircase import staircase, table
+
+    if len(paths) != 1:
+        raise CompressError(
+            f"a staircase is measured for one run, but {len(paths)} are given",
+            hint="name one run folder",
+            code="bad-option",
+        )
+    with console.progress_bar() as progress:
+        found = staircase(
+            paths[0],
+            layers,
+            batch=_one_batch_size(batches, "staircase"),
+            asked=None if widths is None else parse_integers("--widths", widths),
+            progress=progress,
+            tell=console.print_message,
+            command=command_line(),
+            **settings,
+        )
+    if as_json:
+        console.print_json("bench", {"staircase": found.to_json()})
+        return
+    console.print_result(table(found))
+    console.print_message(f"{found.path}\n{found.figure}")
+
+
+def _one_batch_size(batches: tuple[int, ...], command: str) -> int:
+    if len(batches) != 1:
+        raise CompressError(
+            f"`bench {command}` takes one batch size, not {', '.join(map(str, batches))}",
+            hint="such as --batch 1",
+            code="bad-option",
+        )
+    return batches[0]
+
+
+# --- runs -----------------------------------------------------------------------------------------------
+
+
+@app.command("report", epilog=REPORT_EXAMPLES, rich_help_panel="Measure")
 def report_(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
     out: Annotated[
         Path | None,
-        option(help="The page, ending in .html; default: bench/report.html of the first run."),
+        option(help="HTML file to write; default: bench/report.html of the first run."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One page on what a run is worth: lineage, speed, layers, training, proof, environment."""
+    """Write an HTML page about runs: accuracy, speed, layers, training, checks, environment."""
     from compress.bench.report import report
 
     found = report(*runs, out=out)
@@ -316,12 +625,12 @@ def report_(
             )
 
 
-@app.command()
+@app.command(rich_help_panel="Start here")
 def demo(
-    out: Annotated[Path | None, option(help="Folder for the two runs; default: runs/demo.")] = None,
+    out: Annotated[Path | None, option(help="Folder of the two runs; default: runs/demo.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The whole way on built-in data: train, export, measure. About a minute on two cores."""
+    """Train, export and measure a small network on built-in data, in about a minute on two cores."""
     from compress.bench.demo import demo
     from compress.training import progress_for
 
@@ -338,43 +647,45 @@ def demo(
     console.print_result(*result.parts())
 
 
-@app.command(epilog=COMPARE_EXAMPLES)
+@app.command(epilog=COMPARE_EXAMPLES, rich_help_panel="Compress")
 def compare(
     methods: Annotated[
-        str, option(help="Names with commas between, such as dcff,l1,random,scratch.", show_default=False)
+        str, name_option("methods", "Methods, separated by commas: {methods}.", show_default=False)
     ],
-    model: Annotated[str, network_option(help="Network, as for train.", show_default=False)],
-    data: Annotated[str, network_option(help="Images, as for train.", show_default=False)],
-    target: Annotated[str, option(help="macs=F or params=F.", show_default=False)],
+    model: RequiredModelOption,
+    data: RequiredDataOption,
+    target: RequiredTargetOption,
     epochs: Annotated[
         int,
-        option(min=1, help="Epochs of every method, those of a dense network included.", show_default=False),
+        option(
+            min=1, help="Epochs of each method, including those of its dense network.", show_default=False
+        ),
     ],
     seeds: Annotated[int, option(min=1, help="Number of seeds.")] = 3,
-    out: Annotated[Path, option(help="Folder of the runs; a comparison that is in it goes on.")] = Path(
+    out: Annotated[Path, option(help="Folder of the runs; a comparison in it is resumed.")] = Path(
         "runs/compare"
     ),
     align: AlignOption = "auto",
     latency: Annotated[
-        bool, option("--latency/--no-latency", help="Measure the first seed's networks.")
+        bool, option("--latency/--no-latency", help="Measure the latency of the first seed's networks.")
     ] = True,
     as_json: JsonOption = False,
     input_size: InputSizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     weights: WeightsOption = None,
-    batch_size: Annotated[int | None, training_option(help="Images a step.")] = None,
+    batch_size: Annotated[int | None, training_option(help="Images per step.")] = None,
     lr: Annotated[float | None, training_option(help="Learning rate (kdfs: --set kdfs.lr=0.01).")] = None,
     setting: Annotated[
         list[str] | None,
         training_option(
             "--set",
             envvar="COMPRESS_COMPARE_SET",
-            help="KEY=VALUE of every training, or METHOD.KEY=VALUE; repeatable.",
+            help="KEY=VALUE for every training, or METHOD.KEY=VALUE; repeatable.",
         ),
     ] = None,
 ) -> None:
-    """Methods side by side: same network, data, target and epochs, several seeds."""
+    """Compare methods with the same network, data, target and epochs, over several seeds."""
     from compress.bench.compare.compare import compare
     from compress.training import progress_for
 
@@ -410,104 +721,3 @@ def compare(
         console.print_json("compare", result.model_dump(mode="json"))
         return
     console.print_result(*result.parts())
-
-
-def _check_replay(context: typer.Context, what: list[Path] | None, replay: Path | None) -> None:
-    """Refuse to measure nothing, and options of a measurement beside a stored result."""
-    if replay is None:
-        if not what:
-            raise CompressError(
-                "nothing is given to measure",
-                hint="such as `compress bench runs/a`; see `compress bench --help`",
-            )
-        return
-    free = ("replay", "gate", "junit", "as_json")
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name is not None and parameter.name not in (*free, "what")
-        if getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
-    ]
-    too_much = [*map(str, what or ()), *given]
-    if too_much:
-        raise CompressError(
-            f"--replay measures nothing, but {', '.join(too_much)} is given",
-            hint="leave it out, or leave out --replay to measure",
-            code="bad-option",
-        )
-
-
-def _explain(
-    what: list[Path], options: tuple[tuple[int, ...], int | None, int, str, Any], as_json: bool
-) -> None:
-    from compress.bench.explain import explain, table
-
-    sizes, threads, pairs, backend, choices = options
-    if len(sizes) != 1:
-        raise CompressError(
-            f"--explain looks at one batch size, not at {', '.join(map(str, sizes))}",
-            hint="such as --batch 1",
-            code="bad-option",
-        )
-    with console.progress_bar() as progress:
-        found = explain(
-            *what,
-            batch=sizes[0],
-            threads=threads,
-            blocks=pairs,
-            backend=backend,
-            choices=choices,
-            progress=progress,
-            command=command_line(),
-        )
-    if as_json:
-        console.print_json("bench", {"explanations": [entry.model_dump(mode="json") for entry in found]})
-        return
-    console.print_result(*(table(entry) for entry in found))
-
-
-def _staircase(
-    what: list[Path] | None,
-    layers: str | None,
-    widths: str | None,
-    backend: str,
-    threads: int | None,
-    batches: tuple[int, ...],
-    budget: float | None,
-    choices: Any,
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    from compress.bench.staircase import staircase, table
-
-    problem = None
-    if layers is None:
-        problem = "--staircase-widths are the widths of a staircase", "give --staircase LAYER|all too"
-    elif what is None or len(what) != 1:
-        problem = "a staircase is measured of one run", "name one run folder"
-    elif len(batches) != 1:
-        problem = "a staircase is measured at one batch size", "give --batch one number"
-    if problem is not None:
-        raise CompressError(problem[0], hint=problem[1], code="bad-option")
-    assert what is not None
-    assert layers is not None
-    with console.progress_bar() as progress:
-        found = staircase(
-            what[0],
-            layers,
-            backend=backend,
-            threads=threads,
-            batch=batches[0],
-            asked=None if widths is None else parse_numbers(widths),
-            budget_s=budget,
-            choices=choices,
-            out=out,
-            progress=progress,
-            tell=console.print_message,
-            command=command_line(),
-        )
-    if as_json:
-        console.print_json("bench", {"staircase": found.to_json()})
-        return
-    console.print_result(table(found))
-    console.print_message(f"{found.path}\n{found.figure}")

@@ -1,14 +1,17 @@
-"""Commands that train, slice and inspect networks."""
+"""Commands that train, slice and inspect networks, and list what is available."""
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from compress.core import console
+from compress.core.command_line import CommandApp
 from compress.core.errors import CompressError
+from compress.core.names import registered_names
 from compress.core.options import (
     PRECEDENCE,
     AlignOption,
@@ -18,10 +21,15 @@ from compress.core.options import (
     JsonOption,
     MeanOption,
     ModelOption,
+    RequiredDataOption,
+    RequiredModelOption,
+    RequiredTargetOption,
     StdOption,
+    TargetOption,
     WeightsOption,
     WorkersOption,
     command_line,
+    name_option,
     network_option,
     option,
     parse_floats,
@@ -55,35 +63,39 @@ Examples:
   compress inspect --model torchvision/resnet50 --input-size 3,224,224 --plot groups.png"""
 
 
-app = typer.Typer()
+app = CommandApp()
 
 
-@app.command(epilog=TRAIN_EXAMPLES)
+@app.command(epilog=TRAIN_EXAMPLES, rich_help_panel="Compress")
 def train(
     method: Annotated[
         str | None,
-        option(help="dcff, kdfs, abp, l1, random, scratch or dense; default: the recipe's, or dcff."),
+        name_option("methods", "Method: {methods}; default: that of the recipe, or dcff."),
     ] = None,
-    target: Annotated[
-        str | None,
-        option(help="macs=F or params=F: a fraction of the dense network, or a number such as 60M."),
-    ] = None,
+    target: TargetOption = None,
     recipe: Annotated[
-        str | None, option(help="A recipe's name or TOML file; `compress recipes` lists them.")
+        str | None, name_option("recipes", "Recipe: a name that `compress recipes` lists, or a TOML file.")
     ] = None,
     drop: Annotated[
         list[str] | None,
-        option(help="LAYER=RATE[,RATE...]: fraction dropped, instead of a target; repeatable."),
+        option(help="LAYER=RATE[,RATE...]: fraction of channels to drop, instead of a target; repeatable."),
     ] = None,
     align: AlignOption = "auto",
-    out: Annotated[Path | None, option(help="The run folder; default: runs/METHOD-MODEL-DATA.")] = None,
-    resume: Annotated[bool, option("--resume", help="Go on with the run in --out.")] = False,
-    dry_run: Annotated[bool, option("--dry-run", help="Print the plan; train and write nothing.")] = False,
+    out: Annotated[Path | None, option(help="Run folder; default: runs/METHOD-MODEL-DATA.")] = None,
+    resume: Annotated[bool, option("--resume", help="Resume the run in --out.")] = False,
+    dry_run: Annotated[
+        bool, option("--dry-run", help="Print the plan without training; nothing is written.")
+    ] = False,
     estimate: Annotated[
         bool,
-        option("--estimate", help="Run the steps for a minute, print time and memory of it all, and end."),
+        option(
+            "--estimate",
+            help="Run training steps for a minute, then print the estimated time and memory of the training.",
+        ),
     ] = False,
-    estimate_seconds: Annotated[float, option(help="How long --estimate runs the steps.")] = 60.0,
+    estimate_seconds: Annotated[
+        float, option(help="Seconds for which --estimate runs training steps.")
+    ] = 60.0,
     as_json: JsonOption = False,
     model: ModelOption = None,
     data: DataOption = None,
@@ -93,58 +105,60 @@ def train(
     std: StdOption = None,
     weights: WeightsOption = None,
     teacher: Annotated[
-        str | None, network_option(help="kdfs: run folder or weights of a trained dense network.")
+        str | None, network_option(help="kdfs: run folder or weights of the trained dense network.")
     ] = None,
     residual: Annotated[
         str | None,
-        training_option(
-            help="Residual streams: keep (not cut), tied (cut together) or, kdfs and abp, scatter."
-        ),
+        training_option(help="Residual streams: keep (not cut), tied (cut together) or scatter (kdfs, abp)."),
     ] = None,
     epochs: Annotated[int | None, training_option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, training_option(help="Images a step, over all processes.")] = None,
+    batch_size: Annotated[
+        int | None, training_option(help="Images per step, summed over all processes.")
+    ] = None,
     lr: Annotated[float | None, training_option(help="Learning rate after the warm-up.")] = None,
-    optimizer: Annotated[str | None, training_option(help="sgd, adamw or adamax.")] = None,
+    optimizer: Annotated[str | None, training_option(help="Optimizer: sgd, adamw or adamax.")] = None,
     momentum: Annotated[float | None, training_option(help="Momentum of SGD.")] = None,
     weight_decay: Annotated[float | None, training_option(help="Weight decay.")] = None,
-    schedule: Annotated[str | None, training_option(help="cosine, step or constant.")] = None,
-    warmup_epochs: Annotated[
-        float | None, training_option(help="Epochs in which the learning rate rises.")
+    schedule: Annotated[
+        str | None, training_option(help="Learning rate schedule: cosine, step or constant.")
     ] = None,
+    warmup_epochs: Annotated[float | None, training_option(help="Epochs of learning rate warm-up.")] = None,
     label_smoothing: Annotated[float | None, training_option(help="Label smoothing.")] = None,
-    clip_grad: Annotated[float | None, training_option(help="Largest norm of the gradients.")] = None,
+    clip_grad: Annotated[float | None, training_option(help="Clip the gradients to this norm.")] = None,
     ema: Annotated[
-        float | None, training_option(help="Decay of a moving average of the weights, such as 0.999.")
+        float | None,
+        training_option(help="Decay of the exponential moving average of the weights, such as 0.999."),
     ] = None,
-    seed: Annotated[int | None, training_option(help="Seed of everything random.")] = None,
-    device: Annotated[str | None, training_option(help="auto, cpu, cuda or mps.")] = None,
-    precision: Annotated[str | None, training_option(help="fp32, bf16 or fp16 (mixed).")] = None,
+    seed: Annotated[int | None, training_option(help="Random seed.")] = None,
+    device: Annotated[str | None, training_option(help="Device: auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[
+        str | None, training_option(help="Precision of training: fp32, or bf16 or fp16 (mixed precision).")
+    ] = None,
     data_on_device: Annotated[
-        str | None, training_option(help="Images on the device that trains: auto (if they fit), on or off.")
+        str | None,
+        training_option(help="Keep the training images on the device: auto (if they fit), on or off."),
     ] = None,
     compile: Annotated[
         str | None,
-        training_option(
-            help="auto (measured; off on a CPU), on, cuda-graphs or off: torch.compile of the steps."
-        ),
+        training_option(help="torch.compile: auto (if faster; off on a CPU), on, cuda-graphs or off."),
     ] = None,
     profile: Annotated[
-        bool, training_option("--profile", help="Trace some steps; table of where their time goes.")
+        bool, training_option("--profile", help="Profile some steps and print where their time goes.")
     ] = False,
     setting: Annotated[
         list[str] | None,
         training_option(
             "--set",
             envvar="COMPRESS_TRAIN_SET",
-            help="KEY=VALUE: any other setting of training or method; repeatable.",
+            help="KEY=VALUE: any other setting of the training or the method; repeatable.",
         ),
     ] = None,
     workers: WorkersOption = 2,
     dali: Annotated[
-        bool, training_option("--dali", help="folder: decode on the GPU (needs NVIDIA DALI).")
+        bool, training_option("--dali", help="Data set folder: decode images on the GPU (needs NVIDIA DALI).")
     ] = False,
 ) -> None:
-    """Train a network narrow and leave it in a run folder."""
+    """Train a compact model and save it in a run folder."""
     from compress import pipeline, training
     from compress import tables as show
 
@@ -210,23 +224,23 @@ def train(
     console.print_result(*show.training(result))
 
 
-@app.command("slice", epilog=SLICE_EXAMPLES)
+@app.command("slice", epilog=SLICE_EXAMPLES, rich_help_panel="Compress")
 def slice_(
-    model: Annotated[str, network_option(help="Network, as for train.")],
-    data: Annotated[str, network_option(help="Images, as for train: for verifying and accuracy.")],
-    target: Annotated[str, option(help="macs=F or params=F.")],
-    out: Annotated[Path, option(help="The run folder.")],
+    model: RequiredModelOption,
+    data: RequiredDataOption,
+    target: RequiredTargetOption,
+    out: Annotated[Path, option(help="Run folder.", show_default=False)],
     weights: WeightsOption = None,
-    criterion: Annotated[str, option(help="l1, l2, bn-scale or random.")] = "l1",
+    criterion: Annotated[str, name_option("criteria", "Which channels are kept: {criteria}.")] = "l1",
     num_classes: ClassesOption = None,
     input_size: InputSizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     align: AlignOption = "auto",
-    seed: Annotated[int, option(help="Seed of random.")] = 0,
+    seed: Annotated[int, option(help="Random seed of the criterion random.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Cut a trained network by a criterion, without training."""
+    """Slice a trained network by a criterion, without training."""
     from compress import pipeline
     from compress import tables as show
 
@@ -251,16 +265,16 @@ def slice_(
     console.print_result(*show.slicing(result))
 
 
-@app.command(epilog=INSPECT_EXAMPLES)
+@app.command(epilog=INSPECT_EXAMPLES, rich_help_panel="Compress")
 def inspect(
-    model: Annotated[str, network_option(help="Network, as for train.", show_default=False)],
+    model: RequiredModelOption,
     input_size: InputSizeOption = None,
     num_classes: ClassesOption = None,
     weights: WeightsOption = None,
     plot: Annotated[Path | None, option(help="Draw the MACs of each group (PNG, SVG or PDF).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What can be cut of a network: its channel groups, what ties them, what is protected and why."""
+    """List the channel groups of a network, what ties them, and which layers are protected and why."""
     from compress import pipeline
     from compress import tables as show
     from compress.pipeline.inspection import plot as plot_groups
@@ -276,14 +290,41 @@ def inspect(
     console.print_result(*show.inspection(found))
 
 
-@app.command()
-def recipes(
-    name: Annotated[
-        str | None, typer.Argument(help="One of them: its settings and commands.", show_default=False)
+@app.command("list", rich_help_panel="Start here")
+def list_(
+    kind: Annotated[
+        Literal["methods", "models", "datasets", "formats", "backends", "criteria", "recipes"],
+        typer.Argument(help="What to list.", show_default=False),
+    ],
+    pattern: Annotated[
+        str | None,
+        typer.Argument(help="Wildcards, such as 'resnet*' or 'torchvision/*'.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the recipes: settings of the papers and ours, published numbers and measured ones."""
+    """List the names that options accept: methods, models, data sets, formats, back ends, ..."""
+    names = list(registered_names(kind))
+    if kind == "models" and pattern is not None:
+        from compress.models import list_models
+
+        names = list_models(pattern)
+    elif pattern is not None:
+        names = fnmatch.filter(names, pattern)
+    if as_json:
+        console.print_json("list", {"kind": kind, "names": names})
+        return
+    console.print_result(*names)
+
+
+@app.command(rich_help_panel="Start here")
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of one recipe, whose settings and commands are shown.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the recipes with published and measured results, or show one."""
     from compress import recipes as book
     from compress import tables as show
 
@@ -325,6 +366,7 @@ def _print_estimate(found: Any, as_json: bool) -> None:
 
 
 def _rates(items: list[str]) -> dict[str, list[float]]:
+    """Return the rates of ``--drop LAYER=RATE[,RATE...]`` options by layer."""
     out: dict[str, list[float]] = {}
     for item in items:
         name, _, rates = item.partition("=")
@@ -332,7 +374,7 @@ def _rates(items: list[str]) -> dict[str, list[float]]:
             out[name] = [float(rate) for rate in rates.split(",")]
         except ValueError as error:
             raise CompressError(
-                f"--drop {item!r} is not understood",
+                f"--drop {item!r} is not LAYER=RATE",
                 hint="write LAYER=RATE, such as 'layer1.*=0.5'",
                 code="bad-drop",
             ) from error

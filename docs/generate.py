@@ -39,7 +39,7 @@ class OptionHelp:
     flags: str
     default: str
     help: str
-    panel: str
+    group: str
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class CommandHelp:
 
     name: str
     summary: str
-    epilog: str
     usage: str
+    examples: tuple[str, ...]
     options: tuple[OptionHelp, ...]
 
     @property
@@ -59,72 +59,74 @@ class CommandHelp:
 
 
 def command_help() -> list[CommandHelp]:
-    """Return every command of the program, in the order of `compress --help`."""
-    import typer.main
+    """Return every command of the program, from the description that ``compress --help --json`` prints."""
+    from compress.cli import describe
 
-    from compress.cli import app
-
-    return list(_walk("", typer.main.get_command(app)))
+    return [_command(values) for values in _leaves(describe([]))]
 
 
-def _walk(prefix: str, group: Any) -> Iterable[CommandHelp]:
-    for name, command in getattr(group, "commands", {}).items():
-        if command.hidden:
-            continue
-        full = f"{prefix}{name}"
-        yield _described(full, command)
-        yield from _walk(f"{full} ", command)
+def _leaves(values: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """Yield the commands that have no subcommands."""
+    if "commands" not in values:
+        yield values
+    for child in values.get("commands", ()):
+        yield from _leaves(child)
 
 
-def _described(name: str, command: Any) -> CommandHelp:
-    options, arguments = [], []
-    for parameter in command.params:
-        is_option = hasattr(parameter, "panel") or str(parameter.opts[0]).startswith("-")
-        flags = ", ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
-        if not is_option:
-            word = parameter.metavar or parameter.name.upper()
-            arguments.append(word if parameter.required else f"[{word}]")
-            flags = f"`{word}`"
-        elif not parameter.is_flag:
-            flags += f" `{_value_name(parameter)}`"
-        options.append(
-            OptionHelp(flags, _default(parameter), parameter.help or "", _panel(parameter, is_option))
-        )
-    summary = (command.help or "").strip()
-    usage = " ".join(["compress", name, *arguments, "[OPTIONS]"])
-    return CommandHelp(name, summary, (command.epilog or "").strip(), usage, tuple(options))
+def _command(values: dict[str, Any]) -> CommandHelp:
+    name = values["name"].removeprefix("compress ")
+    words = [a["metavar"] if a["required"] else f"[{a['metavar']}]" for a in values["arguments"]]
+    arguments = tuple(
+        OptionHelp(f"`{argument['metavar']}`", _default(argument), argument["help"], "Arguments")
+        for argument in values["arguments"]
+    )
+    options = tuple(
+        OptionHelp(_flags(option), _default(option), option["help"], option["group"] or "Options")
+        for option in values["options"]
+    )
+    return CommandHelp(
+        name=name,
+        summary=values["help"].strip(),
+        usage=" ".join(["compress", name, *words, "[OPTIONS]"]),
+        examples=tuple(values["examples"]),
+        options=arguments + options,
+    )
 
 
-def _value_name(parameter: Any) -> str:
-    if parameter.metavar:
-        return str(parameter.metavar)
-    if parameter.min is not None or parameter.max is not None:
-        return "N"
-    return str(parameter.name).rpartition("_")[2].upper()
+def _flags(option: dict[str, Any]) -> str:
+    flags = ", ".join(f"`{flag}`" for flag in option["flags"])
+    if option["type"] == "bool":
+        return flags
+    names = {
+        "str": "TEXT",
+        "list[str]": "TEXT",
+        "path": "PATH",
+        "int": "N",
+        "int range": "N",
+        "float": "NUMBER",
+    }
+    return f"{flags} `{names.get(option['type'], option['type'])}`"
 
 
-def _default(parameter: Any) -> str:
-    value = parameter.default
-    if callable(value) or value is None or value is False or value == [] or parameter.required:
-        return "required" if parameter.required else ""
-    return f"`{value}`"
-
-
-def _panel(parameter: Any, is_option: bool) -> str:
-    panel = parameter.rich_help_panel
-    return panel if isinstance(panel, str) else ("Options" if is_option else "Arguments")
+def _default(values: dict[str, Any]) -> str:
+    if values["required"]:
+        return "required"
+    return "" if values["default"] in (None, False, "", []) else f"`{values['default']}`"
 
 
 def command_page(command: CommandHelp) -> str:
     """Return the Markdown page of a command."""
     parts = [f"# compress {command.name}", command.summary, _fenced(command.usage, "text")]
-    parts += _epilog(command.epilog)
-    panels: dict[str, list[OptionHelp]] = {}
+    if command.examples:
+        parts.append("**Examples**\n\n" + _fenced("\n".join(command.examples), "sh"))
+    groups: dict[str, list[OptionHelp]] = {}
     for option in command.options:
-        panels.setdefault(option.panel, []).append(option)
-    for panel, options in panels.items():
+        groups.setdefault(option.group, []).append(option)
+    for group, options in groups.items():
         rows = [f"| {option.flags} | {_cell(option.help)} | {option.default} |" for option in options]
-        parts.append("\n".join([f"## {panel}", "", "| option | meaning | default |", "|---|---|---|", *rows]))
+        parts.append("\n".join([f"## {group}", "", "| option | meaning | default |", "|---|---|---|", *rows]))
+    if command.name == "bench run":
+        parts.insert(1, "`compress bench RUN` is short for `compress bench run RUN`.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -134,36 +136,19 @@ def overview_page(commands: list[CommandHelp]) -> str:
         f"| [`compress {command.name}`]({command.file}) | {_cell(command.summary.splitlines()[0])} |"
         for command in commands
     ]
-    return "\n".join(
-        [
-            "# Commands",
-            "",
-            "| command | what it does |",
-            "|---|---|",
-            *rows,
-            "",
-            "Every command takes `--json`: exactly one JSON object on stdout, with `schema_version`, also",
-            "when it fails. Messages and progress go to stderr. An option may come from the environment too:",
-            "`COMPRESS_TRAIN_EPOCHS=5` stands for `train --epochs 5`. A flag has precedence over the",
-            "environment, the environment over a recipe, a recipe over the default. No command prompts.",
-            "",
-            "The exit codes are listed in [Error and exit codes](../errors.md#exit-codes).",
-            "",
-        ]
-    )
+    return "\n".join(["# Commands", "", "| command | what it does |", "|---|---|", *rows, "", OVERVIEW])
 
 
-def _epilog(text: str) -> list[str]:
-    """Return examples as a code block and the rest as paragraphs."""
-    parts = []
-    for block in re.split(r"\n\s*\n", text.replace("\b\n", "").replace("\b", "").strip()):
-        lines = block.splitlines()
-        if lines and re.fullmatch(r"Examples?:", lines[0].strip()):
-            width = min(len(line) - len(line.lstrip()) for line in lines[1:] if line.strip())
-            parts.append("**Examples**\n\n" + _fenced("\n".join(line[width:] for line in lines[1:]), "sh"))
-        elif block.strip():
-            parts.append(" ".join(line.strip() for line in lines))
-    return parts
+OVERVIEW = """Every command takes `--json`: exactly one JSON object on stdout, with `schema_version`, also when it
+fails. Messages and progress go to stderr. `compress COMMAND --help --json` describes a command as JSON.
+
+An option may come from the environment too: `COMPRESS_TRAIN_EPOCHS=5` stands for `train --epochs 5`. A flag has
+precedence over the environment, the environment over a recipe, a recipe over the default. No command prompts.
+
+`compress --install-completion` installs shell completion for commands, options and values.
+
+The exit codes are listed in [Error and exit codes](../errors.md#exit-codes).
+"""
 
 
 def _fenced(text: str, language: str) -> str:

@@ -1,12 +1,21 @@
-"""What works on this machine, and the command that mends what does not.
+"""Diagnosis of this machine: what works here, and how to fix what does not.
 
-What may enter: looking, in a few seconds, never changing anything. Here a broken package is a finding, so
-everything but the standard library and `compress.core.errors` is imported inside the probe that reports on it.
+Nothing is changed, and a broken package is reported instead of raised: every package but the standard library
+is imported in the probe that reports on it.
 """
 
 from __future__ import annotations
 
-from compress.doctor.examination import examine
-from compress.doctor.record import Check, Machine, Report
+from typing import TYPE_CHECKING
+
+from compress.core.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from compress.doctor.examination import examine
+    from compress.doctor.record import Check, Machine, Report
+
+_HOMES = {"Check": "record", "Machine": "record", "Report": "record", "examine": "examination"}
 
 __all__ = ["Check", "Machine", "Report", "examine"]
+
+__getattr__ = lazy_attributes(__name__, _HOMES)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import typer
 
 from compress.core import console
+from compress.core.command_line import CommandApp
 from compress.core.errors import Exit
 from compress.core.options import JsonOption
 
-app = typer.Typer()
+app = CommandApp()
 
 
-@app.command()
+@app.command(rich_help_panel="Start here")
 def doctor(as_json: JsonOption = False) -> None:
-    """What works on this machine, and the command that mends what does not."""
+    """Check what works on this machine and how to fix what does not."""
     from compress.doctor import examine, show
 
     report = examine()

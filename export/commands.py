@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from compress.core import console
+from compress.core.command_line import CommandApp
 from compress.core.errors import CompressError, Exit
-from compress.core.options import DataOption, JsonOption, RunArgument, deployment_option, option
+from compress.core.options import (
+    DataOption,
+    FilePrecisionOption,
+    JsonOption,
+    RunArgument,
+    deployment_option,
+    name_option,
+    option,
+)
 
 if TYPE_CHECKING:
     from compress.export.result import ExportResult
@@ -17,14 +26,11 @@ if TYPE_CHECKING:
 EXPORT_EXAMPLES = """\b
 Examples:
   compress export runs/a
-  compress export runs/a --format onnx,openvino --precision fp32,int8
   compress export runs/a --batch 8 --opset 20 --simplify
+  compress export runs/a --format onnx,openvino --precision fp32,int8
   compress export runs/a --format trt-rtx --precision fp16 --batch 1:8:32 --target-sm 86,89
   compress export runs/a --script runs/a/export/infer.py --sign key.pem
-  compress export runs/a --triton models
-
-A file is released only if its outputs are those of the network, on real test
-images; otherwise the exit code is 5. Lists export every combination."""
+  compress export runs/a --triton models"""
 
 
 VERIFY_EXAMPLES = """\b
@@ -33,57 +39,59 @@ Examples:
   compress export runs/a --sign key.pem
   compress verify runs/a/export --public-key key.pub.pem
 
-Exit code 5 if a file does not match the manifest."""
+The exit code is 5 if a file differs from the manifest or is not in it."""
 
 
-app = typer.Typer()
+app = CommandApp()
 
 
-@app.command("export", epilog=EXPORT_EXAMPLES)
+@app.command("export", epilog=EXPORT_EXAMPLES, rich_help_panel="Deploy")
 def export_(
     run: RunArgument,
-    format: Annotated[str, option("--format", help="onnx, openvino, trt, trt-rtx, or a list.")] = "onnx",
-    precision: Annotated[str, option(help="fp32, fp16, bf16, int8, or a list.")] = "fp32",
-    opset: Annotated[int | None, option(help="ONNX operator set, from 18; default: the exporter's.")] = None,
-    batch: Annotated[str, option(help="dynamic, a fixed number, or MIN:OPT:MAX.")] = "dynamic",
+    format: Annotated[str, name_option("formats", "File format: {formats}.")] = "onnx",
+    precision: FilePrecisionOption = "fp32",
+    opset: Annotated[
+        int | None, option(help="ONNX operator set, at least 18; default: the exporter's.")
+    ] = None,
+    batch: Annotated[str, option(help="Batch size: dynamic, a fixed number, or MIN:OPT:MAX.")] = "dynamic",
     simplify: Annotated[
-        bool, option("--simplify", help="Run onnxsim; its result is kept only if smaller and equal.")
+        bool,
+        option("--simplify", help="Run onnxsim; the result is kept if smaller and equal."),
     ] = False,
     sign: Annotated[
         Path | None, deployment_option(help="Sign the manifest with this Ed25519 private key (PEM).")
     ] = None,
     script: Annotated[
-        Path | None, deployment_option(help="Write an inference script that needs no torch to this file.")
+        Path | None, deployment_option(help="Write an inference script to this file; it does not need torch.")
     ] = None,
     triton: Annotated[
         Path | None, deployment_option(help="Add the file to this Triton model repository.")
     ] = None,
     data: DataOption = None,
-    samples: Annotated[int, option(min=1, help="Number of test images to compare.")] = 256,
-    calib_images: Annotated[
-        int, option(help="Number of training images that activation ranges are taken from.")
-    ] = 256,
+    samples: Annotated[int, option(min=1, help="Number of test images in the parity check.")] = 256,
+    calib_images: Annotated[int, option(help="int8: number of training images for calibration.")] = 256,
     quantize_ends: Annotated[
-        bool, option("--quantize-ends", help="INT8 for the first and the last layer too.")
+        bool, option("--quantize-ends", help="int8: also quantize the first and the last layer.")
     ] = False,
     target_sm: Annotated[
-        str | None, option(help="trt-rtx: GPUs to compile for, such as 86,89; default: when loaded.")
+        str | None,
+        option(help="trt-rtx: compile for these compute capabilities, such as 86,89."),
     ] = None,
     timing_cache: Annotated[
-        Path | None, option(metavar="FILE", help="trt: store measurements for the next build.")
+        Path | None, option(metavar="FILE", help="trt: file that keeps kernel timings for the next build.")
     ] = None,
     workspace: Annotated[
-        int | None, option(metavar="MIB", help="Scratch memory that a layer of an engine may use.")
+        int | None, option(metavar="MIB", help="trt, trt-rtx: scratch memory of a layer.")
     ] = None,
     hardware_compat: Annotated[
-        bool, option("--hardware-compat", help="trt: also run on other GPUs, from Ampere on.")
+        bool, option("--hardware-compat", help="trt: engine also runs on other GPUs, Ampere or newer.")
     ] = False,
     version_compat: Annotated[
-        bool, option("--version-compat", help="trt: also run in later versions of TensorRT.")
+        bool, option("--version-compat", help="trt: engine also runs with later versions of TensorRT.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a run to a file for a runtime, checked against the network."""
+    """Export a run to a file for a runtime, and check that it computes the same."""
     from compress.export import export
     from compress.export.deploy.extras import prepare_extras
     from compress.export.options import parse_batch, parse_targets
@@ -139,20 +147,20 @@ def _print_result(result: ExportResult) -> None:
         console.print_message(line)
 
 
-@app.command(epilog=VERIFY_EXAMPLES)
+@app.command(epilog=VERIFY_EXAMPLES, rich_help_panel="Deploy")
 def verify(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="An export folder.", show_default=False)
+        Path | None, typer.Argument(metavar="DIR", help="Export folder.", show_default=False)
     ] = None,
     public_key: Annotated[
-        Path | None, option(help="Ed25519 key (PEM) that must have signed the manifest.")
+        Path | None, option(help="Ed25519 public key (PEM) that must have signed the manifest.")
     ] = None,
     new_key: Annotated[
-        Path | None, option(help="Write a new key pair to this file; verify nothing.", show_default=False)
+        Path | None, option(help="Create a key pair in this file instead of verifying.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that an export folder matches its manifest."""
+    """Verify that the files of an export folder are the ones in its manifest."""
     from compress.export.trust import signing
     from compress.export.trust.verify import render_verification, verify_folder
 
@@ -163,7 +171,7 @@ def verify(
             return
         console.print_result(str(public))
         console.print_message(
-            f"{new_key} is the private key for signing: keep it secret; give {public} to those who verify"
+            f"keep {new_key} secret, it signs; give {public} to those who load the files, it verifies"
         )
         return
     if folder is None:

@@ -1,7 +1,12 @@
-"""What a run leaves behind: its folder, its record, and the compact model.
+"""Run folders and compact models on disk.
 
-Enters here: reading and writing of the run folder and of `compact/`. Nothing here trains, exports or
-measures, and nothing here unpickles.
+`RunFolder` is the folder of one training, `RunRecord` its ``run.json``. `load` reads the compact model in
+it as an ordinary module; nothing is unpickled.
+
+Example:
+    >>> import compress
+    >>> model = compress.load("runs/small")            # doctest: +SKIP
+    >>> logits = model(images)                         # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The compact model: how the dense network was built, what was kept, the tensors, what was verified.
+"""Save and load compact models.
 
-`compact/` holds `model.json`, `plan.json`, `weights.safetensors` and `verify.json`, and is enough by itself:
-copied to another machine it loads there.
+The folder ``compact/`` contains ``model.json`` (how the dense network is built), ``plan.json`` (the channels
+that were kept), ``weights.safetensors`` and ``verify.json``. It is complete: a copy on another machine can be
+loaded there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from compress.artifact.run import RunFolder, check_version
 from compress.artifact.weights import load_state, read_weights, save_weights
 from compress.core.errors import CompressError, Exit
 from compress.core.files import current_folder, read_json, sha256_file, staged_directory, write_json
-from compress.core.records import validated
+from compress.core.records import validate_record
 from compress.core.spec import SCHEMA_VERSION, Costs, ModelSpec, Preprocess, Record
 
 if TYPE_CHECKING:
@@ -33,19 +34,19 @@ _HINT = "finish the run with `compress train --resume`, or slice it again with `
 
 
 class CompactInfo(Record):
-    """`model.json`: everything about a compact model but its tensors.
+    """``model.json``: description of a compact model.
 
     Attributes:
-        created: when it was written, ISO 8601 in UTC.
-        model: how the dense network is built again.
-        preprocess: what the input tensor means.
+        created: time of writing, ISO 8601 in UTC.
+        model: how the dense network is built.
+        preprocess: how the input tensor is made from an image.
         classes: names of the outputs, in order.
         data: name of the data set it was trained on.
         method: name of the method that made it.
         dense: costs of the dense network.
-        compact: costs of this network.
-        weights_sha256: hash of `weights.safetensors`.
-        extra: whatever else was measured, such as accuracies; JSON types only.
+        compact: costs of the compact model.
+        weights_sha256: SHA-256 of ``weights.safetensors``.
+        extra: other measured values, such as accuracies; JSON types only.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -72,22 +73,22 @@ def save_compact(
     *,
     compact: Costs | None = None,
 ) -> CompactInfo:
-    """Write `model` as the run's compact model, the whole folder at once.
+    """Write `model` as the compact model of a run; the folder is replaced atomically.
 
-    Call it on the process that writes the run (`run.is_writer`).
+    Call it in the process that writes the run (`RunFolder.is_writer`).
 
     Args:
-        run: the run; it gives preprocessing, classes, method and dense costs.
-        model: the narrow network, an ordinary module (parametrizations folded).
-        spec: how its dense network is built.
-        plan: what was kept of the dense network; None if nothing was cut.
-        verify: the record of the check against the masked dense network; JSON types only.
+        run: the run, which provides preprocessing, classes, method and dense costs.
+        model: the compact model, an ordinary module without parametrizations.
+        spec: how the dense network is built.
+        plan: the channels that were kept; None if nothing was cut.
+        verify: record of the check against the masked dense network; JSON types only.
         extra: see `CompactInfo`.
-        compact: costs of `model`; None for what the plan says, or the dense costs without a plan.
+        compact: costs of `model`; None: those in the plan, or the dense costs without a plan.
 
     Raises:
-        CompressError: ``disk-full``, ``not-writable``, ``not-a-tensor``; the previous compact model then
-            stays.
+        CompressError: ``disk-full``, ``not-writable``, ``not-a-tensor``; the previous compact model is
+            then unchanged.
     """
     if compact is None:
         compact = plan.narrow if plan is not None else run.record.dense
@@ -113,10 +114,10 @@ def save_compact(
 
 
 def compact_info(run: str | Path | RunFolder) -> CompactInfo:
-    """Return the record of a run's compact model.
+    """Return the description of a run's compact model.
 
     Args:
-        run: a run folder, its path, or the path of a `compact/` folder by itself.
+        run: an open run folder, its path, or the path of a ``compact/`` folder.
 
     Raises:
         CompressError: ``missing-file``, ``damaged-file``, ``schema-version``.
@@ -131,22 +132,26 @@ def compact_info(run: str | Path | RunFolder) -> CompactInfo:
             exit=Exit.MISSING,
         )
     check_version(path, value)
-    return validated(path, value, CompactInfo, what="record of a compact model", hint=_HINT)
+    return validate_record(path, value, CompactInfo, what="record of a compact model", hint=_HINT)
 
 
 def load(
     run: str | Path | RunFolder, *, model: nn.Module | Callable[[], nn.Module] | None = None
 ) -> nn.Module:
-    """Return a run's compact model as an ordinary module in evaluation mode, on the CPU.
+    """Return the compact model of a run: an ordinary `torch.nn.Module` in evaluation mode, on the CPU.
 
     Args:
-        run: a run folder, its path, or the path of a `compact/` folder by itself.
+        run: an open run folder, its path, or the path of a ``compact/`` folder.
         model: the dense network, or a function that makes it, for a run that was trained from a module. It is
             copied; its weights do not matter.
 
     Raises:
-        CompressError: a file that is missing, damaged, of another version, or changed since it was written
-            (`weights.safetensors` is checked against its SHA-256).
+        CompressError: (exit 3) ``missing-file``, ``damaged-file``, ``weights-mismatch``; (exit 2)
+            ``schema-version``, ``model-changed``. ``weights.safetensors`` is checked against the SHA-256 in
+            ``model.json``.
+
+    Example:
+        >>> model = load("runs/small")                 # doctest: +SKIP
     """
     folder = _folder(run)
     info = compact_info(run)
@@ -155,7 +160,7 @@ def load(
     state = read_weights(path, hint=_HINT)
     if sha256_file(path) != info.weights_sha256:
         raise CompressError(
-            f"the weights {str(path)!r} are not those that model.json describes (another SHA-256)",
+            f"the weights {str(path)!r} do not match model.json (another SHA-256)",
             hint=_HINT,
             code="damaged-file",
             exit=Exit.MISSING,
@@ -168,7 +173,9 @@ def load(
 
 
 def build_dense(run: str | Path | RunFolder) -> nn.Module:
-    """Return the run's dense network with fresh weights (seed 0), in evaluation mode: a yardstick for speed.
+    """Return the dense network of a run with random weights (seed 0), in evaluation mode.
+
+    It is the baseline when speed is measured.
 
     Raises:
         CompressError: as `compact_info` and `compress.models.build`.
@@ -177,24 +184,29 @@ def build_dense(run: str | Path | RunFolder) -> nn.Module:
 
 
 def _folder(run: str | Path | RunFolder) -> Path:
-    """The folder that holds `model.json`, whichever of the three ways it was named."""
+    """Return the folder that contains ``model.json``."""
     if isinstance(run, RunFolder):
         return current_folder(run.compact)
-    path = Path(run)
+    path = Path(run).expanduser()
     if (path / "model.json").is_file():
         return path
-    if not path.is_dir():
-        raise CompressError(
-            f"there is no run folder {str(run)!r}",
-            hint="give the folder that `compress train --out` wrote",
-            code="missing-file",
-            exit=Exit.MISSING,
-        )
-    return current_folder(path / "compact")
+    folder = current_folder(path / "compact")
+    if folder.is_dir():
+        return folder
+    hint = "give the folder that `compress train --out` wrote"
+    if path.is_file():
+        what = f"{str(run)!r} is a file, not a run folder"
+    elif not path.is_dir():
+        what = f"there is no run folder {str(run)!r}"
+    elif (path / "run.json").is_file():
+        what, hint = f"the run {str(run)!r} has no compact model yet", _HINT
+    else:
+        what = f"the folder {str(run)!r} is not a run: it contains no run.json and no compact model"
+    raise CompressError(what, hint=hint, code="missing-file", exit=Exit.MISSING)
 
 
 def _build(spec: ModelSpec) -> nn.Module:
-    """Build the dense network from seed 0, leaving the caller's generators alone."""
+    """Build the dense network with seed 0; the global random generators are unchanged."""
     from compress import models
 
     if spec.name.startswith(MODULE_PREFIX):
@@ -209,7 +221,7 @@ def _build(spec: ModelSpec) -> nn.Module:
         if now.source_sha256 != spec.source_sha256:
             raise CompressError(
                 f"the file of model {spec.name!r} has changed since the run",
-                hint="put back the file the run was trained with, or train again",
+                hint="restore the file that the run was trained with, or train again",
                 code="model-changed",
             )
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""A state dict as one safetensors file: plain tensors, no pickle."""
+"""Save and load state dicts as safetensors files, without pickle."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from compress.models.weights import read_safetensors
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write every parameter and buffer of `state` to `path`, contiguous and on the CPU.
 
-    Tensors that share their memory (a shared module) are written once; the file's metadata names the
-    others, so that loading gives the complete state dict.
+    Tensors that share memory (of a module used twice) are written once; the file's metadata lists the other
+    names, so that loading restores the complete state dict.
 
     Raises:
-        CompressError: ``not-a-tensor`` if a module keeps something else in its state dict.
+        CompressError: ``not-a-tensor``: the state dict contains something else.
     """
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
@@ -29,18 +29,18 @@ def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise CompressError(
-                f"the state dict holds {name!r} of type {type(tensor).__name__}, which is no tensor",
-                hint="keep it in a buffer, or leave it out of the module's state dict",
+                f"the state dict contains {name!r} of type {type(tensor).__name__}, which is not a tensor",
+                hint="store it in a buffer, or exclude it from the module's state dict",
                 code="not-a-tensor",
             )
-        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
-        if tensor.numel() and place in first:
-            aliases[name] = first[place]
+        storage = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+        if tensor.numel() and storage in first:
+            aliases[name] = first[storage]
             continue
-        first[place] = name
+        first[storage] = name
         tensors[name] = tensor.detach().cpu().contiguous().clone()
-    # one key only: the order of several is random, and the hash of the file with it
-    # through memory: a full disk is then Python's OSError, not an error of safetensors' own
+    # one metadata key only: the order of several is random, and so would be the hash of the file
+    # written by Python, so that a full disk raises OSError and not an error of safetensors
     path.write_bytes(save(tensors, metadata={"aliases": json.dumps(aliases)}))
 
 
@@ -48,11 +48,11 @@ def read_weights(path: Path, *, hint: str = "") -> dict[str, Tensor]:
     """Return the state dict that `save_weights` wrote to `path`.
 
     Raises:
-        CompressError: ``missing-file`` or ``damaged-file``, naming the file.
+        CompressError: (exit 3) ``missing-file`` or ``damaged-file``, with the path.
     """
     if not path.is_file():
         raise CompressError(
-            f"there are no weights {str(path)!r}", hint=hint, code="missing-file", exit=Exit.MISSING
+            f"there is no weights file {str(path)!r}", hint=hint, code="missing-file", exit=Exit.MISSING
         )
     try:
         return read_safetensors(path)
@@ -66,19 +66,19 @@ def read_weights(path: Path, *, hint: str = "") -> dict[str, Tensor]:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str, hint: str = "") -> None:
-    """Load `state` into `model`, strictly; the model is untouched if anything does not fit.
+    """Load `state` into `model`, strictly; the model is unchanged if anything does not fit.
 
     Raises:
-        CompressError: ``weights-mismatch``, naming the first missing, unexpected and mis-shaped tensors.
+        CompressError: (exit 3) ``weights-mismatch``, with the first tensors that do not fit.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    faults = [f"missing {name}" for name in sorted(expected.keys() - given.keys())]
-    faults += [f"unexpected {name}" for name in sorted(given.keys() - expected.keys())]
+    faults = [f"missing {name}" for name in sorted(own.keys() - given.keys())]
+    faults += [f"unexpected {name}" for name in sorted(given.keys() - own.keys())]
     faults += [
-        f"{name} is {list(given[name])}, the model's is {list(expected[name])}"
-        for name in sorted(expected.keys() & given.keys())
-        if expected[name] != given[name]
+        f"{name} is {list(given[name])}, the model's is {list(own[name])}"
+        for name in sorted(own.keys() & given.keys())
+        if own[name] != given[name]
     ]
     if faults:
         more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""

@@ -1,6 +1,6 @@
 """The error type of everything that a user can fix: what is wrong, with the value, and what to do.
 
-The exit codes are those of the command line (see `README.md`, "Exit codes").
+The error codes are documented in ``docs/errors.md``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Exit(IntEnum):
 
 
 class CompressError(Exception):
-    """An error the user can act on.
+    """An error that a user can fix.
 
     Args:
-        message: what was wrong, naming the value.
-        hint: what to do about it; empty if the message already says it.
-        code: a stable, machine-readable word such as ``unknown-model``.
-        exit: the exit code of the command line.
-        details: numbers or names a pipeline may want to read (JSON types only).
+        message: what is wrong, with the value.
+        hint: what to do about it; empty if the message says it.
+        code: a stable, machine-readable code such as ``unknown-model``.
+        exit: exit code of the command line.
+        details: numbers or names for programs (JSON types only).
     """
 
     def __init__(

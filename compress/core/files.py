@@ -1,4 +1,4 @@
-"""Files that are never half-written: everything is written beside its place and renamed into it."""
+"""Atomic files and folders: written under a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ from typing import Any
 
 from compress.core.errors import CompressError, Exit
 
-_LIMITED = {errno.EFBIG, getattr(errno, "EDQUOT", errno.EFBIG)}
+_QUOTA_ERRORS = {errno.EFBIG, getattr(errno, "EDQUOT", errno.EFBIG)}
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Name of what `atomic_path` and `staged_directory` write to before they rename it."""
+"""Temporary names of `atomic_path` and `staged_directory`."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+    """Write `data` to `path` atomically: a reader sees the old content or the new one.
 
     Raises:
-        CompressError: ``disk-full`` or ``not-writable``; the old file is then untouched.
+        CompressError: (exit 3) ``disk-full`` or ``not-writable``; the old file is then unchanged.
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 `text` to `path`, whole or not at all (see `write_bytes`)."""
+    """Write UTF-8 `text` to `path` atomically (see `write_bytes`)."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all (see `write_bytes`)."""
+    """Write `value` as indented JSON to `path` atomically (see `write_bytes`).
+
+    Raises:
+        ValueError: `value` contains a number that JSON cannot represent (NaN or infinity).
+        CompressError: as `write_bytes`.
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -46,11 +51,11 @@ def read_json(path: Path, *, what: str, hint: str = "") -> dict[str, Any]:
 
     Args:
         path: the file.
-        what: what it is to the user, such as ``run record``.
-        hint: what to do if it is missing or damaged.
+        what: name of the content in error messages, such as ``run record``.
+        hint: what to do if the file is missing or damaged.
 
     Raises:
-        CompressError: the file is missing, unreadable, or not a JSON object; names the file.
+        CompressError: (exit 3) ``missing-file`` or ``damaged-file``, with the path.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -71,7 +76,7 @@ def read_json(path: Path, *, what: str, hint: str = "") -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise CompressError(
-            f"the {what} {str(path)!r} is damaged: it holds no JSON object",
+            f"the {what} {str(path)!r} is damaged: it contains no JSON object",
             hint=hint,
             code="damaged-file",
             exit=Exit.MISSING,
@@ -89,10 +94,10 @@ def sha256_file(path: Path) -> str:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success flush it and rename it to `path`.
 
-    On any exception, an interrupt too, the temporary file is removed and `path` stays as it was.
+    On any exception, including an interrupt, the temporary file is removed and `path` is unchanged.
 
     Raises:
-        CompressError: ``disk-full`` or ``not-writable``, naming `path`.
+        CompressError: (exit 3) ``disk-full`` or ``not-writable``, with the path.
     """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,13 +115,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staged_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success it takes the place of `path` as a whole.
+    """Yield an empty temporary folder; on success it replaces the folder `path` as a whole.
 
-    A folder that was there is kept as ``.NAME.old`` until the new one is in place, and `current_folder` finds it
+    An existing folder is kept as ``.NAME.old`` until the new one is in place, and `current_folder` finds it
     should the process die between the two renames.
 
     Raises:
-        CompressError: ``disk-full`` or ``not-writable``, naming `path`; the old folder is then untouched.
+        CompressError: (exit 3) ``disk-full`` or ``not-writable``; the old folder is then unchanged.
     """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +143,7 @@ def staged_directory(path: Path) -> Iterator[Path]:
 
 
 def current_folder(path: Path) -> Path:
-    """Return the folder to read for `path`: itself, or its previous version if a replacement was cut off."""
+    """Return the folder to read for `path`: itself, or its old version if a replacement was interrupted."""
     old = _old(path)
     return old if not path.exists() and old.is_dir() else path
 
@@ -149,33 +154,32 @@ def _old(path: Path) -> Path:
 
 @contextlib.contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write into an error a user can act on."""
+    """Turn an `OSError` raised while writing `path` into a `CompressError` that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC or error.errno in _LIMITED:
-            raise _full(path, limited=error.errno in _LIMITED) from error
+        if error.errno == errno.ENOSPC or error.errno in _QUOTA_ERRORS:
+            raise _disk_full(path, is_quota=error.errno in _QUOTA_ERRORS) from error
         raise CompressError(
             f"cannot write {str(path)!r}: {error.strerror or error}",
-            hint="choose a folder you may write to",
+            hint="choose a folder that you have permission to write to",
             code="not-writable",
             exit=Exit.MISSING,
         ) from error
 
 
-def _full(path: Path, *, limited: bool) -> CompressError:
+def _disk_full(path: Path, *, is_quota: bool) -> CompressError:
     folder = next(folder for folder in path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(folder).free
     why = (
-        "a limit on the sizes of files (a quota, or `ulimit -f`) forbids"
-        if limited
+        "a limit on the sizes of files (a quota, or `ulimit -f`) was reached"
+        if is_quota
         else f"no space is left ({free / 1e6:,.3g} MB are free)"
     )
     return CompressError(
-        f"{why} to write {str(path)!r}; what was there before is intact",
-        hint="raise the limit and run the command again"
-        if limited
-        else "free some space on that file system and run the command again",
+        f"{why}: cannot write {str(path)!r}; its previous content is unchanged",
+        hint=("raise the limit" if is_quota else "free some space on that file system")
+        + ", then repeat the command (with --resume if a training has begun)",
         code="disk-full",
         exit=Exit.MISSING,
         details={"path": str(path), "free_bytes": free},
@@ -183,7 +187,7 @@ def _full(path: Path, *, limited: bool) -> CompressError:
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Remove what killed processes were writing in `folders`; only for their one writer."""
+    """Remove temporary files of killed processes from `folders`, of which this process is the only writer."""
     for folder in folders:
         if folder.is_dir():
             for entry in list(folder.iterdir()):
@@ -196,7 +200,7 @@ def remove_leftovers(*folders: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Make sure the content is on the disk before its name is."""
+    """Write the content of a file to the disk, which must happen before it is renamed."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -1,4 +1,4 @@
-"""The machine and the library versions a number was made with."""
+"""Record of the machine and of the library versions that produced a result."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from compress.core.spec import Record
 
 
 class Machine(Record):
-    """A machine in the words a reader needs to judge a number.
+    """A machine.
 
     Attributes:
-        cpu: the processor's marketing name.
-        cores: cores this process may use.
+        cpu: name of the processor.
+        cores: cores that this process may use.
         memory_bytes: installed memory.
         platform: operating system and architecture.
-        gpus: the names of the CUDA devices torch sees.
+        gpus: names of the CUDA devices that torch sees.
     """
 
     cpu: str
@@ -32,7 +32,7 @@ class Machine(Record):
 
 
 def this_machine() -> Machine:
-    """Return the record of the machine this process runs on."""
+    """Return the record of this machine."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
     return Machine(
         cpu=_cpu_name(),
@@ -44,8 +44,8 @@ def this_machine() -> Machine:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a run's result."""
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    """Return the versions of Python and of the packages that a result may depend on."""
+    result = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for package, name in (
         ("compress-cnn", "compress"),
         ("torchvision", "torchvision"),
@@ -53,11 +53,11 @@ def versions() -> dict[str, str]:
         ("timm", "timm"),
     ):
         try:
-            found[name] = metadata.version(package)
+            result[name] = metadata.version(package)
         except metadata.PackageNotFoundError:
             if name == "compress":
-                found[name] = "unpackaged"
-    return found
+                result[name] = "unpackaged"
+    return result
 
 
 def _usable_cores() -> int:

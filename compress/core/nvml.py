@@ -1,4 +1,4 @@
-"""What NVIDIA's management library says of driver and GPUs; needs neither torch nor CUDA."""
+"""NVIDIA driver and GPUs as reported by the management library NVML; needs neither torch nor CUDA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: marketing name, compute capability such as ``8.6``, and memory in bytes."""
+    """A GPU: its name, compute capability such as ``8.6``, and memory in bytes."""
 
     name: str
     compute_capability: str
@@ -19,7 +19,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Driver:
-    """The driver's version, the newest CUDA version it supports, and its GPUs."""
+    """An NVIDIA driver: its version, the newest CUDA version it supports, and its GPUs."""
 
     version: str
     cuda: str
@@ -27,7 +27,7 @@ class Driver:
 
 
 def driver() -> Driver | None:
-    """Return what the driver says; None where it, or the package nvidia-ml-py, is missing or broken."""
+    """Return the installed driver; None if it or the package nvidia-ml-py is missing or broken."""
     with _library() as nvml:
         if nvml is None:
             return None

@@ -1,4 +1,4 @@
-"""Records in JSON files that a version of this program wrote and a later one reads."""
+"""Read versioned records from JSON files."""
 
 from __future__ import annotations
 
@@ -12,29 +12,35 @@ from compress.core.errors import CompressError, Exit
 from compress.core.files import read_json
 from compress.core.spec import Record
 
-Stored = TypeVar("Stored", bound=Record)
+R = TypeVar("R", bound=Record)
 
 
 def read_record(
-    path: Path, form: type[Stored], *, what: str, hint: str, versions: Sequence[int], kind: str | None = None
-) -> Stored:
+    path: Path,
+    record_class: type[R],
+    *,
+    what: str,
+    hint: str,
+    versions: Sequence[int],
+    kind: str | None = None,
+) -> R:
     """Return the record in a file.
 
     Args:
         path: the file.
-        form: the record's class.
-        what: what it is to the user, such as ``benchmark result``.
-        hint: what to do if it is missing, damaged or of another version.
-        versions: values of ``schema_version`` that are read.
-        kind: value of ``kind`` in the file; None: it has none.
+        record_class: class of the record.
+        what: name of the record in error messages, such as ``benchmark result``.
+        hint: what to do if the file is missing, damaged or of another version.
+        versions: values of ``schema_version`` that can be read.
+        kind: required value of ``kind`` in the file; None: not checked.
 
     Raises:
         CompressError: (exit 3) ``missing-file``, ``damaged-file``, ``schema-version``.
     """
     value = read_json(path, what=what, hint=hint)
-    version, found = value.get("schema_version"), value.get("kind")
-    if version not in versions or (kind is not None and found != kind):
-        is_one = "has" if kind is None else f"is {found!r} of"
+    version, file_kind = value.get("schema_version"), value.get("kind")
+    if version not in versions or (kind is not None and file_kind != kind):
+        is_one = "has" if kind is None else f"is {file_kind!r} of"
         reads = "" if kind is None else f"{kind!r} of "
         raise CompressError(
             f"{str(path)!r} {is_one} schema version {version!r}; "
@@ -43,17 +49,17 @@ def read_record(
             code="schema-version",
             exit=Exit.MISSING,
         )
-    return validated(path, value, form, what=what, hint=hint)
+    return validate_record(path, value, record_class, what=what, hint=hint)
 
 
-def validated(path: Path, value: dict[str, Any], form: type[Stored], *, what: str, hint: str) -> Stored:
-    """Return the record that the JSON object of a file is; see `read_record`.
+def validate_record(path: Path, value: dict[str, Any], record_class: type[R], *, what: str, hint: str) -> R:
+    """Return the record in the JSON object `value`, read from `path`; see `read_record`.
 
     Raises:
-        CompressError: (exit 3) ``damaged-file``, naming the first fault.
+        CompressError: (exit 3) ``damaged-file``, with the first invalid field.
     """
     try:
-        return form.model_validate(value)
+        return record_class.model_validate(value)
     except ValidationError as error:
         fault = error.errors()[0]
         raise CompressError(

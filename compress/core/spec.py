@@ -1,6 +1,6 @@
-"""The plain records that travel between the parts and into files: what a model is, what a pixel means.
+"""Records used by several packages and stored in files: model, preprocessing, data set, costs.
 
-Everything here is validated, versioned JSON; nothing here needs torch.
+They are validated on reading, and need no torch.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ SCHEMA_VERSION = 1
 
 
 class Record(BaseModel):
-    """A frozen record that refuses unknown keys."""
+    """Base class of records: immutable, unknown keys are an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelSpec(Record):
-    """How a dense network is built again: the name a user gives to ``--model`` and its two shapes.
+    """What is needed to build a dense network again: its name, as for ``--model``, and its shapes.
 
     Attributes:
         name: ``resnet56``, ``torchvision/resnet50``, ``timm/NAME`` or ``path/to/file.py:factory``.
         num_classes: width of the last layer.
         input_size: ``(channels, height, width)`` of one image.
-        source_sha256: for a model file, the hash of its text, so that a changed file is noticed.
+        source_sha256: SHA-256 of a model file's text, to notice a changed file; None for other models.
     """
 
     name: str
@@ -36,18 +36,20 @@ class ModelSpec(Record):
 
 
 class Preprocess(Record):
-    """The contract between pixels and the network's input tensor, readable by a machine.
+    """How the input tensor of a network is made from an image.
 
-    The input is float32 `[batch, channels, height, width]`: decode to 8 bits a channel in `color` (stored
-    orientation, alpha dropped), resize the shorter side to `resize` (None: leave), crop the centre to the
-    input size, map 0 to 255 onto `value_range`, subtract `mean`, divide by `std`, channel by channel.
+    The input is float32 `[batch, channels, height, width]`. Decode the image to 8 bits per channel in `color`
+    (stored orientation, alpha dropped), resize the shorter side to `resize` (None: do not resize), crop the
+    center to the input size, map 0 to 255 onto `value_range`, subtract `mean`, divide by `std`, for each
+    channel.
 
     Attributes:
         input_size: ``(channels, height, width)`` after the crop.
-        resampling: how sizes and pixels are rounded; shrinking is anti-aliased in both.
+        mean, std: one value for each channel, for pixels in `value_range`.
+        resampling: how sizes and pixels are rounded; both are anti-aliased when shrinking.
             ``float32``: the scale is `resize` / shorter side, each new side is the nearest integer (ties to
-            even, at least the crop's), pixels are computed in float32 and rounded to 8 bits once (what is
-            within a float's error of a half may come out one of 255 levels apart), the crop starts at
+            even, at least the crop's), pixels are computed in float32 and rounded to 8 bits once (a value
+            within rounding error of a half may differ by one of 255 levels), the crop starts at
             ``(side - crop) // 2``.
             ``pillow``: the longer side is rounded down, pixels are those of Pillow's `Image.resize` on 8-bit
             images, the crop starts at ``(side - crop) / 2`` rounded, ties to even.
@@ -67,7 +69,16 @@ class Preprocess(Record):
 
 
 class DataInfo(Record):
-    """What a data set is: its name as given, its classes and sizes, and a fingerprint of its content."""
+    """Record of a data set.
+
+    Attributes:
+        name: as given to ``--data``, with absolute paths.
+        classes: names of the labels 0, 1, ...
+        train_size, test_size: numbers of images.
+        fingerprint: SHA-256 that identifies the content.
+        preprocess: how input tensors are made.
+        augmentation: description of the augmentation in training.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -84,7 +95,12 @@ class DataInfo(Record):
 
 
 class Costs(Record):
-    """What a network costs: multiply-accumulates of one image (convolution and linear), and parameters."""
+    """Costs of a network.
+
+    Attributes:
+        macs: multiply-accumulates of convolutions and linear layers for one image.
+        params: number of parameters.
+    """
 
     macs: int
     params: int

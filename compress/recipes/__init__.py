@@ -1,7 +1,7 @@
-"""The papers' settings and ours, one TOML file each; a user's own file works the same way.
+"""Recipes: complete settings of a training in one TOML file, from papers and from this project.
 
-A recipe names method, model and data, fixes the training, and may list the fraction that is dropped of each
-layer. Flags given on the command line win over it.
+A recipe gives method, model, data and training settings, and may list the fraction of channels dropped in
+each layer. A user's own TOML file works in the same way. Options on the command line have precedence.
 """
 
 from compress.recipes.load import Launch, Published, Recipe, list_recipes, load, widths_from_drop_rates

@@ -1,4 +1,4 @@
-"""Reading recipes and turning their drop rates into widths."""
+"""Read recipes and convert their drop rates to widths."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import fnmatch
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from compress.core.errors import CompressError, Exit, did_you_mean
 from compress.core.spec import Record
-from compress.graph import ChannelGraph
+
+if TYPE_CHECKING:
+    from compress.graph import ChannelGraph
 
 
 class Published(Record):
-    """Numbers of a paper's table (or exact ones): MACs and parameters, top-1 in percent."""
+    """Results of a paper, or exact costs.
+
+    Attributes:
+        macs, params: costs of the compact model.
+        dense_macs, dense_params: costs of the dense network.
+        top1, dense_top1: accuracy in percent.
+    """
 
     macs: int
     params: int | None = None
@@ -27,11 +35,13 @@ class Published(Record):
 
 
 class Launch(Record):
-    """The commands that start a recipe, words in capitals to be replaced.
+    """Commands that start a recipe; words in capitals must be replaced.
 
     Attributes:
-        first: what must have been trained before, if anything. gpu: on one GPU.
-        gpus: on several GPUs of one machine. nodes: on several machines, the same command on each.
+        first: training that must be done before, if any.
+        gpu: on one GPU.
+        gpus: on several GPUs of one machine.
+        nodes: on several machines, the same command on each.
     """
 
     first: str | None = None
@@ -40,22 +50,27 @@ class Launch(Record):
     nodes: str
 
     def commands(self) -> dict[str, str]:
-        """Each of them under what it is for."""
-        named = {"before": self.first, "one GPU": self.gpu, "several GPUs": self.gpus, "nodes": self.nodes}
-        return {what: command for what, command in named.items() if command is not None}
+        """Return the commands by what they are for."""
+        commands = {"before": self.first, "one GPU": self.gpu, "several GPUs": self.gpus, "nodes": self.nodes}
+        return {what: command for what, command in commands.items() if command is not None}
 
 
 class Recipe(Record):
     """One recipe.
 
     Attributes:
-        train: fields of `TrainConfig`. options: fields of the method's config.
-        target: such as ``macs=0.5``, where no list is given.
-        drop: layer name or pattern -> fraction dropped of each matching group, in order.
-        published: the paper's numbers. exact: convolution and linear MACs, and parameters with norms.
-        reference: the recipe whose published row a training of our own is compared with.
-        own_widths: the paper prints no widths and these are ours, so that its row is compared with only.
-        launch: how it is started.
+        name, description: identify the recipe.
+        method, model, num_classes, input_size, data: as on the command line.
+        target: such as ``macs=0.5``; None if `drop` is given.
+        train: fields of `TrainConfig`.
+        options: fields of the method's config.
+        drop: layer name or pattern -> fraction of channels dropped in each matching group, in order.
+        published: results of the paper.
+        exact: MACs of convolutions and linear layers, and parameters including those of norms.
+        reference: the recipe with whose published results this one is compared.
+        own_widths: the paper gives no widths; `drop` was chosen by this project, so results are compared, not
+            reproduced.
+        launch: commands that start it.
     """
 
     name: str
@@ -76,23 +91,23 @@ class Recipe(Record):
     launch: Launch | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _target_or_drop(self) -> Self:
         if self.target and self.drop:
             raise ValueError("give a target or a list of drop rates, not both")
         return self
 
 
 def list_recipes() -> list[str]:
-    """The recipes that come with the package."""
+    """Return the names of the built-in recipes, sorted."""
     folder = resources.files(__package__)
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
 def load(name: str) -> Recipe:
-    """A recipe by name, or from a path ending in ``.toml``.
+    """Return a built-in recipe by name, or the recipe in a file whose path ends in ``.toml``.
 
     Raises:
-        CompressError: (exit 2) unknown name, or what is wrong in the file; (exit 3) missing file.
+        CompressError: (exit 2) ``unknown-recipe``, ``bad-recipe``; (exit 3) ``missing-file``.
     """
     if name.endswith(".toml") and name.removesuffix(".toml") not in list_recipes():
         path = Path(name)
@@ -117,50 +132,54 @@ def load(name: str) -> Recipe:
     try:
         return Recipe(**{"name": name, **tomllib.loads(text.decode())})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CompressError(f"the recipe {name!r} is not readable: {error}", code="bad-recipe") from error
+        raise CompressError(f"the recipe {name!r} is not valid TOML: {error}", code="bad-recipe") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         at = f" at {where!r}" if where else ""
         raise CompressError(
-            f"the recipe {name!r} is wrong{at}: {first['msg'].removeprefix('Value error, ')}",
+            f"the recipe {name!r} is not valid{at}: {first['msg'].removeprefix('Value error, ')}",
             code="bad-recipe",
-            hint=f"known: {', '.join(Recipe.model_fields)}" if first["type"] == "extra_forbidden" else "",
+            hint=f"the keys are {', '.join(Recipe.model_fields)}"
+            if first["type"] == "extra_forbidden"
+            else "",
         ) from error
 
 
 def widths_from_drop_rates(graph: ChannelGraph, drop: dict[str, list[float]]) -> dict[str, int]:
-    """The width of every group a list of drop rates names: `int(c * (1 - rate))`, at least 1.
+    """Return the width of each group for which a drop rate is given: `int(c * (1 - rate))`, at least 1.
 
-    A pattern takes the groups it matches in the network's order; one rate for all, or one for each. Groups
-    that an exact name claims are left out of patterns.
+    Args:
+        graph: the network.
+        drop: group name or pattern -> one rate for all matching groups, or one for each in the network's
+            order. Groups with an entry of their own are not matched by patterns.
 
     Raises:
-        CompressError: (exit 2) a name that matches nothing, or another number of rates than groups.
+        CompressError: (exit 2) ``unknown-group``, ``drop-count``, ``drop-range``.
     """
-    every = [g.name for g in graph.groups]
-    taken: dict[str, float] = {}
-    for pattern in sorted(drop, key=lambda p: p not in every):
+    names = [g.name for g in graph.groups]
+    rate_of: dict[str, float] = {}
+    for pattern in sorted(drop, key=lambda p: p not in names):
         rates = drop[pattern]
-        found = (
+        matching = (
             [pattern]
-            if pattern in every
-            else [n for n in every if fnmatch.fnmatchcase(n, pattern) and n not in taken]
+            if pattern in names
+            else [n for n in names if fnmatch.fnmatchcase(n, pattern) and n not in rate_of]
         )
-        if not found:
+        if not matching:
             raise CompressError(
-                f"no channel group is called {pattern!r}",
+                f"there is no channel group {pattern!r}",
                 code="unknown-group",
-                hint=did_you_mean(pattern, every) or f"the groups are {', '.join(every[:8])}, ...",
+                hint=did_you_mean(pattern, names) or f"the groups are {', '.join(names[:8])}, ...",
             )
-        if len(rates) not in (1, len(found)):
+        if len(rates) not in (1, len(matching)):
             raise CompressError(
-                f"{pattern!r} matches {len(found)} groups but {len(rates)} drop rates are given",
+                f"{pattern!r} matches {len(matching)} groups but {len(rates)} drop rates are given",
                 hint="give one rate, or one for each group in order",
                 code="drop-count",
             )
-        for name, rate in zip(found, rates * len(found) if len(rates) == 1 else rates, strict=True):
+        for name, rate in zip(matching, rates * len(matching) if len(rates) == 1 else rates, strict=True):
             if not 0 <= rate < 1:
                 raise CompressError(f"{name}: the drop rate {rate} is not in [0, 1)", code="drop-range")
-            taken[name] = rate
-    return {name: max(1, int(graph.group(name).width * (1 - rate))) for name, rate in taken.items()}
+            rate_of[name] = rate
+    return {name: max(1, int(graph.group(name).width * (1 - rate))) for name, rate in rate_of.items()}

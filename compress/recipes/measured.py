@@ -1,4 +1,4 @@
-"""What we measured of the recipes: `measured.json`, which the benchmark `reproduce` writes."""
+"""Measured results of the recipes: ``measured.json``, written by ``python -m benchmarks.reproduce``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ FILENAME = "measured.json"
 
 
 class Measured(Record):
-    """What whole trainings by a recipe came to.
+    """Results of complete trainings of a recipe.
 
     Attributes:
-        top1: of the last epoch on the test images, percent, mean of the seeds. spread: its standard
-            deviation over the seeds; None for one seed. best_top1: the same of each training's best epoch.
-        seeds: which. epochs, minutes: of one training. macs, params: of the compact network.
-        machine: what trained it. date: of the latest, ISO 8601.
+        top1: accuracy on the test images after the last epoch, in percent, mean over the seeds.
+        spread: standard deviation of `top1` over the seeds; None for one seed.
+        best_top1: as `top1`, for the best epoch of each training.
+        seeds: seeds of the trainings.
+        epochs, minutes: of one training.
+        macs, params: costs of the compact model.
+        machine: the machine that trained.
+        date: of the latest training, ISO 8601.
     """
 
     top1: float
@@ -40,10 +44,13 @@ class Measured(Record):
 
 
 def load_measured(path: Path | None = None) -> dict[str, Measured]:
-    """Return ours by the name of the recipe: of the package, or of the file at `path`.
+    """Return the measured results by name of the recipe.
+
+    Args:
+        path: the file; None: the one of the package.
 
     Raises:
-        CompressError: (exit 3) the file is missing or damaged.
+        CompressError: (exit 3) ``missing-file``, ``damaged-file``.
     """
     if path is None:
         with resources.as_file(resources.files(__package__).joinpath(FILENAME)) as own:
@@ -61,13 +68,13 @@ def load_measured(path: Path | None = None) -> dict[str, Measured]:
         ) from error
 
 
-def save_measured(found: Mapping[str, Measured], path: Path) -> None:
-    """Write what was measured, by the name of the recipe, whole or not at all."""
-    recipes: dict[str, Any] = {name: found[name].model_dump(mode="json") for name in sorted(found)}
+def save_measured(results: Mapping[str, Measured], path: Path) -> None:
+    """Write results by name of the recipe, atomically."""
+    recipes: dict[str, Any] = {name: results[name].model_dump(mode="json") for name in sorted(results)}
     write_json(path, {"schema_version": SCHEMA_VERSION, "recipes": recipes})
 
 
-def describe_recipe(recipe: Recipe, ours: Measured | None) -> dict[str, Any]:
-    """A recipe as JSON types, with what was measured of it (None: nothing yet) under ``ours``."""
-    found = None if ours is None else ours.model_dump(mode="json", exclude_none=True)
-    return {**recipe.model_dump(mode="json", exclude_none=True), "ours": found}
+def describe_recipe(recipe: Recipe, results: Measured | None) -> dict[str, Any]:
+    """Return a recipe as JSON types, with its measured results (None: not measured) under ``ours``."""
+    ours = None if results is None else results.model_dump(mode="json", exclude_none=True)
+    return {**recipe.model_dump(mode="json", exclude_none=True), "ours": ours}

@@ -89,10 +89,9 @@ def explain_failure(error: Exception, config: TrainConfig) -> CompressError | No
 
 
 def _with_progress(error: CompressError, run: RunFolder, saved: Saved) -> CompressError:
-    if error.code == "disk-full":
-        hint = f"{error.hint.partition(' and run the command again')[0]}, then resume with --resume"
-    else:
-        hint = error.hint if "--resume" in error.hint else f"{error.hint}, then resume with --resume"
+    hint = error.hint.partition(", then repeat the command")[0]
+    if "--resume" not in hint:
+        hint = f"{hint}, then resume with --resume"
     return CompressError(
         f"{error.message}; {saved.finished} of {saved.epochs} epochs are saved in {str(run.path)!r}",
         hint=hint,

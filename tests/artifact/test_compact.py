@@ -202,3 +202,19 @@ def test_tensors_that_do_not_fit_are_listed_and_nothing_is_loaded() -> None:
     for words in ("missing 1.bias", "missing 1.weight", "unexpected 2.bias", "0.weight is [2, 4]"):
         assert words in error.value.message
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_path_that_is_no_finished_run_is_named_as_what_it_is(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "begun", record()).close()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    for name, message in {
+        "begun": "has no compact model yet",
+        "empty": "is not a run",
+        "model.onnx": "is a file, not a run folder",
+        "none": "there is no run folder",
+    }.items():
+        with pytest.raises(CompressError, match=message) as error:
+            load(tmp_path / name)
+        assert name in error.value.message and "compress train" in error.value.hint
+        assert error.value.code == "missing-file"

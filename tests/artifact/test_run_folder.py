@@ -171,3 +171,18 @@ def test_damaged_record_is_named(content: str, words: str, tmp_path: Path) -> No
 def test_missing_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match=r"no run folder .*nowhere"):
         RunFolder.open(tmp_path / "nowhere")
+
+
+def test_a_run_prints_as_a_short_summary(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path / "run", record()) as run:
+        assert str(run).splitlines()[:3] == [
+            f"run {tmp_path / 'run'}",
+            "  method   dcff, target macs=0.5, seed 0",
+            "  model    resnet20, 10 classes, input 3x32x32",
+        ]
+        assert "compact  none yet" in str(run)
+        run.compact.mkdir()
+        content = {"compact": {"macs": 50, "params": 5}, "extra": {"top1": 0.9}}
+        (run.compact / "model.json").write_text(json.dumps(content))
+        assert "2.00× fewer MACs, top-1 90.00%" in str(run)
+        assert repr(run) == f"RunFolder('{tmp_path / 'run'}': dcff, resnet20, npz:x.npz)"

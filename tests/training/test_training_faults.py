@@ -169,7 +169,7 @@ def test_a_full_disk_is_named_and_loses_no_finished_epoch(
             if row["epoch"] == 1:
                 fill(ballast)
 
-    with pytest.raises(CompressError, match=r"no space is left \(.* MB are free\) to write") as caught:
+    with pytest.raises(CompressError, match=r"no space is left \(.* MB are free\): cannot write") as caught:
         training_job.train(out, progress=FillsTheDisk(), **settings)
     error = caught.value
     assert (error.code, error.exit) == ("disk-full", Exit.MISSING)
