@@ -1,7 +1,7 @@
-"""Whether `--explain` blames the width where the width is to blame.
+"""Check that `--explain` attributes lost time to misaligned widths exactly when the widths are misaligned.
 
-`python -m benchmarks.explain_alignment [--blocks 30]`: torchvision's ResNet-18 at 224 x 224, cut from
-64/128/256/512 to 32/64/128/256 channels and to 33/65/129/257, of fresh weights; ONNX Runtime and OpenVINO on
+`python -m benchmarks.explain_alignment [--blocks 30]`: torchvision's ResNet-18 at 224 x 224 with random
+weights, cut from 64/128/256/512 to 32/64/128/256 channels and to 33/65/129/257; ONNX Runtime and OpenVINO on
 one thread. Both have nearly the same MACs.
 """
 
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from compress import artifact, models
 from compress.artifact import RunFolder
-from compress.bench.explain import Cause, Explanation, explain, table
+from compress.bench.explain import Cause, Explanation, explain, render_explanation
 from compress.core.spec import DataInfo, Preprocess
 from compress.graph import trace
 from compress.slicing import slice_model
@@ -29,14 +29,14 @@ SIZE = (3, 224, 224)
 CLASSES = 1000
 BACKENDS = ("ort-cpu", "openvino")
 EXTRA = {"32/64/128/256": 0, "33/65/129/257": 1}
-"""Widths to how many channels more than half of each are kept."""
+"""Channels kept beyond half of each group, by the resulting widths."""
 
-ASIDE = (Cause.REMAINDER, Cause.NOISE)
-"""Causes that are no explanation."""
+NOT_A_CAUSE = (Cause.REMAINDER, Cause.NOISE)
+"""Entries of the causes that explain nothing."""
 
 
 def make_run(path: Path, extra: int) -> Path:
-    """Make a run of the network with half the channels of every group and `extra` more; return its folder."""
+    """Make a run with half the channels of every group plus `extra`; return its folder."""
     torch.manual_seed(0)
     dense = models.build(NETWORK, CLASSES, SIZE).eval()
     graph = trace(dense, torch.rand(2, *SIZE))
@@ -64,25 +64,25 @@ def make_run(path: Path, extra: int) -> Path:
     return path
 
 
-def summary(found: Explanation) -> dict[str, Any]:
-    """The account of one back end, and the layers that lost most."""
-    real = [part for part in found.causes if part.cause not in ASIDE]
-    lost = sorted(found.rows, key=lambda row: -row.loss_ms)[:8]
+def summarize(explanation: Explanation) -> dict[str, Any]:
+    """Return the losses by cause on one back end, and the eight layers that lost most."""
+    real = [part for part in explanation.causes if part.cause not in NOT_A_CAUSE]
+    lost = sorted(explanation.rows, key=lambda row: -row.loss_ms)[:8]
     return {
-        "backend": found.backend,
-        "dense_ms": found.dense_ms,
-        "compact_ms": found.compact_ms,
-        "speedup": found.speedup.model_dump(),
-        "floor": found.floor,
-        "mac_reduction": found.mac_reduction,
-        "efficiency": found.efficiency,
-        "gap_ms": found.gap_ms,
-        "causes": {part.cause.value: part.ms for part in found.causes},
+        "backend": explanation.backend,
+        "dense_ms": explanation.dense_ms,
+        "compact_ms": explanation.compact_ms,
+        "speedup": explanation.speedup.model_dump(),
+        "floor": explanation.floor,
+        "mac_reduction": explanation.mac_reduction,
+        "efficiency": explanation.efficiency,
+        "gap_ms": explanation.gap_ms,
+        "causes": {part.cause.value: part.ms for part in explanation.causes},
         "most_lost_to": real[0].cause.value,
-        "remainder_ms": found.remainder_ms,
-        "remainder_noise_ms": found.remainder_noise_ms,
-        "adds_up": found.adds_up,
-        "others_load": found.others_load,
+        "remainder_ms": explanation.remainder_ms,
+        "remainder_noise_ms": explanation.remainder_noise_ms,
+        "adds_up": explanation.adds_up,
+        "others_load": explanation.others_load,
         "layers": [
             {
                 "layer": row.name,
@@ -99,7 +99,7 @@ def summary(found: Explanation) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make both runs, explain them, print, record."""
+    """Make and explain both runs, print the tables and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=30)
     given = parser.parse_args()
@@ -107,9 +107,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for widths, extra in EXTRA.items():
             run = make_run(Path(folder) / widths.replace("/", "-"), extra)
-            for found in explain(run, threads=1, blocks=given.blocks, backend=BACKENDS):
-                Console(width=160).print(table(found))
-                rows.append({"widths": widths, **summary(found)})
+            for explanation in explain(run, threads=1, blocks=given.blocks, backend=BACKENDS):
+                Console(width=160).print(render_explanation(explanation))
+                rows.append({"widths": widths, **summarize(explanation)})
     write_result(
         "explain_alignment",
         {

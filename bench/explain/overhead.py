@@ -1,8 +1,8 @@
-"""What a node costs that computes next to nothing, and how much of that a profile shows.
+"""Fixed cost of one node and of one call, and the part of it that a profile shows.
 
-A chain of tiny softmaxes (which no runtime fuses) is timed as a whole, without the profiler, and node by node
-with it. The difference is what a profiled time has to be corrected by; the cost of one is what launching a
-node takes on this back end; what a chain of one costs beside its node is the call itself.
+A chain of tiny softmaxes (which no runtime fuses) is timed as a whole without the profiler, and node by node
+with it. The difference per node is the correction for profiled times. The time of one node is the launch
+cost of the back end; the time of a chain of one node minus that of the node is the cost of a call.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.backends import RunConfig
-from compress.bench.explain.low import low
 from compress.bench.explain.profilers import Profiler
+from compress.bench.explain.robust_mean import robust_mean
 from compress.bench.protocol import paired
 
 CHAIN = 64
 """Nodes of the long chain."""
 
 ROUND_NS = 3_000_000
-"""How long the long chain is repeated in a round."""
+"""The long chain is repeated for about this long in a round (3 ms)."""
 
 ROUNDS = 15
-"""Times each of the three is measured, in turns."""
+"""Rounds; each measures the short chain, the long chain and the profiled chain."""
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """Nanoseconds on this back end.
+    """Fixed costs of a back end in nanoseconds.
 
     Attributes:
-        node: what one more node costs that computes next to nothing.
-        profiled: what the profiler says that it takes.
-        call: what an inference costs beside its nodes.
+        node: cost of one more node that computes almost nothing.
+        profiled: time of such a node in the profile.
+        call: cost of an inference in addition to its nodes.
     """
 
     node: float
@@ -45,34 +45,34 @@ class Overhead:
 
     @property
     def correction(self) -> float:
-        """What is added to the profiled time of a node."""
+        """Nanoseconds to add to the profiled time of a node."""
         return self.node - self.profiled
 
 
-def measure(profiler: Profiler, config: RunConfig, folder: Path) -> Overhead:
-    """Measure one, in files that are made in `folder`."""
-    short, long = (_chain(folder / f"chain{count}.onnx", count, config) for count in (1, CHAIN))
+def measure_overhead(profiler: Profiler, config: RunConfig, folder: Path) -> Overhead:
+    """Measure the overhead of a back end; temporary files are written to `folder`."""
+    short, long = (_write_chain(folder / f"chain{count}.onnx", count, config) for count in (1, CHAIN))
     runners = [profiler.timed(path, config) for path in (short, long)]
     for runner in runners:
         paired.warm_up(runner, at_least_ns=50_000_000)
     session = profiler.open(long, config)
     count = paired.repeats_for(float(runners[1].run(20).min()), ROUND_NS)
-    walls: list[list[NDArray[np.int64]]] = [[], []]
+    chain_times: list[list[NDArray[np.int64]]] = [[], []]
     for _ in range(ROUNDS):
-        for times, runner in zip(walls, runners, strict=True):
+        for times, runner in zip(chain_times, runners, strict=True):
             host = runner.run(count)
             times.append(host if runner.device_ns is None else runner.device_ns)
         session.run(count)
-    found = session.finish()
-    one, many = (low(np.concatenate(times).astype(np.float64)) for times in walls)
+    profile = session.finish()
+    one, many = (robust_mean(np.concatenate(times).astype(np.float64)) for times in chain_times)
     node = max((many - one) / (CHAIN - 1), 1.0)
-    steady = np.array([low(times) for times in found.times_ns.T])
-    softmaxes = [i for i, entry in enumerate(found.nodes) if "softmax" in (entry.op + entry.name).lower()]
-    profiled = float(np.median(steady[softmaxes or slice(None)]))
+    node_times = np.array([robust_mean(times) for times in profile.times_ns.T])
+    softmaxes = [i for i, entry in enumerate(profile.nodes) if "softmax" in (entry.op + entry.name).lower()]
+    profiled = float(np.median(node_times[softmaxes or slice(None)]))
     return Overhead(node, profiled, max(one - node, 0.0))
 
 
-def _chain(path: Path, count: int, config: RunConfig) -> Path:
+def _write_chain(path: Path, count: int, config: RunConfig) -> Path:
     from onnx import TensorProto, helper, save
 
     names = ["input", *(f"t{i}" for i in range(count)), "output"]

@@ -1,4 +1,4 @@
-"""From a run folder to its explanation: prepare both networks, measure in a process, write what was found."""
+"""Explain the speed of a run: prepare both networks, measure in a separate process, write the result."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from compress.bench.artefacts import Subject, side
 from compress.bench.backends import Backend, RunConfig, fitted, usable
 from compress.bench.bench_setup import PREPARING, Choices, configured, part_of, silent, versions_here
 from compress.bench.explain import record
-from compress.bench.explain.job import Found, Job
 from compress.bench.explain.profilers import profiler_for
-from compress.bench.explain.record import Explanation
+from compress.bench.explain.record import Explanation, LossAnalysis
+from compress.bench.explain.worker import Job
 from compress.bench.files import Prepared
 from compress.bench.protocol import process
 from compress.bench.protocol.machine import cpu_state, default_threads
@@ -35,27 +35,31 @@ def explain(
     progress: Progress | None = None,
     command: Sequence[str] | None = None,
 ) -> tuple[Explanation, ...]:
-    """Explain layer by layer why a run's compact network is, or is not, as much faster as its MACs promise.
+    """Explain layer by layer why a compact network is, or is not, as much faster as its MAC reduction.
 
-    Each back end's result is written to `bench/explain-BACKEND.json` of the run.
+    The result of each back end is written to `bench/explain-BACKEND.json` of the run.
 
     Args:
         named: one run folder.
         batch: images of an inference.
-        threads: intra-op threads; None takes the physical cores this process may use.
-        blocks: how often dense and compact are measured in turns, with and without the profiler; from 10.
-        backend: names of back ends, one string with commas between or several.
-        seed: of the input.
-        choices: device and layout, for the back ends that have them.
-        progress: told about the progress.
-        command: the command line for the record; None takes this process's.
+        threads: intra-op threads; None: the physical cores available to this process.
+        blocks: number of alternating measurements of both networks, with and without the profiler; at
+            least 10.
+        backend: names of back ends, as one comma-separated string or a sequence.
+        seed: seed of the input.
+        choices: device and layout, for back ends that support them.
+        progress: called with a message and the share that is done.
+        command: command line to record; None: that of this process.
+
+    Returns:
+        One explanation per back end. Display it with `compress.bench.explain.render_explanation`.
 
     Raises:
-        CompressError: an impossible option, a file instead of a run, or a back end without a profiler
-            (USAGE), no compact model or a back end that cannot run here (MISSING), a network that cannot be
-            exported or a process that died (BUILD).
+        CompressError: a value is out of range, a file was given instead of a run, or a back end has no
+            profiler (USAGE); the run has no compact model or a back end cannot run here (MISSING); a
+            network cannot be exported or the measuring process died (BUILD).
     """
-    run = _the_run(named)
+    run = _single_run(named)
     config = _config(batch, threads, blocks, seed, choices or Choices())
     names = backend.split(",") if isinstance(backend, str) else list(backend)
     runtimes = []
@@ -66,17 +70,17 @@ def explain(
     say = progress or silent
     with RunFolder.open(run, write=True) as folder:
         prepared = Prepared(folder)
-        found = []
+        explanations = []
         for i, runtime in enumerate(runtimes):
             part = part_of(say, i / len(runtimes), 1 / len(runtimes))
-            made = _on(runtime, prepared, fitted(runtime, config), blocks, part, command)
-            record.save(made, folder.bench / record.filename(runtime.name))
-            found.append(made)
+            explanation = _explain_on(runtime, prepared, fitted(runtime, config), blocks, part, command)
+            record.save(explanation, folder.bench / record.filename(runtime.name))
+            explanations.append(explanation)
     say("done", 1.0)
-    return tuple(found)
+    return tuple(explanations)
 
 
-def _on(
+def _explain_on(
     runtime: Backend,
     prepared: Prepared,
     config: RunConfig,
@@ -97,12 +101,12 @@ def _on(
         compact_onnx=prepared.onnx.compact,
         blocks=blocks,
     )
-    named = part_of(say, PREPARING, 1 - PREPARING)
-    (found,) = process.done(
+    measuring = part_of(say, PREPARING, 1 - PREPARING)
+    (analysis,) = process.done(
         job,
-        "compress.bench.explain.measure",
-        Found,
-        lambda what, done: named(f"{runtime.name}: {what}", done),
+        "compress.bench.explain.worker",
+        LossAnalysis,
+        lambda what, done: measuring(f"{runtime.name}: {what}", done),
     )
     return Explanation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,20 +121,20 @@ def _on(
         before=before,
         after=cpu_state(),
         versions=versions_here(),
-        **dict(found),
+        **dict(analysis),
     )
 
 
-def _the_run(named: Sequence[str | Path]) -> Path:
-    """The one run folder that is named."""
+def _single_run(named: Sequence[str | Path]) -> Path:
     paths = [Path(name) for name in named]
-    hint = "name one run folder, such as `compress bench runs/a --explain`"
+    hint = "give one run folder, such as `compress bench runs/a --explain`"
     if len(paths) != 1:
-        what = ", ".join(repr(str(path)) for path in paths) or "nothing"
-        raise CompressError(f"--explain looks at one run, not at {what}", hint=hint, code="bad-option")
+        given = ", ".join(repr(str(path)) for path in paths) or "none"
+        raise CompressError(f"--explain takes exactly one run; given: {given}", hint=hint, code="bad-option")
     if paths[0].is_file():
         raise CompressError(
-            f"the file {str(paths[0])!r} belongs to no dense network that it could be explained against",
+            f"--explain needs a run folder, which holds the dense network to compare with; "
+            f"{str(paths[0])!r} is a file",
             hint=hint,
             code="wrong-kind",
             details={"path": str(paths[0])},
@@ -141,13 +145,16 @@ def _the_run(named: Sequence[str | Path]) -> Path:
 def _config(batch: int, threads: int | None, blocks: int, seed: int, choices: Choices) -> RunConfig:
     problem = None
     if batch < 1:
-        problem = f"a batch of {batch} is not possible", "give --batch from 1"
+        problem = f"the batch size must be at least 1, not {batch}", "give --batch 1 or more"
     elif threads is not None and threads < 1:
-        problem = f"{threads} threads are not possible", "give --threads from 1"
+        problem = f"the number of threads must be at least 1, not {threads}", "give --threads 1 or more"
     elif blocks < MIN_PAIRS:
-        problem = f"{blocks} pairs are too few to judge on", f"give --pairs from {MIN_PAIRS}"
+        problem = (
+            f"{blocks} pairs are too few for a verdict; the minimum is {MIN_PAIRS}",
+            f"give --pairs {MIN_PAIRS} or more",
+        )
     elif choices.cuda_graph:
-        problem = "a CUDA graph has no times of its layers", "leave --cuda-graph out"
+        problem = "layers in a CUDA graph cannot be timed separately", "remove --cuda-graph"
     if problem is not None:
         raise CompressError(problem[0], hint=problem[1], code="bad-option")
     return configured(batch, threads or default_threads(), seed, choices)

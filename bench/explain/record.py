@@ -1,4 +1,4 @@
-"""`bench/explain-BACKEND.json`: what each layer costs, dense and compact, what was lost, and why."""
+"""Record of `bench/explain-BACKEND.json`: cost of each layer, dense and compact, lost time and its causes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from compress.bench.explain.mapping import Kind
+from compress.bench.explain.row_mapping import Kind
 from compress.bench.protocol.machine import CpuState
 from compress.bench.results.record import RatioRecord
 from compress.core.files import write_json
@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 
 
 class Cause(StrEnum):
-    """Why time did not fall as the MACs did."""
+    """Why the time fell less than the MACs."""
 
     MISALIGNED = "misaligned width"
     MEMORY = "memory-bound"
@@ -38,30 +38,33 @@ class Cause(StrEnum):
 
 
 MEANING = {
-    Cause.MISALIGNED: "the same layer at the nearest aligned width takes less time for each MAC",
-    Cause.MEMORY: "below the roofline's ridge and near the bandwidth: moving its bytes takes too long",
-    Cause.LAUNCH: "what calling the network or launching a node costs whatever its size",
+    Cause.MISALIGNED: "the same layer takes less time per MAC at the nearest aligned width",
+    Cause.MEMORY: "below the ridge point and near the memory bandwidth: limited by moving bytes",
+    Cause.LAUNCH: "fixed cost of calling the network or launching a node",
     Cause.PROTECTED: "the layer was not cut",
-    Cause.UNEVEN: "its MACs were cut less (+) or more (-) than the whole network's",
-    Cause.CONVERSION: "changing a layout or a type between nodes",
-    Cause.SCATTER: "putting channels back into the dense width (--residual scatter)",
-    Cause.NARROW: "no width near it is faster for each MAC; only more channels would be",
-    Cause.KERNEL: "the runtime computes it by another kernel than the dense layer",
-    Cause.NO_MACS: "pooling, copies and the like: work that MACs do not count",
-    Cause.NOISE: "smaller than what its own times differ by",
+    Cause.UNEVEN: "its MACs were cut less (+) or more (-) than those of the network",
+    Cause.CONVERSION: "layout or type conversion between nodes",
+    Cause.SCATTER: "writing channels back into the dense width (--residual scatter)",
+    Cause.NARROW: "no near width is faster per MAC; only many more channels would be",
+    Cause.KERNEL: "the runtime uses another kernel than for the dense layer",
+    Cause.NO_MACS: "pooling, copies and other work that MACs do not count",
+    Cause.NOISE: "smaller than the noise of its own times",
     Cause.GAIN: "its time fell more than its MACs",
-    Cause.UNEXPLAINED: "measured, and no cause was found",
-    Cause.REMAINDER: "what the nodes' times leave of the whole: profiling and noise",
+    Cause.UNEXPLAINED: "measured, but no known cause applies",
+    Cause.REMAINDER: "total time minus the sum of all nodes: profiling and noise",
 }
 
 
 class SideCost(Record):
-    """A row on one side, of one inference of the whole batch.
+    """Cost of a row in one network, for one inference of the whole batch.
 
     Attributes:
-        ms: measured time, corrected for what the profiler adds; spread_ms: half-width of its interval.
-        inputs, outputs: widths of a layer. macs, bytes: of a layer; bytes are input, weights and output.
-        nodes: of the runtime. kernels: what computed them, in its words.
+        ms: measured time, corrected for the overhead of the profiler.
+        spread_ms: half-width of its 95% interval.
+        inputs, outputs: widths of a layer.
+        macs, bytes: costs of a layer; bytes are input, weights and output.
+        nodes: number of the runtime's nodes.
+        kernels: the runtime's names of the kernels.
     """
 
     ms: float
@@ -75,17 +78,17 @@ class SideCost(Record):
 
     @property
     def intensity(self) -> float | None:
-        """MACs for each byte moved."""
+        """Arithmetic intensity: MACs per byte moved."""
         return None if self.macs is None or not self.bytes else self.macs / self.bytes
 
     @property
     def macs_per_s(self) -> float | None:
-        """MACs a second."""
+        """MACs per second."""
         return None if not self.macs or self.ms <= 0 else self.macs / (self.ms * 1e-3)
 
 
 class Part(Record):
-    """A part of a row's loss with its cause and the evidence."""
+    """Part of a row's loss with its cause and the measurement behind it."""
 
     cause: Cause
     ms: float
@@ -93,7 +96,7 @@ class Part(Record):
 
 
 class Probe(Record):
-    """A layer alone at some width on the same back end: see `compress.bench.explain.probes`."""
+    """Time of a single layer at one width, see `compress.bench.explain.microbenchmarks`."""
 
     name: str
     inputs: int
@@ -108,12 +111,12 @@ class Row(Record):
     """A layer, or other work.
 
     Attributes:
-        dense, compact: its cost on each side; a time of 0 where it is not there.
-        own_ms: its time less what it would be had it fell as its own MACs.
-        mix_ms: what it lost because its MACs fell otherwise than the whole network's.
-        parts: of the loss, the largest first; they add up to it.
-        better: nearest widths at which the layer is faster for each MAC, such as ``32 or 40``.
-        saves_ms: what they would save.
+        dense, compact: cost in each network; a time of 0 if the row does not exist there.
+        own_ms, mix_ms: the two terms of the loss, see `compress.bench.explain.loss`.
+        parts: causes of the loss, the largest first; they add up to it.
+        better: nearest widths at which the layer is faster per MAC, such as ``32 or 40``.
+        saves_ms: time that they would save.
+        probes: the layer timed alone at several widths.
     """
 
     name: str
@@ -130,17 +133,17 @@ class Row(Record):
 
     @property
     def loss_ms(self) -> float:
-        """Its time less the dense one over the network's MAC reduction."""
+        """Compact time minus dense time over the network's MAC reduction."""
         return self.own_ms + self.mix_ms
 
     @property
     def cause(self) -> Cause:
-        """The cause of its largest part."""
+        """Cause of the largest part."""
         return self.parts[0].cause
 
 
 class RooflineRecord(Record):
-    """See `compress.bench.explain.roofline.Roofline`; the ridge is in MACs a byte."""
+    """See `compress.bench.explain.roofline.Roofline`; the ridge point is in MACs per byte."""
 
     macs_per_s: float
     bytes_per_s: float
@@ -149,15 +152,15 @@ class RooflineRecord(Record):
 
 
 class ProfileRecord(Record):
-    """How far the profile can be believed.
+    """Accuracy of the profile.
 
     Attributes:
-        source: what the nodes' times are.
-        slowed: time of an inference with the profiler over that without, dense and compact.
-        node_us, profiled_us: cost of a node that computes next to nothing, and what the profiler shows.
-        call_us: what an inference costs beside its nodes.
-        scale: factor on all profiled times, of both sides, that makes them those of inferences without the
-            profiler, measured in the same blocks.
+        source: where the times of the nodes come from.
+        slowed: time of an inference with the profiler over the time without, dense and compact.
+        node_us, profiled_us: cost of a node that computes almost nothing, and its time in the profile.
+        call_us: cost of an inference in addition to its nodes.
+        scale: factor on the profiled times of both networks that makes them add up to the time of inferences
+            without the profiler, measured in the same blocks.
         unseen: layers that no node of the runtime could be matched with.
     """
 
@@ -170,35 +173,30 @@ class ProfileRecord(Record):
     unseen: tuple[str, ...] = ()
 
 
-class Explanation(Record):
-    """Everything `compress bench RUN --explain` found on one back end.
+class LossAnalysis(Record):
+    """Where the time of a compact network is lost on one back end; result of one measuring process.
 
     Attributes:
-        dense_ms, compact_ms: time of an inference, without the profiler; their ratio is the speed-up's.
-        floor: log-ratio up to which the machine differs from itself.
-        gap_ms: `compact_ms` less `dense_ms` over `mac_reduction`: what was lost. The rows' losses add up to
-            it, the remainder being one of them.
-        gap_noise_ms: half of what the noise can make of the gap.
+        session: settings of the runtime's session.
+        timed: what one time includes.
+        dense_ms, compact_ms: time of an inference without the profiler; their ratio is the speed-up.
+        speedup: dense over compact, with its interval.
+        floor: noise floor: log-ratio by which two sessions of the same network differ.
+        mac_reduction: dense MACs over compact MACs.
+        efficiency: speed-up over MAC reduction.
+        gap_ms: lost time: `compact_ms` minus `dense_ms` over `mac_reduction`. The losses of all rows,
+            including the remainder, add up to it.
+        gap_noise_ms: half-width of the gap's noise.
+        rows: layers and other work, in order of execution; then the call and the remainder.
         causes: losses by cause, the largest first; they add up to the gap too.
-        remainder_ms: the loss of the row that holds what the nodes' times leave.
-        remainder_noise_ms: what noise can make of it; `adds_up` says whether it is within.
-        others_load: share of the processors that other processes took meanwhile, 0 to 1.
+        remainder_ms: loss of the remainder row: total time minus the sum of all nodes.
+        remainder_noise_ms: noise of the remainder.
+        adds_up: whether the remainder is within its noise.
+        roofline: measured limits of the machine.
+        profile: accuracy of the profile.
+        others_load: share of the processors that other processes used during the measurement, 0 to 1.
     """
 
-    schema_version: int = SCHEMA_VERSION
-    kind: Literal["compress-explain"] = "compress-explain"
-    created: str
-    command: tuple[str, ...]
-    run: str
-    model: str
-    method: str
-    backend: str
-    batch: int
-    threads: int
-    machine: Machine
-    before: CpuState
-    after: CpuState
-    versions: dict[str, str]
     session: dict[str, str]
     timed: str
     dense_ms: float
@@ -219,22 +217,55 @@ class Explanation(Record):
     others_load: float
 
 
+class Explanation(LossAnalysis):
+    """Result of `compress bench RUN --explain` on one back end: the analysis and how it was made.
+
+    Attributes:
+        run, model, method: name of the run, its network and its method.
+        batch, threads: of the session.
+        before, after: state of the processor before and after the measurement.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["compress-explain"] = "compress-explain"
+    created: str
+    command: tuple[str, ...]
+    run: str
+    model: str
+    method: str
+    backend: str
+    batch: int
+    threads: int
+    machine: Machine
+    before: CpuState
+    after: CpuState
+    versions: dict[str, str]
+
+    def __str__(self) -> str:
+        """Return the result in one line."""
+        main = self.causes[0].cause.value if self.causes else "nothing"
+        return (
+            f"{self.run} on {self.backend}: {self.speedup.ratio:.2f}x faster with {self.mac_reduction:.2f}x "
+            f"fewer MACs (efficiency {self.efficiency:.2f}); {self.gap_ms:+.3f} ms lost, most to {main}"
+        )
+
+
 def filename(backend: str) -> str:
-    """Return the name of the file of a back end's result."""
+    """Return the file name of a back end's result."""
     return f"explain-{backend}.json"
 
 
 def save(result: Explanation, path: Path) -> Path:
-    """Write a result, whole or not at all; return its path."""
+    """Write a result atomically; return its path."""
     write_json(path, result.model_dump(mode="json"))
     return path
 
 
 def read(path: Path) -> Explanation:
-    """Return a result that `save` wrote.
+    """Read a result that `save` wrote.
 
     Raises:
-        CompressError: missing, damaged, or of another version (exit MISSING).
+        CompressError: the file is missing, damaged, or of another version (exit MISSING).
     """
     hint = "measure again with `compress bench RUN --explain`"
     return read_record(

@@ -1,4 +1,4 @@
-"""A small ONNX graph as a PyTorch module: the probes of `compress.bench.explain.probes`, operator by operator."""
+"""A small ONNX graph as a PyTorch module, operator by operator, for timing single layers."""
 
 from __future__ import annotations
 

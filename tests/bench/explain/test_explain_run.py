@@ -1,4 +1,4 @@
-"""A small run explained on this machine: the whole adds up, is written, is read back, and is shown."""
+"""A small run explained on this machine: the losses add up; the result is written, read back and shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from compress import artifact, cli, data, models
 from compress.artifact import RunFolder
-from compress.bench.explain import Cause, Explanation, explain, read, table
+from compress.bench.explain import Cause, Explanation, explain, read, render_explanation
 from compress.bench.explain.record import MEANING
 from compress.bench.report import report
 from compress.bench.report.explained import layer_bars
@@ -50,7 +50,7 @@ BACKENDS = ("ort-cpu", "openvino", "torch")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run cut to 17 of 32 channels."""
     file = tmp_path_factory.mktemp("factory") / "net.py"
     file.write_text(FACTORY)
@@ -76,79 +76,84 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def printed(made: Path) -> dict[str, Any]:
-    """What the command prints with ``--json``, on every back end."""
-    words = ["bench", str(made), "--explain", "--backend", ",".join(BACKENDS), "--threads", "1"]
+def printed(run_folder: Path) -> dict[str, Any]:
+    """The output of the command with ``--json``, on every back end."""
+    arguments = ["bench", str(run_folder), "--explain", "--backend", ",".join(BACKENDS), "--threads", "1"]
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        assert cli.run([*words, "--pairs", "10", "--json"]) == 0
+        assert cli.run([*arguments, "--pairs", "10", "--json"]) == 0
     value: dict[str, Any] = json.loads(out.getvalue())
     return value
 
 
 @pytest.fixture(scope="module")
 def explained(printed: dict[str, Any]) -> dict[str, Explanation]:
-    """What was found on every back end."""
-    found = [Explanation.model_validate(entry) for entry in printed["explanations"]]
-    return {entry.backend: entry for entry in found}
+    """The explanation of every back end."""
+    entries = [Explanation.model_validate(entry) for entry in printed["explanations"]]
+    return {entry.backend: entry for entry in entries}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_rows_add_up_to_the_whole_on_both_sides(explained: dict[str, Explanation], backend: str) -> None:
-    found = explained[backend]
-    assert sum(row.dense.ms for row in found.rows) == pytest.approx(found.dense_ms)
-    assert sum(row.compact.ms for row in found.rows) == pytest.approx(found.compact_ms)
+def test_the_rows_add_up_to_the_time_of_both_networks(
+    explained: dict[str, Explanation], backend: str
+) -> None:
+    explanation = explained[backend]
+    assert sum(row.dense.ms for row in explanation.rows) == pytest.approx(explanation.dense_ms)
+    assert sum(row.compact.ms for row in explanation.rows) == pytest.approx(explanation.compact_ms)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_losses_by_row_and_by_cause_add_up_to_the_gap(
     explained: dict[str, Explanation], backend: str
 ) -> None:
-    found = explained[backend]
-    gap = found.compact_ms - found.dense_ms / found.mac_reduction
-    assert found.gap_ms == pytest.approx(gap)
-    assert sum(row.loss_ms for row in found.rows) == pytest.approx(gap)
-    assert sum(part.ms for part in found.causes) == pytest.approx(gap)
-    for row in found.rows:
+    explanation = explained[backend]
+    gap = explanation.compact_ms - explanation.dense_ms / explanation.mac_reduction
+    assert explanation.gap_ms == pytest.approx(gap)
+    assert sum(row.loss_ms for row in explanation.rows) == pytest.approx(gap)
+    assert sum(part.ms for part in explanation.causes) == pytest.approx(gap)
+    for row in explanation.rows:
         assert sum(part.ms for part in row.parts) == pytest.approx(row.loss_ms, abs=1e-9)
-    assert found.adds_up == (abs(found.remainder_ms) <= found.remainder_noise_ms)
+    assert explanation.adds_up == (abs(explanation.remainder_ms) <= explanation.remainder_noise_ms)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_every_layer_has_its_costs_and_its_time(explained: dict[str, Explanation], backend: str) -> None:
-    found = explained[backend]
-    layers = {row.name: row for row in found.rows if row.kind == "layer"}
+def test_every_layer_has_its_costs_and_time(explained: dict[str, Explanation], backend: str) -> None:
+    explanation = explained[backend]
+    layers = {row.name: row for row in explanation.rows if row.kind == "layer"}
     assert set(layers) == LAYERS
-    assert found.profile.unseen == ()
+    assert explanation.profile.unseen == ()
     first = layers["first.0"]
     assert (first.dense.macs, first.compact.macs) == (64 * 9 * 32 * 32, 64 * 9 * 17 * 17)
     assert (first.dense.outputs, first.compact.outputs) == (32, 17)
     assert first.compact.bytes == 4 * (17 * 64 * 2 + 17 * 17 * 9 + 17)
     assert all(row.compact.ms >= 0 and row.compact.kernels for row in layers.values())
-    total = sum(row.dense.macs or 0 for row in found.rows), sum(row.compact.macs or 0 for row in found.rows)
-    assert found.mac_reduction == pytest.approx(total[0] / total[1])
+    dense_macs = sum(row.dense.macs or 0 for row in explanation.rows)
+    compact_macs = sum(row.compact.macs or 0 for row in explanation.rows)
+    assert explanation.mac_reduction == pytest.approx(dense_macs / compact_macs)
 
 
-def test_the_machines_limits_are_measured(explained: dict[str, Explanation]) -> None:
-    for found in explained.values():
-        assert found.roofline.macs_per_s > 1e8
-        assert found.roofline.bytes_per_s > 1e7
-        assert found.roofline.ridge == pytest.approx(found.roofline.macs_per_s / found.roofline.bytes_per_s)
-        assert found.profile.node_us > 0
+def test_the_roofline_of_the_machine_is_measured(explained: dict[str, Explanation]) -> None:
+    for explanation in explained.values():
+        assert explanation.roofline.macs_per_s > 1e8
+        assert explanation.roofline.bytes_per_s > 1e7
+        assert explanation.roofline.ridge == pytest.approx(
+            explanation.roofline.macs_per_s / explanation.roofline.bytes_per_s
+        )
+        assert explanation.profile.node_us > 0
 
 
-def test_a_result_is_read_back_as_it_was(made: Path, explained: dict[str, Explanation]) -> None:
-    for backend, found in explained.items():
-        assert read(made / "bench" / f"explain-{backend}.json") == found
+def test_a_result_is_read_back_unchanged(run_folder: Path, explained: dict[str, Explanation]) -> None:
+    for backend, explanation in explained.items():
+        assert read(run_folder / "bench" / f"explain-{backend}.json") == explanation
 
 
-def test_the_table_names_every_cause_with_its_meaning(
+def test_the_table_shows_every_cause_with_its_meaning(
     explained: dict[str, Explanation], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = explained["ort-cpu"]
-    console.print_result(table(found))
+    explanation = explained["ort-cpu"]
+    console.print_result(render_explanation(explanation))
     shown = capsys.readouterr().out
-    for part in found.causes:
+    for part in explanation.causes:
         assert part.cause.value in shown
         assert MEANING[part.cause][:30] in shown
     assert "= the gap; the remainder of" in shown
@@ -164,18 +169,18 @@ def test_the_figure_has_a_bar_for_every_row(explained: dict[str, Explanation]) -
         assert name in drawn
 
 
-def test_the_report_of_the_run_shows_it(
-    made: Path, explained: dict[str, Explanation], tmp_path: Path
+def test_the_report_shows_the_explanations_of_the_run(
+    run_folder: Path, explained: dict[str, Explanation], tmp_path: Path
 ) -> None:
-    run = Path(shutil.copytree(made, tmp_path / "narrow"))
+    run = Path(shutil.copytree(run_folder, tmp_path / "narrow"))
     page = report(run).html.read_text()
     for backend in explained:
-        assert f"Where the speed-up went ({backend}, batch 1)" in page
+        assert f"Lost speed-up by cause ({backend}, batch 1)" in page
     (run / "bench" / "explain-torch.json").write_text("{}")
     assert "explain-torch.json" in report(run).html.read_text()
 
 
-def test_the_command_prints_the_account(printed: dict[str, Any]) -> None:
+def test_the_command_prints_one_explanation_per_back_end(printed: dict[str, Any]) -> None:
     assert printed["command"] == "bench"
     assert [(entry["backend"], entry["batch"]) for entry in printed["explanations"]] == [
         (backend, 1) for backend in BACKENDS
@@ -183,7 +188,7 @@ def test_the_command_prints_the_account(printed: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("--batch", "1,8"), "one batch size"),
         (("--out", "x.json"), "--out"),
@@ -193,28 +198,32 @@ def test_the_command_prints_the_account(printed: dict[str, Any]) -> None:
         (("--pairs", "10", "--cuda-graph"), "CUDA graph"),
     ],
 )
-def test_what_cannot_be_explained_is_refused_and_nothing_is_written(
-    made: Path, tmp_path: Path, words: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]
+def test_an_impossible_request_is_refused_and_nothing_is_written(
+    run_folder: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    run = Path(shutil.copytree(made, tmp_path / "narrow", ignore=shutil.ignore_patterns("bench")))
-    assert cli.run(["bench", str(run), "--explain", *words]) == int(Exit.USAGE)
-    assert said in capfd.readouterr().err
+    run = Path(shutil.copytree(run_folder, tmp_path / "narrow", ignore=shutil.ignore_patterns("bench")))
+    assert cli.run(["bench", str(run), "--explain", *arguments]) == int(Exit.USAGE)
+    assert message in capfd.readouterr().err
     assert not (run / "bench").exists()
 
 
-def test_a_file_belongs_to_no_network_it_could_be_explained_against(tmp_path: Path) -> None:
+def test_anything_but_one_run_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(b"")
     with pytest.raises(CompressError, match=r"model\.onnx") as caught:
         explain(file)
     assert caught.value.exit is Exit.USAGE
-    with pytest.raises(CompressError, match="nothing"):
+    with pytest.raises(CompressError, match="given: none"):
         explain()
     with pytest.raises(CompressError, match="one run"):
         explain(tmp_path / "a", tmp_path / "b")
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CompressError) as caught:
         explain(tmp_path)
     assert caught.value.exit is Exit.MISSING
@@ -223,7 +232,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["{}", '{"schema_version": 1, "kind": "compress-explain"}', '{"schema_version": 9}']
 )
-def test_a_result_that_is_damaged_or_of_another_version_is_named(tmp_path: Path, text: str) -> None:
+def test_a_damaged_or_unknown_version_of_a_result_is_reported_with_its_path(
+    tmp_path: Path, text: str
+) -> None:
     path = tmp_path / "explain-ort-cpu.json"
     path.write_text(text)
     with pytest.raises(CompressError, match="explain-ort-cpu") as caught:

@@ -1,7 +1,8 @@
-"""Evidence by experiment: one layer alone, at its own widths and at others, on the same back end.
+"""Time single layers at several widths on the same back end.
 
-A probe is a small ONNX file of the layer and of what a runtime can fuse into it. The same layer at the
-nearest aligned widths tells whether the width is to blame; at the dense widths, whether narrowness is.
+The layer and the operators that a runtime can fuse into it are written as a small ONNX file. Its time at the
+nearest aligned widths shows whether a misaligned width is the cause of a loss; its time at the dense widths
+shows whether the small number of channels is.
 """
 
 from __future__ import annotations
@@ -16,41 +17,43 @@ from typing import Any
 import numpy as np
 
 from compress.bench.backends import RunConfig
-from compress.bench.explain.graph import POOLS, Graph, Layer, read_graph
-from compress.bench.explain.low import low, spread
-from compress.bench.explain.mapping import rows_of
+from compress.bench.explain.onnx_graph import POOLS, OnnxGraph, OnnxLayer, read_onnx_graph
 from compress.bench.explain.profilers import Profiler, Session
+from compress.bench.explain.robust_mean import robust_mean, robust_mean_half_width
+from compress.bench.explain.row_mapping import group_nodes
 from compress.bench.protocol import paired
 
 ALIGNMENTS = (8, 16)
-"""Widths that are multiples of these are tried: the vector registers of a processor, the tiles of a GPU."""
+"""Widths that are multiples of these are timed: the vector registers of a processor, the tiles of a GPU."""
 
 ROUNDS = 9
-"""Times each probe is measured, in turns with the others of its layer."""
+"""Rounds of a layer; all its widths are timed once in each."""
 
 ROUND_NS = 4_000_000
-"""A probe is repeated for about this long in each round."""
+"""A width is repeated for about this long in each round (4 ms)."""
 
-MOST_IN_A_ROUND = 40
-"""Most inferences of a probe in a round."""
+MAX_REPEATS = 40
+"""Most inferences of a width in a round."""
 
-WARM = 3
-"""Inferences of a probe before the rounds, and fewest in one."""
+WARM_UP_REPEATS = 3
+"""Inferences of a width before the rounds, and the fewest in one round."""
 
 KEPT = frozenset(("Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Identity")) | POOLS
-"""What a probe keeps of the operators after its layer."""
+"""Operators after the layer that are timed with it."""
 
 NAME = "probe"
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A layer alone.
+class LayerSpec:
+    """A single layer to be timed.
 
     Attributes:
-        op: ``Conv`` or ``Gemm``. weight: its shape, outputs first. source: shape of one image of the input.
-        groups, strides, pads, dilations: of a convolution.
-        followers: what comes after it: operator, and the node with its constants as ONNX text.
+        op: ``Conv`` or ``Gemm``.
+        weight: shape of the weight, output channels first.
+        source: shape of the input of one image.
+        groups, strides, pads, dilations: parameters of a convolution.
+        followers: operators after the layer: each a serialized ONNX node with its serialized constants.
     """
 
     op: str
@@ -64,17 +67,17 @@ class Spec:
 
     @property
     def outputs(self) -> int:
-        """Channels or features it makes."""
+        """Output channels or features."""
         return self.weight[0]
 
     @property
     def inputs(self) -> int:
-        """Channels or features it reads."""
+        """Input channels or features."""
         return self.weight[1] * self.groups
 
     @property
     def macs(self) -> int:
-        """Of one image."""
+        """MACs of one image."""
         if self.op == "Gemm":
             return math.prod(self.weight)
         sizes = (
@@ -91,10 +94,10 @@ class Spec:
         )
         return math.prod(int(size) for size in sizes) * math.prod(self.weight)
 
-    def resized(self, inputs: int, outputs: int) -> Spec | None:
-        """Return the layer with other widths; None where its groups do not allow them."""
+    def resized(self, inputs: int, outputs: int) -> LayerSpec | None:
+        """Return the layer with other widths; None if its groups do not allow them."""
         groups = self.groups
-        if self.groups > 1 and self.groups == self.inputs:  # depthwise: a group for every input
+        if self.groups > 1 and self.groups == self.inputs:  # depthwise: one group per input
             if outputs * self.inputs != inputs * self.outputs:
                 return None
             groups = inputs
@@ -109,16 +112,18 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What a probe took.
+class LayerTiming:
+    """Measured time of a single layer.
 
     Attributes:
-        layer_ns: the layer with what is fused into it; pool_ns: the pools after it.
-        spread: relative half-width of the times' interval.
-        kernels: what computed it.
+        spec: the layer.
+        layer_ns: nanoseconds of the layer with the operators fused into it.
+        pool_ns: nanoseconds of the pooling after it.
+        spread: half-width of the 95% interval of `layer_ns`, as a share of it.
+        kernels: kernels of the runtime that computed it.
     """
 
-    spec: Spec
+    spec: LayerSpec
     layer_ns: float
     pool_ns: float
     spread: float
@@ -126,26 +131,26 @@ class Probed:
 
     @property
     def ns(self) -> float:
-        """All of it."""
+        """Nanoseconds of the layer and the pooling."""
         return self.layer_ns + self.pool_ns
 
     @property
-    def per_mac(self) -> float:
-        """Nanoseconds a MAC of the layer."""
+    def ns_per_mac(self) -> float:
+        """Nanoseconds per MAC of the layer."""
         return self.layer_ns / max(self.spec.macs, 1)
 
 
-def spec_of(graph: Graph, layer: Layer) -> Spec | None:
-    """Return a layer of a network as a probe; None where it is of no kind that can be one."""
+def layer_spec(graph: OnnxGraph, layer: OnnxLayer) -> LayerSpec | None:
+    """Return a layer of a network as a `LayerSpec`; None if its kind cannot be timed alone."""
     import onnx
 
     node = next(entry for entry in graph.model.graph.node if entry.name == layer.node)
     attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
     if layer.op == "Gemm" and attributes.get("transB") and not attributes.get("transA"):
-        return Spec("Gemm", layer.weight, layer.source[1:])
+        return LayerSpec("Gemm", layer.weight, layer.source[1:])
     if layer.op != "Conv" or len(layer.weight) != 4 or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         return None
-    return Spec(
+    return LayerSpec(
         op="Conv",
         weight=layer.weight,
         source=layer.source[1:],
@@ -157,26 +162,27 @@ def spec_of(graph: Graph, layer: Layer) -> Spec | None:
     )
 
 
-def _followers(graph: Graph, layer: Layer) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
-    """The operators after a layer whose constants do not depend on the width."""
-    held = {entry.name: entry for entry in graph.model.graph.initializer}
+def _followers(graph: OnnxGraph, layer: OnnxLayer) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
+    """Return the operators after a layer, up to the first whose constants depend on the width."""
+    initializers = {entry.name: entry for entry in graph.model.graph.initializer}
     out = []
     for node in graph.followers(layer.name):
-        constants = [held[name] for name in node.input if name in held]
+        constants = [initializers[name] for name in node.input if name in initializers]
         if node.op_type not in KEPT or any(math.prod(entry.dims) != 1 for entry in constants):
             break
         out.append((node.SerializeToString(), tuple(entry.SerializeToString() for entry in constants)))
     return tuple(out)
 
 
-def alternatives(own: Spec, dense: Spec) -> dict[str, Spec]:
-    """Return the layer itself (``own``), at the dense widths (``dense``), and at the nearest aligned ones.
+def alternative_widths(own: LayerSpec, dense: LayerSpec) -> dict[str, LayerSpec]:
+    """Return the layer at its own, the dense, and the nearest aligned widths.
 
-    Those are called ``8-``, ``8+``, ``16-`` and ``16+``: rounded down and up. A width that was not cut stays.
+    Keys are ``own``, ``dense``, and ``8-``, ``8+``, ``16-``, ``16+`` for widths rounded down and up to a
+    multiple of 8 or 16. A width that was not reduced is not changed.
     """
-    found = {"own": own}
+    specs = {"own": own}
     if (dense.inputs, dense.outputs) != (own.inputs, own.outputs):
-        found["dense"] = dense
+        specs["dense"] = dense
     for to in ALIGNMENTS:
         for up, sign in ((False, "-"), (True, "+")):
             sizes = [
@@ -184,9 +190,9 @@ def alternatives(own: Spec, dense: Spec) -> dict[str, Spec]:
                 for one, most in ((own.inputs, dense.inputs), (own.outputs, dense.outputs))
             ]
             other = own.resized(*sizes)
-            if other is not None and other not in found.values():
-                found[f"{to}{sign}"] = other
-    return found
+            if other is not None and other not in specs.values():
+                specs[f"{to}{sign}"] = other
+    return specs
 
 
 def _rounded(width: int, most: int, to: int, up: bool) -> int:
@@ -194,28 +200,30 @@ def _rounded(width: int, most: int, to: int, up: bool) -> int:
     return min(-(-width // to) * to, most) if up else down
 
 
-def measure(
-    profiler: Profiler, specs: Mapping[str, Spec], config: RunConfig, correction_ns: float, folder: Path
-) -> dict[str, Probed]:
-    """Measure probes in turns.
+def time_layers(
+    profiler: Profiler, specs: Mapping[str, LayerSpec], config: RunConfig, correction_ns: float, folder: Path
+) -> dict[str, LayerTiming]:
+    """Time layers in alternating rounds.
 
     Args:
-        profiler: of the back end. specs: by name. config: of the measurement.
+        profiler: profiler of the back end.
+        specs: layers by name.
+        config: settings of the measurement.
         correction_ns: added to the time of every node, see `compress.bench.explain.overhead.Overhead`.
-        folder: where files are made.
+        folder: folder for temporary files.
     """
     opened = {}
     for i, (name, spec) in enumerate(specs.items()):
-        path = write_probe(spec, folder / f"{NAME}{i}.onnx", config.batch)
-        opened[name] = read_graph(path, config.batch), profiler.open(path, config)
-    counts = {name: _count(session) for name, (_, session) in opened.items()}
+        path = write_layer_onnx(spec, folder / f"{NAME}{i}.onnx", config.batch)
+        opened[name] = read_onnx_graph(path, config.batch), profiler.open(path, config)
+    counts = {name: _repeats(session) for name, (_, session) in opened.items()}
     for _ in range(ROUNDS):
         for name, (_, session) in opened.items():
             session.run(counts[name])
-    found = {}
+    timings = {}
     for name, (graph, session) in opened.items():
         profiled = session.finish()
-        rows = rows_of(graph, profiled)
+        rows = group_nodes(graph, profiled)
         zero = np.zeros(len(profiled.times_ns))
         layer, pools, kernels = zero, zero, tuple[str, ...]()
         for row in rows.values():
@@ -224,32 +232,32 @@ def measure(
                 layer, kernels = layer + times, row.kernels
             elif row.key.split(" ")[0] in POOLS:
                 pools = pools + times
-        found[name] = Probed(
+        layer_ns = robust_mean(layer)
+        timings[name] = LayerTiming(
             specs[name],
-            low(layer),
-            low(pools),
-            spread(layer) / max(low(layer), 1.0),
+            layer_ns,
+            robust_mean(pools),
+            robust_mean_half_width(layer) / max(layer_ns, 1.0),
             kernels,
         )
-    return found
+    return timings
 
 
-def _count(session: Session) -> int:
-    """How many inferences of a probe make a round."""
+def _repeats(session: Session) -> int:
+    """Warm a session up and return its inferences per round."""
     start = time.perf_counter_ns()
-    session.run(WARM)
-    return min(
-        MOST_IN_A_ROUND, max(WARM, paired.repeats_for((time.perf_counter_ns() - start) / WARM, ROUND_NS))
-    )
+    session.run(WARM_UP_REPEATS)
+    typical_ns = (time.perf_counter_ns() - start) / WARM_UP_REPEATS
+    return min(MAX_REPEATS, max(WARM_UP_REPEATS, paired.repeats_for(typical_ns, ROUND_NS)))
 
 
-def write_probe(spec: Spec, path: Path, batch: int) -> Path:
-    """Write a probe as an ONNX file `[batch, C, H, W]` to `[batch, features]`; return its path."""
+def write_layer_onnx(spec: LayerSpec, path: Path, batch: int) -> Path:
+    """Write a layer as an ONNX file from `[batch, C, H, W]` to `[batch, features]`; return its path."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     rng = np.random.default_rng(0)
     weight = (rng.standard_normal(spec.weight) / math.sqrt(math.prod(spec.weight[1:]))).astype(np.float32)
-    held = [
+    initializers = [
         numpy_helper.from_array(weight, f"{NAME}.weight"),
         numpy_helper.from_array(rng.standard_normal(spec.outputs).astype(np.float32), f"{NAME}.bias"),
     ]
@@ -263,21 +271,21 @@ def write_probe(spec: Spec, path: Path, batch: int) -> Path:
         result = [batch, spec.outputs]
     else:
         shape, result = [batch, *spec.source], None
-        nodes, last = _convolution(spec, held, names)
+        nodes, last = _convolution(spec, initializers, names)
         nodes.append(helper.make_node("Flatten", [last], ["output"], name="last"))
     graph = helper.make_graph(
         nodes,
         NAME,
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, result or [batch, None])],
-        held,
+        initializers,
     )
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), str(path))
     return path
 
 
-def _convolution(spec: Spec, held: list[Any], names: Sequence[str]) -> tuple[list[Any], str]:
-    """The convolution with its followers, and the name of the last result."""
+def _convolution(spec: LayerSpec, initializers: list[Any], names: Sequence[str]) -> tuple[list[Any], str]:
+    """Return the nodes of the convolution and its followers, and the name of the last tensor."""
     from onnx import NodeProto, TensorProto, helper
 
     nodes = [
@@ -303,7 +311,8 @@ def _convolution(spec: Spec, held: list[Any], names: Sequence[str]) -> tuple[lis
             tensor.ParseFromString(constant)
             parsed.append(tensor)
         known = {tensor.name for tensor in parsed}
-        held += [tensor for tensor in parsed if tensor.name not in {entry.name for entry in held}]
+        stored = {entry.name for entry in initializers}
+        initializers += [tensor for tensor in parsed if tensor.name not in stored]
         inputs = [name if name in known or not name else last for name in node.input]
         last = node.name = f"after{i}"
         del node.input[:]

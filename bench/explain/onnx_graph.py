@@ -1,4 +1,4 @@
-"""What an ONNX file says about a network: its layers with their costs, and where every node belongs."""
+"""Layers of an ONNX file with their costs, and the result row that the time of every node counts for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Add Sub Mul Div Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Mish Elu
 BatchNormalization Identity Dropout
 """
 POINTWISE = frozenset(_POINTWISE.split())
-"""Operators a runtime may fuse into the layer before them; their time is that layer's."""
+"""Operators that a runtime may fuse into the preceding layer; their time counts for that layer."""
 
 POOLS = frozenset(("MaxPool", "AveragePool", "GlobalAveragePool"))
 
@@ -27,16 +27,19 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A convolution, linear layer or product with a weight, for one inference of a whole batch.
+class OnnxLayer:
+    """A convolution, linear layer or matrix product with a weight; costs of one inference of a whole batch.
 
     Attributes:
-        name: of its weight without ``.weight``, such as ``layer1.0.conv1``.
-        node: name of its node; op: its operator.
+        name: name of its weight without ``.weight``, such as ``layer1.0.conv1``.
+        node: name of its node.
+        op: its operator.
         weight: shape of the weight.
-        source, result: shapes of its input and output. groups: of a convolution.
+        source, result: shapes of its input and output.
+        groups: groups of a convolution.
         outputs, inputs: channels or features.
-        macs: multiply-accumulates. moved: bytes of input, weights (with the bias) and output.
+        macs: multiply-accumulates.
+        moved: bytes of input, weights (with the bias) and output.
     """
 
     name: str
@@ -53,19 +56,19 @@ class Layer:
 
     @property
     def intensity(self) -> float:
-        """MACs for each byte moved."""
+        """Arithmetic intensity: MACs per byte moved."""
         return self.macs / max(self.moved, 1)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a node's time is booked.
+class RowKey:
+    """Result row that the time of a node counts for.
 
     Attributes:
-        key: the layer's name, or what the row of other work is called.
-        layer: the layer the node computes; None for whatever else.
+        key: name of the row: of a layer, or of other work.
+        layer: the layer that the node computes, or None.
         op: the operator.
-        scatters: whether it puts channels back into the dense width.
+        scatters: whether the node writes channels back into the dense width.
     """
 
     key: str
@@ -75,31 +78,32 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A network as its ONNX file has it, at one batch size.
+class OnnxGraph:
+    """Layers and nodes of an ONNX file at one batch size.
 
     Attributes:
-        path: the file. layers: by name, in the order in which they compute.
-        places: of every node, by the node's name and by the names of its outputs.
+        path: the file.
+        layers: layers by name, in order of execution.
+        row_keys: row of every node, by the node's name and by the names of its outputs.
     """
 
     path: Path
-    layers: Mapping[str, Layer]
-    places: Mapping[str, Place]
+    layers: Mapping[str, OnnxLayer]
+    row_keys: Mapping[str, RowKey]
     model: Any = field(repr=False, compare=False)
     shapes: Mapping[str, Shape] = field(repr=False, compare=False)
 
     @cached_property
     def consumers(self) -> dict[str, list[Any]]:
         """Nodes that read each tensor."""
-        found: dict[str, list[Any]] = {}
+        readers: dict[str, list[Any]] = {}
         for node in self.model.graph.node:
             for name in node.input:
-                found.setdefault(name, []).append(node)
-        return found
+                readers.setdefault(name, []).append(node)
+        return readers
 
     def followers(self, layer: str) -> Iterator[Any]:
-        """The nodes after a layer that read only one tensor, up to where the path branches or ends."""
+        """Yield the pointwise and pooling nodes after a layer, until the path branches or ends."""
         node = next(n for n in self.model.graph.node if n.name == self.layers[layer].node)
         constants = {entry.name for entry in self.model.graph.initializer}
         while len(readers := self.consumers.get(node.output[0], [])) == 1:
@@ -110,11 +114,11 @@ class Graph:
             yield node
 
 
-def read_graph(path: Path, batch: int) -> Graph:
+def read_onnx_graph(path: Path, batch: int) -> OnnxGraph:
     """Read an ONNX file at a batch size.
 
     Raises:
-        CompressError: it is no ONNX file, or its shapes cannot be told (exit MISSING).
+        CompressError: it is not an ONNX file, or shape inference fails (exit MISSING).
     """
     import onnx
 
@@ -123,52 +127,52 @@ def read_graph(path: Path, batch: int) -> Graph:
         shapes = _shapes(model, batch)
     except Exception as error:  # protobuf and shape inference raise classes without a common base
         raise CompressError(
-            f"the layers of {str(path)!r} cannot be read: {(str(error).splitlines() or [''])[0]}",
+            f"cannot read the layers of {str(path)!r}: {(str(error).splitlines() or [''])[0]}",
             hint="the file is damaged; export it again",
             code="bad-onnx",
             exit=Exit.MISSING,
         ) from error
     weights = {entry.name: tuple(int(d) for d in entry.dims) for entry in model.graph.initializer}
-    layers: dict[str, Layer] = {}
-    places: dict[str, Place] = {}
+    layers: dict[str, OnnxLayer] = {}
+    row_keys: dict[str, RowKey] = {}
     owner: dict[str, tuple[int, str]] = {}
     scatters = _scatters(model)
     for i, node in enumerate(model.graph.node):
         layer = _layer(node, weights, shapes, layers)
         if layer is not None:
             layers[layer.name] = layer
-            last, place = (i, layer.name), Place(layer.name, layer.name, node.op_type)
+            last, row_key = (i, layer.name), RowKey(layer.name, layer.name, node.op_type)
         else:
             last = max((owner[name] for name in node.input if name in owner), default=(-1, ""))
-            place = _other(node, last[1], node.name in scatters)
+            row_key = _other_row(node, last[1], node.name in scatters)
         for name in (node.name, *node.output):
-            places[name] = place
+            row_keys[name] = row_key
         for name in node.output:
             owner[name] = last
-    return Graph(path, layers, places, model, shapes)
+    return OnnxGraph(path, layers, row_keys, model, shapes)
 
 
-def _other(node: Any, after: str, scatters: bool) -> Place:
-    """Where the time of a node that is no layer is booked."""
+def _other_row(node: Any, after: str, scatters: bool) -> RowKey:
+    """Return the row of a node that is not a layer and follows the layer `after`."""
     op = str(node.op_type)
     if after and op in POINTWISE:
-        return Place(after, None, op)
-    return Place(f"{op} after {after}" if after else op, None, op, scatters)
+        return RowKey(after, None, op)
+    return RowKey(f"{op} after {after}" if after else op, None, op, scatters)
 
 
 def _scatters(model: Any) -> set[str]:
-    """Names of the nodes that put channels back as `compress.slicing.scatter` does: a pad and a gather."""
-    held = {entry.name for entry in model.graph.initializer}
+    """Return the names of the Pad and Gather nodes that `compress.slicing.scatter` is exported as."""
+    constants = {entry.name for entry in model.graph.initializer}
     pads = {node.output[0]: node.name for node in model.graph.node if node.op_type == "Pad"}
-    gathers = [n for n in model.graph.node if n.op_type == "Gather" and n.input[1] in held]
-    found = [(node.name, pads[node.input[0]]) for node in gathers if node.input[0] in pads]
-    return {name for names in found for name in names}
+    gathers = [n for n in model.graph.node if n.op_type == "Gather" and n.input[1] in constants]
+    pairs = [(node.name, pads[node.input[0]]) for node in gathers if node.input[0] in pads]
+    return {name for names in pairs for name in names}
 
 
 def _layer(
-    node: Any, weights: Mapping[str, Shape], shapes: Mapping[str, Shape], known: Mapping[str, Layer]
-) -> Layer | None:
-    """The layer a node computes, or None."""
+    node: Any, weights: Mapping[str, Shape], shapes: Mapping[str, Shape], known: Mapping[str, OnnxLayer]
+) -> OnnxLayer | None:
+    """Return the layer that a node computes, or None."""
     if node.op_type not in LAYERS or node.domain not in ("", "ai.onnx"):
         return None
     name = next((entry for entry in node.input[1:2] if entry in weights), None)
@@ -186,7 +190,7 @@ def _layer(
     elements = math.prod(source) + math.prod(weight) + math.prod(result) + bias
     base = name.removesuffix(".weight")
     count = sum(key == base or key.startswith(f"{base} (") for key in known)
-    return Layer(
+    return OnnxLayer(
         name=base if not count else f"{base} ({count + 1})",
         node=node.name,
         op=node.op_type,
@@ -202,7 +206,7 @@ def _layer(
 
 
 def _shapes(model: Any, batch: int) -> dict[str, Shape]:
-    """Shapes of all tensors at a batch size; sizes that stay unknown are 1."""
+    """Return the shapes of all tensors at a batch size; unknown sizes are 1."""
     import onnx
 
     fixed = onnx.ModelProto()

@@ -1,4 +1,4 @@
-"""Measuring the two networks with and without the profiler, in turns, so that load falls on all alike."""
+"""Measure both networks with and without the profiler in alternating blocks, so load affects all equally."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from compress.bench.protocol.machine import OthersLoad, wait_for_rest
 from compress.bench.protocol.paired import LEAD_IN_NS, MEASURE_NS, collector_off, repeats_for
 from compress.bench.protocol.stats import Interval
 
-PROFILED_AT_LEAST = 5
-"""Fewest inferences of a block with the profiler on."""
+MIN_PROFILED = 5
+"""Fewest profiled inferences of a block."""
 
 Times = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """What the blocks gave; times in nanoseconds of one inference, `[blocks]`, each a median.
+class PairedProfile:
+    """Times and profiles of both networks; times are medians in nanoseconds of one inference, `[blocks]`.
 
     Attributes:
         dense, again, compact: without the profiler; `again` is a second session of the dense network.
-        dense_profile, compact_profile: with it.
-        speedup: interval of ``log(dense / compact)``. same: of ``log(dense / again)``.
-        others_load: share of the processors that other processes took.
+        dense_profile, compact_profile: per-node times.
+        speedup: interval of ``log(dense / compact)``.
+        same: interval of ``log(dense / again)``, the noise floor.
+        others_load: share of the processors that other processes used, 0 to 1.
     """
 
     dense: Times
@@ -42,37 +43,37 @@ class Blocks:
     others_load: float
 
 
-def measure(
+def profile_in_pairs(
     runners: tuple[Runner, Runner, Runner],
     sessions: tuple[Session, Session],
     blocks: int,
     report: Callable[[float], None],
-) -> Blocks:
-    """Measure in blocks, every other one in reverse order.
+) -> PairedProfile:
+    """Measure in blocks, every second one in reverse order.
 
     Args:
         runners: dense, dense again and compact, without the profiler.
-        sessions: dense and compact with it.
-        blocks: how many, each one pair.
-        report: told the share that is done.
+        sessions: dense and compact, with the profiler.
+        blocks: number of blocks; each is one pair.
+        report: called with the share that is done, 0 to 1.
     """
     warm = [paired.warm_up(runner).typical_ns for runner in runners]
-    counts = [max(PROFILED_AT_LEAST, repeats_for(warm[i], MEASURE_NS)) for i in (0, 2)]
+    counts = [max(MIN_PROFILED, repeats_for(warm[i], MEASURE_NS)) for i in (0, 2)]
     times: list[list[float]] = [[], [], []]
 
-    def alone(i: int) -> None:
+    def run_plain(i: int) -> None:
         wait_for_rest()
         runners[i].run(repeats_for(warm[i], LEAD_IN_NS))
         host = runners[i].run(repeats_for(warm[i], MEASURE_NS))
         device = runners[i].device_ns
         times[i].append(float(np.median(host if device is None else device)))
 
-    def profiled(i: int) -> None:
+    def run_profiled(i: int) -> None:
         wait_for_rest()
         sessions[i].run(counts[i])
 
     steps: list[tuple[Callable[[int], None], int]] = [
-        (alone, 1), (alone, 0), (profiled, 0), (profiled, 1), (alone, 2)
+        (run_plain, 1), (run_plain, 0), (run_profiled, 0), (run_profiled, 1), (run_plain, 2)
     ]  # fmt: skip
     others = OthersLoad()
     with collector_off():
@@ -81,14 +82,14 @@ def measure(
                 step(i)
             report((block + 1) / blocks)
     load = others.share()
-    found = [session.finish() for session in sessions]
-    dense, again, compact = (np.array(part) for part in times)
-    return Blocks(
+    dense_profile, compact_profile = (session.finish() for session in sessions)
+    dense, again, compact = (np.array(values) for values in times)
+    return PairedProfile(
         dense,
         again,
         compact,
-        found[0],
-        found[1],
+        dense_profile,
+        compact_profile,
         stats.interval(stats.log_ratios(dense, compact)),
         stats.interval(stats.log_ratios(dense, again)),
         load,
