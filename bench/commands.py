@@ -290,7 +290,7 @@ def bench_run(
         )
         _explain_runs(paths or [], sizes, threads, pairs, backend, choices, as_json)
         return
-    options = scenarios.asked(
+    options = scenarios.options_from_flags(
         scenario,
         sizes,
         pairs=pairs,
@@ -313,7 +313,7 @@ def bench_run(
         refuse_options(context, "--scenario", ("sessions",))
     if options is not None or scenarios.is_stored(replay):
         measure: Any = partial(scenarios.run_scenarios, options=options)  # type: ignore[arg-type]
-        read, table = scenarios.read, scenarios.table  # type: ignore[assignment]
+        read, table = scenarios.read, scenarios.render_scenarios  # type: ignore[assignment]
     else:
         measure = partial(bench, batches=sizes, pairs=pairs, budget_s=budget, sessions=sessions)
     _measure_and_judge(
@@ -420,7 +420,7 @@ def bench_scenario(
     if not paths:
         _check_replay(context, [], None)
     sizes = (1,)
-    options = scenarios.options(
+    options = scenarios.make_options(
         scenario,
         pairs=pairs,
         budget_s=budget,
@@ -441,7 +441,7 @@ def bench_scenario(
         command=command_line(),
     )
     _measure_and_judge(
-        paths or [], None, gate, junit, measure, scenarios.read, scenarios.table, backend, sizes, as_json
+        paths or [], None, gate, junit, measure, scenarios.read, scenarios.render_scenarios, backend, sizes, as_json
     )
 
 
@@ -534,7 +534,7 @@ def _explain_runs(
     choices: Any,
     as_json: bool,
 ) -> None:
-    from compress.bench.explain import explain, table
+    from compress.bench.explain import explain, render_explanation
 
     with console.progress_bar() as progress:
         found = explain(
@@ -550,7 +550,7 @@ def _explain_runs(
     if as_json:
         console.print_json("bench", {"explanations": [entry.model_dump(mode="json") for entry in found]})
         return
-    console.print_result(*(table(entry) for entry in found))
+    console.print_result(*(render_explanation(entry) for entry in found))
 
 
 def _measure_staircase(
@@ -562,7 +562,7 @@ def _measure_staircase(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    from compress.bench.staircase import staircase, table
+    from compress.bench.staircase import measure_staircase, render_staircase
 
     if len(paths) != 1:
         raise CompressError(
@@ -571,20 +571,20 @@ def _measure_staircase(
             code="bad-option",
         )
     with console.progress_bar() as progress:
-        found = staircase(
+        found = measure_staircase(
             paths[0],
             layers,
             batch=_one_batch_size(batches, "staircase"),
-            asked=None if widths is None else parse_integers("--widths", widths),
+            widths=None if widths is None else parse_integers("--widths", widths),
             progress=progress,
-            tell=console.print_message,
+            announce=console.print_message,
             command=command_line(),
             **settings,
         )
     if as_json:
         console.print_json("bench", {"staircase": found.to_json()})
         return
-    console.print_result(table(found))
+    console.print_result(render_staircase(found))
     console.print_message(f"{found.path}\n{found.figure}")
 
 

@@ -12,10 +12,10 @@ from compress.bench.results import record
 from compress.bench.results.record import BenchResult
 from compress.bench.results.value_range import BUSY, Possible
 from compress.bench.scenarios import record as scenario_record
+from compress.bench.scenarios.latency_summary import Percentile
 from compress.bench.scenarios.options import Scenario
-from compress.bench.scenarios.record import Measured, ScenarioComparison, ScenarioResult
-from compress.bench.scenarios.times import Percentile
-from compress.bench.scenarios.words import rate
+from compress.bench.scenarios.record import Conditions, ScenarioComparison, ScenarioResult
+from compress.bench.scenarios.sentences import format_rate
 from compress.core.errors import CompressError
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def beside(result: BenchResult | ScenarioResult, place: Path) -> BenchResult | S
     return other if other.machine == result.machine else None
 
 
-def _busy(found: Measured) -> str:
+def _busy(found: Conditions) -> str:
     share = found.others_load
     return (
         f"other processes took {share:.0%} of the processors, so times are too long" if share > BUSY else ""
@@ -77,7 +77,7 @@ def _throughput(of: ScenarioComparison) -> Possible:
 
 
 def _rate(of: ScenarioComparison) -> Possible:
-    """The largest rate lies from the largest that holds up to, but without, the smallest that fails.
+    """The largest format_rate lies from the largest that holds up to, but without, the smallest that fails.
 
     As they were seen or at one speed of the machine, whichever leaves more possible.
     """
@@ -92,7 +92,7 @@ def _rate(of: ScenarioComparison) -> Possible:
     if side.fails_qps is not None and fails is not None:
         high = math.nextafter(max(side.fails_qps, fails), 0)
     reason = f"{bound}: " + ", ".join(
-        f"{rate(qps)} queries/s {what}"
+        f"{format_rate(qps)} queries/s {what}"
         for qps, what in ((side.holds_qps, "hold"), (side.fails_qps, "do not"))
         if qps is not None
     )

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from compress.bench.explain.record import Explanation
 from compress.bench.protocol.stats import Verdict
-from compress.bench.report import figures, scenarios, stairs, words
+from compress.bench.report import figures, words
 from compress.bench.report.explained import layer_bars
 from compress.bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
-from compress.bench.report.scenarios import ScenarioView
-from compress.bench.report.stairs import StairsView
+from compress.bench.report.scenario_view import ScenarioView, scenario_views
+from compress.bench.report.staircase_view import StaircaseView, staircase_view
 from compress.bench.results.record import RatioRecord
 
 BUSY = 0.1
@@ -61,7 +61,7 @@ class RunView:
     layers_figure: str | None
     training_figure: str | None
     gates_figure: str | None
-    stairs: tuple[StairsView, ...]
+    stairs: tuple[StaircaseView, ...]
     machines: tuple[tuple[str, str, str], ...]
     explained: tuple[tuple[Explanation, str | None], ...] = ()
 
@@ -129,12 +129,12 @@ def _run(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
         explained=tuple(
             (found, layer_bars(found, f"{name}-explain{i}")) for i, found in enumerate(run.explained)
         ),
-        scenarios=scenarios.views(run.scenarios, f"{name}-scenario"),
+        scenarios=scenario_views(run.scenarios, f"{name}-scenario"),
         layers_figure=figures.layers(run.layers, f"{name}-layers"),
         training_figure=figures.training(run.metrics, f"{name}-training"),
         gates_figure=figures.gates(run.metrics, run.record.method, f"{name}-gates"),
         stairs=tuple(
-            stairs.view(table, run.layers, f"{name}-stairs{i}") for i, table in enumerate(run.staircases)
+            staircase_view(table, run.layers, f"{name}-stairs{i}") for i, table in enumerate(run.staircases)
         ),
         machines=_machines(run),
     )

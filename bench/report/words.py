@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.bench.protocol.stats import Verdict
-from compress.bench.scenarios.words import rate
+from compress.bench.scenarios.sentences import format_rate
 
 NOTHING = "–"
 
@@ -83,7 +83,7 @@ def verdict(value: Verdict | None) -> str:
 
 
 FILTERS = {
-    "rate": rate,
+    "rate": format_rate,
     "count": count,
     "millions": millions,
     "size": size,

@@ -1,29 +1,26 @@
-"""Scenarios named as MLPerf Inference names them: single stream, offline, server.
+"""Scenarios named after MLPerf Inference: single stream, offline, server.
 
-They say what a deployed network does rather than what one inference takes: the latency of queries that come
-one after the other, the throughput at the best batch size that fits into memory, and the largest rate of
-queries arriving at random at which the 99th percentile of the latency stays under a bound. The rules are
-MLPerf's in kind, not its conformance run: counts are smaller and stated, and there is no LoadGen.
-
-What may enter: a scenario's order of measuring, its statistics, its record and table. Runners, the pairing of
-two networks and the process of its own are `bench`'s.
+They measure how a deployed network behaves: the latency of queries sent one after the other, the throughput
+at the best batch size that fits into memory, and the largest rate of randomly arriving queries whose
+99th-percentile latency stays within a bound. The rules follow MLPerf, but this is not a conformance run:
+counts are smaller and recorded, and LoadGen is not used.
 """
 
 from __future__ import annotations
 
-from compress.bench.scenarios.options import Options, Scenario, asked, options
+from compress.bench.scenarios.options import Options, Scenario, make_options, options_from_flags
 from compress.bench.scenarios.pipeline import run_scenarios
 from compress.bench.scenarios.record import ScenarioResult, is_stored, read
-from compress.bench.scenarios.table import table
+from compress.bench.scenarios.render import render_scenarios
 
 __all__ = [
     "Options",
     "Scenario",
     "ScenarioResult",
-    "asked",
     "is_stored",
-    "options",
+    "make_options",
+    "options_from_flags",
     "read",
+    "render_scenarios",
     "run_scenarios",
-    "table",
 ]

@@ -1,4 +1,4 @@
-"""The time a server lives in: this machine's, or one that a test moves."""
+"""Clock of a server: the clock of this machine, or a virtual one for tests."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ import time
 from typing import Protocol
 
 SPIN_NS = 500_000
-"""The last half millisecond of a wait is spent looking at the clock: sleeping may last longer than asked."""
+"""The last 0.5 ms of a wait is spent polling the clock, since a sleep may last longer than requested."""
 
 
 class Clock(Protocol):
-    """Tells the time and lets it pass, in nanoseconds from any beginning."""
+    """A clock in nanoseconds with an arbitrary origin."""
 
     def now(self) -> int:
         """Return the time."""
 
     def wait_until(self, moment: int) -> None:
-        """Return at `moment`, or at once where it is past."""
+        """Return at `moment`, or at once if it is in the past."""
 
 
 class HostClock:
-    """The host's monotonic clock."""
+    """Monotonic clock of the host."""
 
     def now(self) -> int:
-        """Return nanoseconds."""
+        """Return the time in nanoseconds."""
         return time.perf_counter_ns()
 
     def wait_until(self, moment: int) -> None:
-        """Sleep, then spin until `moment`."""
+        """Sleep, then poll the clock until `moment`."""
         clock = time.perf_counter_ns
-        left = moment - clock() - SPIN_NS
-        if left > 0:
-            time.sleep(left / 1e9)
+        remaining = moment - clock() - SPIN_NS
+        if remaining > 0:
+            time.sleep(remaining / 1e9)
         while clock() < moment:
             pass
 
 
 class VirtualClock:
-    """A time that passes only when it is told to."""
+    """Clock that advances only when it is told to."""
 
     def __init__(self) -> None:
         self._now = 0
 
     def now(self) -> int:
-        """Return nanoseconds since the clock was made."""
+        """Return nanoseconds since the clock was created."""
         return self._now
 
     def wait_until(self, moment: int) -> None:
-        """Go to `moment`."""
+        """Advance to `moment`."""
         self._now = max(self._now, moment)
 
-    def pass_by(self, length: int) -> None:
-        """Let `length` nanoseconds pass."""
+    def advance(self, length: int) -> None:
+        """Advance by `length` nanoseconds."""
         self._now += length

@@ -1,4 +1,4 @@
-"""Offline: throughput over batch sizes 1, 2, 4, ... up to memory, both networks in turns at each."""
+"""Offline scenario: throughput at batch sizes 1, 2, 4, ... up to the memory limit."""
 
 from __future__ import annotations
 
@@ -12,109 +12,121 @@ from compress.bench.protocol import paired
 from compress.bench.protocol.measure import Progress
 from compress.bench.protocol.stats import CONFIDENCE
 from compress.bench.results import record
-from compress.bench.scenarios.headroom import GpuMemory, Headroom, HostMemory, Meter, ran_out
-from compress.bench.scenarios.loaded import Networks, Watch
+from compress.bench.scenarios.memory_limit import (
+    GpuMemory,
+    HostMemory,
+    MemoryLimit,
+    MemoryMeter,
+    is_out_of_memory,
+)
+from compress.bench.scenarios.network_pair import ConditionsMonitor, NetworkPair
 from compress.bench.scenarios.options import Options
 from compress.bench.scenarios.record import Offline, OfflineBatch, Throughput
 from compress.core.errors import CompressError, Exit
 
 BATCH_S = 5.0
-"""Seconds of measuring one batch size; never fewer than `compress.bench.protocol.paired.MIN_PAIRS` pairs."""
+"""Seconds per batch size; at least `compress.bench.protocol.paired.MIN_PAIRS` pairs are measured."""
 
 PROTOCOL = (
-    "all images lie ready; batch sizes 1, 2, 4, ...: both networks are loaded, warmed up and take turns "
-    "in ABBA blocks; throughput is images over the time of all inferences, with a 95% interval over the "
-    "measurements; the sweep ends before a batch size that memory, foreseen from the growth of the last "
-    "one, might not hold, or that would take too long; all in one process: how another process would "
-    "differ is not in the intervals"
+    "all images are available at the start; at batch sizes 1, 2, 4, ... both networks are loaded, warmed up "
+    "and measured alternately in ABBA blocks; throughput is images over the time of all inferences, with a "
+    "95% interval over the measurements; the sweep ends before a batch size that is predicted, from the "
+    "memory of the last one, not to fit into memory, or to take too long; all in one process: variation "
+    "between processes is not in the intervals"
 )
 
 
-def offline(networks: Networks, options: Options, say: Progress) -> Offline:
-    """Measure batch sizes until one must not be begun.
+def measure_offline(networks: NetworkPair, options: Options, say: Progress) -> Offline:
+    """Measure increasing batch sizes up to the limits of memory, time and options.
 
     Raises:
         CompressError: not even the first batch size could be measured (exit BUILD).
     """
-    watch, batches = Watch(), list[OfflineBatch]()
-    headroom = Headroom(_meters(networks))
+    monitor, batches = ConditionsMonitor(), list[OfflineBatch]()
+    memory = MemoryLimit(_meters(networks))
     size = 1
-    while (stopped := _stop(size, batches, headroom, options, watch)) is None:
+    while (stopped := _stop_reason(size, batches, memory, options, monitor)) is None:
         say(f"offline, batch {size:,}", 1 - 0.85 ** len(batches))
         try:
-            batches.append(_batch(networks, size, options, headroom))
-        except Exception as error:  # every runtime has a class of its own for it
-            if not ran_out(error):
+            batches.append(_measure_batch(networks, size, options, memory))
+        except Exception as error:  # every runtime raises a class of its own
+            if not is_out_of_memory(error):
                 raise
-            stopped = f"memory: a batch of {size:,} ran out of it"
+            stopped = f"memory: a batch of {size:,} ran out of memory"
             break
-        size = _next(size, options.max_batch)
+        size = _next_size(size, options.max_batch)
     if not batches:
         raise CompressError(
-            f"the offline scenario measured no batch size: {stopped}",
-            hint="close what else takes memory, or use a machine with more",
+            f"the offline scenario could not measure any batch size: {stopped}",
+            hint="close other programs that use memory, or use a machine with more",
             code="out-of-memory",
             exit=Exit.BUILD,
         )
-    return _result(batches, stopped, watch)
+    return _result(batches, stopped, monitor)
 
 
-def _meters(networks: Networks) -> list[Meter]:
-    """What can run out: the memory of a GPU where the network runs on one, and the host's."""
+def _meters(networks: NetworkPair) -> list[MemoryMeter]:
+    """Return the meters of the host and, if the networks run on a GPU, of the GPU."""
     with networks.loaded(1) as runners:
         runners[0].run(1)
         on_gpu = runners[0].device_ns is not None
     return [GpuMemory(), HostMemory()] if on_gpu else [HostMemory()]
 
 
-def _next(size: int, largest: int | None) -> int:
-    """The double, or the largest one allowed where that is nearer."""
+def _next_size(size: int, largest: int | None) -> int:
+    """Return twice the size, limited to the largest allowed one."""
     return 2 * size if largest is None or size >= largest else min(2 * size, largest)
 
 
-def _stop(
-    size: int, batches: list[OfflineBatch], headroom: Headroom, options: Options, watch: Watch
+def _stop_reason(
+    size: int,
+    batches: list[OfflineBatch],
+    memory: MemoryLimit,
+    options: Options,
+    monitor: ConditionsMonitor,
 ) -> str | None:
-    """Why a batch size must not be begun, or None."""
+    """Return why a batch size must not be measured, or None."""
     if options.max_batch is not None and size > options.max_batch:
-        return f"the largest batch allowed was {options.max_batch:,}"
+        return f"the largest batch allowed is {options.max_batch:,}"
     if not batches:
-        return headroom.forbids(size)
+        return memory.reason_against(size)
     last = batches[-1]
     slowest = max(last.baseline.batch_ms, last.candidate.batch_ms) / 1e3
-    foreseen = slowest * size / last.batch
-    if foreseen > options.max_batch_s:
-        allowed = f"{options.max_batch_s:g} s are allowed"
-        return f"time: a batch of {size:,} would take about {foreseen:.3g} s, and {allowed}"
-    if options.budget_s is not None and watch.seconds() >= options.budget_s:
-        return "the budget ended"
-    return headroom.forbids(size)
+    predicted = slowest * size / last.batch
+    if predicted > options.max_batch_s:
+        return (
+            f"time: a batch of {size:,} would take about {predicted:.3g} s; the limit is "
+            f"{options.max_batch_s:g} s"
+        )
+    if options.budget_s is not None and monitor.seconds() >= options.budget_s:
+        return "the budget is used up"
+    return memory.reason_against(size)
 
 
-def _batch(networks: Networks, size: int, options: Options, headroom: Headroom) -> OfflineBatch:
+def _measure_batch(networks: NetworkPair, size: int, options: Options, memory: MemoryLimit) -> OfflineBatch:
     with networks.loaded(size) as runners:
         warm = [paired.warm_up(runner) for runner in runners]
         typical = warm[0].typical_ns, warm[1].typical_ns
-        one_s = sum(max(paired.MEASURE_NS, ns) for ns in typical) / 1e9
-        found = paired.compare(
+        pair_s = sum(max(paired.MEASURE_NS, ns) for ns in typical) / 1e9
+        times = paired.compare(
             *runners,
             typical_ns=typical,
-            pairs=min(options.pairs, max(paired.MIN_PAIRS, round(BATCH_S / one_s))),
+            pairs=min(options.pairs, max(paired.MIN_PAIRS, round(BATCH_S / pair_s))),
             seed=networks.config.seed,
         )
-        headroom.measured(size)
-    ratio = record.ratio_record(found.ratio)
+        memory.record(size)
+    ratio = record.ratio_record(times.ratio)
     sides = [
         _throughput(side.label, size, ns.reshape(-1, repeats))
-        for side, ns, repeats in zip(networks.sides, (found.a_ns, found.b_ns), found.repeats, strict=True)
+        for side, ns, repeats in zip(networks.sides, (times.a_ns, times.b_ns), times.repeats, strict=True)
     ]
     return OfflineBatch(
-        batch=size, baseline=sides[0], candidate=sides[1], ratio=ratio, grown_bytes=headroom.grown
+        batch=size, baseline=sides[0], candidate=sides[1], ratio=ratio, grown_bytes=memory.growth
     )
 
 
 def _throughput(label: str, batch: int, measurements: NDArray[np.int64]) -> Throughput:
-    """Throughput of times `[measurements, repeats]`: each measurement's mean counts as one draw."""
+    """Return the throughput of times `[measurements, repeats]`; a measurement's mean is one sample."""
     means = measurements.mean(axis=1)
     mean = float(means.mean())
     error = float(means.std(ddof=1)) / math.sqrt(len(means))
@@ -131,7 +143,7 @@ def _throughput(label: str, batch: int, measurements: NDArray[np.int64]) -> Thro
     )
 
 
-def _result(batches: list[OfflineBatch], stopped: str, watch: Watch) -> Offline:
+def _result(batches: list[OfflineBatch], stopped: str, monitor: ConditionsMonitor) -> Offline:
     baseline = max((entry.baseline for entry in batches), key=lambda side: side.images_per_s)
     candidate = max((entry.candidate for entry in batches), key=lambda side: side.images_per_s)
     return Offline(
@@ -141,5 +153,5 @@ def _result(batches: list[OfflineBatch], stopped: str, watch: Watch) -> Offline:
         best_ratio=candidate.images_per_s / baseline.images_per_s,
         best_low=0.0 if baseline.high is None else candidate.low / baseline.high,
         best_high=None if candidate.high is None else candidate.high / baseline.low,
-        **watch.said(),
+        **monitor.fields(),
     )

@@ -1,4 +1,4 @@
-"""From artefacts to scenarios: prepare their networks, measure each back end in its own process, gather."""
+"""Measure scenarios: prepare the networks, measure each back end in its own process, write the result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from compress import artifact
 from compress.bench import artefacts
@@ -30,17 +29,22 @@ from compress.bench.files import Prepared
 from compress.bench.protocol import process
 from compress.bench.protocol.machine import cpu_state, default_threads
 from compress.bench.protocol.measure import Progress
-from compress.bench.scenarios import offline, record, server, stream
-from compress.bench.scenarios.measure import Job
+from compress.bench.scenarios import offline, record, server, single_stream
 from compress.bench.scenarios.options import Options, Scenario
-from compress.bench.scenarios.record import FILENAME, Found, ScenarioComparison, ScenarioResult
+from compress.bench.scenarios.record import (
+    FILENAME,
+    ScenarioComparison,
+    ScenarioMeasurements,
+    ScenarioResult,
+)
+from compress.bench.scenarios.worker import Job
 from compress.core.errors import CompressError
 
 ENGINE_MAX_BATCH = 64
-"""Largest batch of the engines that are built for the offline scenario where none is given."""
+"""Default largest batch of engines that are built for the offline scenario."""
 
 PROTOCOLS = {
-    Scenario.SINGLE_STREAM: stream.PROTOCOL,
+    Scenario.SINGLE_STREAM: single_stream.PROTOCOL,
     Scenario.OFFLINE: offline.PROTOCOL,
     Scenario.SERVER: server.PROTOCOL,
 }
@@ -57,21 +61,27 @@ def run_scenarios(
     progress: Progress | None = None,
     command: Sequence[str] | None = None,
 ) -> ScenarioResult:
-    """Measure scenarios of artefacts on one or more back ends; write `bench/scenarios.json` in the first run.
+    """Measure scenarios of artifacts on one or more back ends; write `bench/scenarios.json` of the first run.
 
     Args:
-        named, threads, backend, choices, progress, command: as for `bench.bench`.
-        options: what is measured; its budget is for everything together, and divided evenly.
-        seed: of the input, the bootstrap and the arrivals.
-        out: file of the result; None takes `bench/scenarios.json` of the first run named, and nothing is
-            written where only files are.
+        named, threads, backend, choices, progress, command: as for `compress.bench.bench`.
+        options: scenarios and their options, see `compress.bench.scenarios.make_options`; the budget covers
+            all measurements together and is divided evenly.
+        seed: seed of the input, the bootstrap and the arrivals.
+        out: file of the result; None: `bench/scenarios.json` of the first run, and no file if only exported
+            files are given.
+
+    Returns:
+        The result. Display it with `compress.bench.scenarios.render_scenarios`.
 
     Raises:
-        CompressError: as `bench.bench`.
+        CompressError: as for `compress.bench.bench`.
     """
     if threads is not None and threads < 1:
         raise CompressError(
-            f"{threads} threads are not possible", hint="give --threads from 1", code="bad-option"
+            f"the number of threads must be at least 1, not {threads}",
+            hint="give --threads 1 or more",
+            code="bad-option",
         )
     count = threads or default_threads()
     config = configured(1, count, seed, choices or Choices())
@@ -84,10 +94,10 @@ def run_scenarios(
         check_kinds(subjects, runtimes)
         parts = len(options.scenarios) * len(runtimes) * len(subjects)
         own = options.model_copy(update={"budget_s": options.budget_s and options.budget_s / parts})
-        found: list[ScenarioComparison] = []
+        compared: list[ScenarioComparison] = []
         for i, runtime in enumerate(runtimes):
             part = part_of(say, i / len(runtimes), 1 / len(runtimes))
-            found += _on(runtime, subjects, runs, config, own, part)
+            compared += _measure_on(runtime, subjects, runs, config, own, part)
         result = ScenarioResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv if command is None else command),
@@ -100,7 +110,7 @@ def run_scenarios(
             before=before,
             after=cpu_state(),
             versions=versions_here(),
-            comparisons=tuple(found),
+            comparisons=tuple(compared),
         )
         place = place_for(out, runs, FILENAME)
         if place is not None:
@@ -109,7 +119,7 @@ def run_scenarios(
     return result
 
 
-def _on(
+def _measure_on(
     runtime: Backend,
     subjects: Sequence[tuple[Subject, Subject]],
     runs: dict[Path, Prepared],
@@ -119,8 +129,8 @@ def _on(
 ) -> list[ScenarioComparison]:
     """Prepare the networks for one back end and measure them in its process."""
     say(f"{runtime.name}: preparing the networks", 0.0)
-    options = _fitted(runtime, options)
-    files = {path: run.pair(runtime, _sizes(options)) for path, run in runs.items()}
+    options = _options_for(runtime, options)
+    files = {path: run.pair(runtime, _engine_batches(options)) for path, run in runs.items()}
     sides = [sides_of(two, runtime, files) for two in subjects]
     job = Job(
         backend=runtime.name,
@@ -129,11 +139,11 @@ def _on(
         options=options,
     )
     measured = process.done(
-        job, "compress.bench.scenarios.measure", Found, part_of(say, PREPARING, 1 - PREPARING)
+        job, "compress.bench.scenarios.worker", ScenarioMeasurements, part_of(say, PREPARING, 1 - PREPARING)
     )
     return [
         ScenarioComparison(
-            **_fields(entry),
+            **dict(entry),
             backend=runtime.name,
             baseline=artefacts.described(two[0], own[0], files.get(two[0].path)),
             candidate=artefacts.described(two[1], own[1], files.get(two[1].path)),
@@ -142,19 +152,15 @@ def _on(
     ]
 
 
-def _fields(found: Found) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in Found.model_fields}
-
-
-def _fitted(runtime: Backend, options: Options) -> Options:
-    """An engine is built for batches up to a number, so that the sweep needs one."""
+def _options_for(runtime: Backend, options: Options) -> Options:
+    """Set a largest batch for back ends whose engines are built for a range of batch sizes."""
     any_size = FOLDER in runtime.reads or ".onnx" in runtime.reads
     if any_size or options.max_batch is not None or Scenario.OFFLINE not in options.scenarios:
         return options
     return options.model_copy(update={"max_batch": ENGINE_MAX_BATCH})
 
 
-def _sizes(options: Options) -> list[int]:
-    """The smallest and the largest batch that is asked for: engines are built for what lies between."""
-    swept = options.max_batch if Scenario.OFFLINE in options.scenarios else None
-    return [1, max(options.max_server_batch, swept or 1)]
+def _engine_batches(options: Options) -> list[int]:
+    """Return the smallest and the largest batch, the range that engines are built for."""
+    offline_batch = options.max_batch if Scenario.OFFLINE in options.scenarios else None
+    return [1, max(options.max_server_batch, offline_batch or 1)]

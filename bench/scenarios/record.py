@@ -1,4 +1,4 @@
-"""`bench/scenarios.json`: what each scenario found, how, and on which machine in which state."""
+"""Record of `bench/scenarios.json`: results of each scenario, protocol, machine and its state."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 
 from compress.bench.protocol.machine import CpuState
 from compress.bench.results.record import ArtefactRecord, RatioRecord
+from compress.bench.scenarios.latency_summary import LatencySummary
 from compress.bench.scenarios.options import Options
+from compress.bench.scenarios.rate_search import bracket
 from compress.bench.scenarios.rates import RateRecord
-from compress.bench.scenarios.search import bracket
-from compress.bench.scenarios.times import Times
 from compress.core.files import write_json
 from compress.core.machine import Machine
 from compress.core.records import read_record
@@ -26,12 +26,12 @@ KIND = "compress-scenarios"
 FILENAME = "scenarios.json"
 
 
-class Measured(Record):
-    """What the measurement of a scenario suffered and took.
+class Conditions(Record):
+    """Conditions of the measurement of a scenario.
 
     Attributes:
-        others_load: share of the processors that other processes took meanwhile, 0 to 1.
-        seconds: how long it took, loading and warming up included.
+        others_load: share of the processors that other processes used during the measurement, 0 to 1.
+        seconds: duration, including loading and warm-up.
     """
 
     others_load: float
@@ -39,25 +39,27 @@ class Measured(Record):
 
 
 class StreamSide(Record):
-    """One network in the single stream.
+    """One network in the single-stream scenario.
 
     Attributes:
-        settled: whether the warm-up came to rest. first_ms: the first inference, in none of the times.
-        repeats: queries of one measurement, back to back.
+        settled: whether the times became stable during the warm-up.
+        first_ms: time of the first inference, which is not part of `times`.
+        repeats: consecutive queries of one measurement.
+        times: latencies of the queries.
     """
 
     label: str
     settled: bool
     first_ms: float
     repeats: int
-    times: Times
+    times: LatencySummary
 
 
-class SingleStream(Measured):
-    """One query at a time, batch 1, back to back.
+class SingleStream(Conditions):
+    """One query at a time, batch 1, each sent when the last is answered.
 
     Attributes:
-        speedup: baseline over candidate, of the pairs' medians.
+        speedup: time of the baseline over that of the candidate, from the medians of pairs.
     """
 
     baseline: StreamSide
@@ -69,9 +71,10 @@ class Throughput(Record):
     """One network at one batch size.
 
     Attributes:
-        images_per_s: images over the time of all inferences, with its 95% interval (of the mean time, the
-            measurements being drawn).
-        batch_ms: median time of an inference. count: of inferences.
+        images_per_s: images over the time of all inferences.
+        low, high: its 95% interval, with measurements as samples; None: no upper end.
+        batch_ms: median time of an inference.
+        count: number of inferences.
     """
 
     label: str
@@ -87,8 +90,8 @@ class OfflineBatch(Record):
     """Both networks at one batch size.
 
     Attributes:
-        ratio: throughput of the candidate over the baseline's, of the pairs' medians.
-        grown_bytes: by which both networks and their batch grew the memory, of the GPU where one is used.
+        ratio: throughput of the candidate over that of the baseline, from the medians of pairs.
+        grown_bytes: memory that both networks and their batches added, on the GPU if one is used.
     """
 
     batch: int
@@ -98,14 +101,15 @@ class OfflineBatch(Record):
     grown_bytes: int
 
 
-class Offline(Measured):
+class Offline(Conditions):
     """Throughput over batch sizes.
 
     Attributes:
-        batches: ascending. stopped: why no larger one was measured, for people.
-        best: the batch with the largest throughput of the baseline and of the candidate.
-        best_ratio: of those two, candidate over baseline.
-        best_low, best_high: what their intervals leave possible; not paired where the batches differ.
+        batches: batch sizes, ascending.
+        stopped: why no larger batch size was measured.
+        best: batch size with the largest throughput of the baseline and of the candidate.
+        best_ratio: throughput of the candidate over that of the baseline at their best batch sizes.
+        best_low, best_high: range of that ratio from both intervals; unpaired if the batch sizes differ.
     """
 
     batches: tuple[OfflineBatch, ...]
@@ -117,14 +121,14 @@ class Offline(Measured):
 
 
 class ServerSide(Record):
-    """One network under queries that arrive at random.
+    """One network in the server scenario.
 
     Attributes:
-        capacity_qps: queries a second when its batches are full, back to back.
-        rates: those tried, ascending.
-        holds_qps: largest rate that holds with no smaller one that fails; None: none was seen to hold.
-        fails_qps: smallest rate that fails; None: none was seen to.
-        ended: why no further rate was tried.
+        capacity_qps: queries per second with full, consecutive batches.
+        rates: measured rates, ascending.
+        holds_qps: largest rate that meets the bound and is below every rate that exceeds it, or None.
+        fails_qps: smallest rate that exceeds the bound, or None.
+        ended: why no further rate was measured.
     """
 
     label: str
@@ -136,16 +140,16 @@ class ServerSide(Record):
 
     @property
     def capacities(self) -> tuple[float, float] | None:
-        """The smallest and the largest `capacity_qps` of the rates: how far the machine's speed changed."""
-        found = [entry.capacity_qps for entry in self.rates]
-        return (min(found), max(found)) if found else None
+        """Smallest and largest `capacity_qps` of the rates, which show changes of the machine's speed."""
+        capacities = [entry.capacity_qps for entry in self.rates]
+        return (min(capacities), max(capacities)) if capacities else None
 
     @property
     def at_one_speed(self) -> tuple[float | None, float | None]:
-        """The largest rate that holds and the smallest that fails, had each been tried at the median speed.
+        """`holds_qps` and `fails_qps`, corrected to the median speed of the machine.
 
-        A rate that was tried while the machine was slow stands for a larger one: what a queue does depends on
-        the offered load.
+        The behavior of a queue depends on the offered load, so a rate that was measured while the machine was
+        slow corresponds to a larger rate at the median speed.
         """
         if not self.rates:
             return None, None
@@ -153,15 +157,18 @@ class ServerSide(Record):
         return bracket((entry.load * capacity, entry.outcome) for entry in self.rates)
 
 
-class Server(Measured):
-    """The largest rate of Poisson arrivals at which the p99 keeps a bound.
+class Server(Conditions):
+    """Largest rate of Poisson arrivals at which the p99 meets a bound.
 
     Attributes:
-        bound_ms: of both networks. bound_from: where it comes from.
-        searched: whether the rates were searched rather than given.
-        ratio: largest rate that holds, candidate over baseline, at one speed (`ServerSide.at_one_speed`);
-            None where one is not known.
-        ratio_low, ratio_high: what the rates that hold and fail leave possible; None: no end.
+        bound_ms: bound on the p99 of both networks.
+        bound_from: origin of the bound.
+        searched: whether the rates were searched; otherwise they were given.
+        max_batch: largest number of queries of an inference.
+        ratio: largest rate that meets the bound, candidate over baseline, at one speed of the machine
+            (`ServerSide.at_one_speed`); None if one of them is unknown.
+        ratio_low, ratio_high: range of the ratio from the rates that meet and exceed the bound; None:
+            unbounded.
     """
 
     bound_ms: float
@@ -175,12 +182,12 @@ class Server(Measured):
     ratio_high: float | None
 
 
-class Found(Record):
-    """What the process of a back end found for one comparison; None for a scenario that was not asked for.
+class ScenarioMeasurements(Record):
+    """Measurements of one comparison on one back end; None for a scenario that was not requested.
 
     Attributes:
-        timed: what one inference contains, and what it does not.
-        session: what the baseline's session ran with, in the runtime's own words.
+        timed: what the time of an inference includes and excludes.
+        session: settings that the runtime reports for the baseline's session.
     """
 
     timed: str
@@ -191,14 +198,14 @@ class Found(Record):
 
     @property
     def others_load(self) -> float:
-        """The largest of its scenarios."""
+        """Largest load of its scenarios."""
         return max(
             (one.others_load for one in (self.single_stream, self.offline, self.server) if one), default=0.0
         )
 
 
-class ScenarioComparison(Found):
-    """One candidate against its baseline on one back end."""
+class ScenarioComparison(ScenarioMeasurements):
+    """One candidate and its baseline on one back end."""
 
     backend: str
     baseline: ArtefactRecord
@@ -206,11 +213,12 @@ class ScenarioComparison(Found):
 
 
 class ScenarioResult(Record):
-    """Everything one `compress bench --scenario` found.
+    """Result of `compress bench --scenario`.
 
     Attributes:
-        artefacts: what was measured, as the user named it, without the folders.
-        protocol: of each scenario, in words.
+        artefacts: names of the measured runs and files, without their folders.
+        options: options of the measurement.
+        protocol: description of how each scenario was measured.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -228,15 +236,29 @@ class ScenarioResult(Record):
     versions: dict[str, str]
     comparisons: tuple[ScenarioComparison, ...]
 
+    def __str__(self) -> str:
+        """Return one line per comparison and scenario."""
+        lines = []
+        for entry in self.comparisons:
+            name = f"{entry.candidate.label} over {entry.baseline.label} on {entry.backend}"
+            if entry.single_stream is not None:
+                lines.append(f"{name}, single stream: {entry.single_stream.speedup.ratio:.2f}x")
+            if entry.offline is not None:
+                lines.append(f"{name}, offline: {entry.offline.best_ratio:.2f}x images/s")
+            if entry.server is not None:
+                ratio = entry.server.ratio
+                lines.append(f"{name}, server: {'unknown' if ratio is None else f'{ratio:.2f}x queries/s'}")
+        return "\n".join(lines)
+
 
 def save(result: ScenarioResult, path: Path) -> Path:
-    """Write a result, whole or not at all; return its path."""
+    """Write a result atomically; return its path."""
     write_json(path, result.model_dump(mode="json"))
     return path
 
 
 def is_stored(path: Path | None) -> bool:
-    """Whether a path is a stored result of scenarios, or a run folder that holds no other result."""
+    """Return whether a path is a stored scenario result, or a run folder whose only result is one."""
     if path is None:
         return False
     if path.is_dir():
@@ -249,13 +271,16 @@ def is_stored(path: Path | None) -> bool:
 
 
 def read(path: Path) -> ScenarioResult:
-    """Return a result that `save` wrote: of a file, or `bench/scenarios.json` of a run folder.
+    """Read a result that `save` wrote.
+
+    Args:
+        path: the file, or a run folder with `bench/scenarios.json`.
 
     Raises:
-        CompressError: missing, damaged, or of another version.
+        CompressError: the file is missing, damaged, or of another version.
     """
     path = path / "bench" / FILENAME if path.is_dir() else path
     hint = "measure again with `compress bench RUN --scenario NAME`"
     return read_record(
-        path, ScenarioResult, what="result of scenarios", hint=hint, versions=(SCHEMA_VERSION,), kind=KIND
+        path, ScenarioResult, what="scenario result", hint=hint, versions=(SCHEMA_VERSION,), kind=KIND
     )

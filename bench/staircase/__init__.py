@@ -1,12 +1,12 @@
-"""The staircase: what each layer takes at many widths on this back end, as a table and a figure.
+"""Measure the latency of a network's layers over their width: a table and a figure.
 
-Enters here: layers as networks of their own, the order of timing them, the table that is written. What reads
-the table is `compress.cost.LatencyTable`.
+Latency falls in steps ("staircase") as a layer gets narrower, since runtimes compute blocks of channels. The
+table is read by `compress.cost.LatencyTable`.
 """
 
 from __future__ import annotations
 
-from compress.bench.staircase.pipeline import Staircase, staircase
-from compress.bench.staircase.show import table
+from compress.bench.staircase.pipeline import StaircaseResult, measure_staircase
+from compress.bench.staircase.render import render_staircase
 
-__all__ = ["Staircase", "staircase", "table"]
+__all__ = ["StaircaseResult", "measure_staircase", "render_staircase"]

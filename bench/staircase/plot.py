@@ -1,14 +1,12 @@
-"""Latency against width as a figure: the steps, the widths worth choosing, and what the MACs promise."""
+"""Draw latency over width: the measured steps, the best widths, and latency proportional to MACs."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.core.files import write_bytes
 from compress.cost import LatencyTable
 from compress.cost.latency import Curve, Entry
 
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-AXIS_WORDS = {"out": "output channels", "in": "input channels", "both": "channels"}
+AXIS_LABELS = {"out": "output channels", "in": "input channels", "both": "channels"}
 
 PANEL_INCHES = 1.9
 WIDTH_INCHES = 4.2
@@ -25,7 +23,16 @@ DPI = 200
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a figure: the curve, other widths than those worth choosing, the MACs, quiet lines, text."""
+    """Colors of a figure.
+
+    Attributes:
+        curve: the curve and its best widths.
+        other: widths with a larger one that is as fast.
+        macs: latency proportional to MACs.
+        line: grid lines.
+        text, ink: labels and titles.
+        paper: background.
+    """
 
     curve: str = "#1f5f99"
     other: str = "#b35c1e"
@@ -36,8 +43,8 @@ class Palette:
     paper: str = "#ffffff"
 
 
-def panel(axes: Axes, curve: Curve, palette: Palette) -> None:
-    """Draw one curve: filled where no larger width is as fast, hollow where one is."""
+def draw_curve(axes: Axes, curve: Curve, palette: Palette) -> None:
+    """Draw one curve; markers are filled if no larger width is as fast, hollow otherwise."""
     widths = [point.width for point in curve.points]
     times = [curve.full_ms * point.ratio for point in curve.points]
     edges = set(curve.edges)
@@ -46,39 +53,39 @@ def panel(axes: Axes, curve: Curve, palette: Palette) -> None:
         ends = [curve.full_ms * point.low, curve.full_ms * point.high]
         axes.plot([point.width] * 2, ends, color=palette.curve, linewidth=1.0, alpha=0.5)
     axes.plot(widths, times, color=palette.curve, linewidth=1.2, gid=f"curve-{curve.axis}")
-    for inside, face in ((True, palette.curve), (False, palette.paper)):
-        shown = [(w, t) for w, t in zip(widths, times, strict=True) if (w in edges) == inside]
-        edge = palette.curve if inside else palette.other
+    for is_edge, face in ((True, palette.curve), (False, palette.paper)):
+        shown = [(w, t) for w, t in zip(widths, times, strict=True) if (w in edges) == is_edge]
+        edge = palette.curve if is_edge else palette.other
         axes.plot(*(zip(*shown, strict=True) if shown else ([], [])), "o", markersize=4.5,
                   markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.3, zorder=3)  # fmt: skip
-    block = tick_block(curve.full)
+    block = tick_distance(curve.full)
     axes.set_xticks(range(0, curve.full + 1, block))
     axes.grid(True, axis="x", color=palette.line, linewidth=0.7)
     axes.grid(True, axis="y", color=palette.line, linewidth=0.7)
     axes.tick_params(length=0)
     axes.set_xlim(0, curve.full * 1.03)
     axes.set_ylim(0, 1.12 * max(times))
-    axes.set_xlabel(f"{AXIS_WORDS[curve.axis]}, lines at multiples of {block}")
+    axes.set_xlabel(f"{AXIS_LABELS[curve.axis]}, grid at multiples of {block}")
     axes.set_ylabel("ms")
 
 
-def tick_block(full: int) -> int:
-    """Distance of the lines: 8, or a power of two times that so that there are nine at most."""
+def tick_distance(full: int) -> int:
+    """Return the distance of grid lines: 8 times a power of two, for nine lines at most."""
     block = 8 if full >= 16 else max(1, full // 4)
     while full / block > 8:
         block *= 2
     return block
 
 
-def title(entry: Entry) -> str:
-    """Name of the layers and their shape, in two lines."""
-    names, others = entry.layers[0], len(entry.layers) - 1
-    more = f" and {others} like it" if others else ""
-    return f"{names}{more}\n{entry.shape}"
+def entry_title(entry: Entry) -> str:
+    """Return the names of the layers and their shape, in two lines."""
+    name, others = entry.layers[0], len(entry.layers) - 1
+    more = f" and {others} of the same shape" if others else ""
+    return f"{name}{more}\n{entry.shape}"
 
 
-def panels(entries: Sequence[Entry]) -> list[tuple[Entry, Curve]]:
-    """Every curve, in the order of the table."""
+def all_curves(entries: Sequence[Entry]) -> list[tuple[Entry, Curve]]:
+    """Return every curve with its entry, in the order of the table."""
     return [(entry, curve) for entry in entries for curve in entry.curves]
 
 
@@ -96,20 +103,20 @@ STYLE: Any = {
 }
 
 
-def png(table: LatencyTable) -> bytes:
-    """Return the picture of a table."""
+def render_png(table: LatencyTable) -> bytes:
+    """Return the figure of a table as PNG."""
     file = io.BytesIO()
-    figure(table).savefig(file, format="png", dpi=DPI)
+    draw_table(table).savefig(file, format="png", dpi=DPI)
     return file.getvalue()
 
 
-def figure(table: LatencyTable) -> Figure:
-    """Draw a table: a panel below the other for every curve, as wide as a phone shows."""
+def draw_table(table: LatencyTable) -> Figure:
+    """Draw a table: one panel per curve below each other, narrow enough for a phone."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    palette, shown = Palette(), panels(table.entries)
-    colours: Any = {
+    palette, shown = Palette(), all_curves(table.entries)
+    colors: Any = {
         "axes.titlecolor": palette.ink,
         "axes.labelcolor": palette.text,
         "axes.edgecolor": palette.line,
@@ -117,19 +124,14 @@ def figure(table: LatencyTable) -> Figure:
         "ytick.labelcolor": palette.text,
         "text.color": palette.ink,
     }
-    with rc_context({**STYLE, **colours}):
+    with rc_context({**STYLE, **colors}):
         size = WIDTH_INCHES, PANEL_INCHES * len(shown) + 0.8
-        drawn = Figure(figsize=size, layout="constrained", facecolor=palette.paper)
+        figure = Figure(figsize=size, layout="constrained", facecolor=palette.paper)
         threads = f"{table.threads} thread{'' if table.threads == 1 else 's'}"
         where = f"{table.backend}, {table.device}\n{threads}, batch {table.batch}"
-        drawn.suptitle(f"{table.network}: latency against width\n{where}", fontsize=10, ha="left", x=0.02)
-        every = drawn.subplots(len(shown), 1, squeeze=False)[:, 0]
-        for axes, (entry, curve) in zip(every, shown, strict=True):
-            panel(axes, curve, palette)
-            axes.set_title(title(entry))
-    return drawn
-
-
-def save(drawn: bytes, path: Path) -> None:
-    """Write a picture, whole or not at all."""
-    write_bytes(path, drawn)
+        figure.suptitle(f"{table.network}: latency over width\n{where}", fontsize=10, ha="left", x=0.02)
+        panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+        for axes, (entry, curve) in zip(panels, shown, strict=True):
+            draw_curve(axes, curve, palette)
+            axes.set_title(entry_title(entry))
+    return figure

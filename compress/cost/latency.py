@@ -1,8 +1,8 @@
-"""Measured latency of layers at many widths, read as a function of the width.
+"""Latency of layers as a function of their width, from a measured table.
 
-A runtime works in blocks of channels, so latency goes down in steps as a layer gets narrower: most widths
-cost what the next multiple of a block costs, and some cost more. `compress bench --staircase` measures such
-a table; what plans widths reads it.
+Runtimes compute blocks of channels, so latency falls in steps as a layer gets narrower: most widths cost as
+much as the next multiple of a block, and some cost more. `compress bench RUN --staircase` measures such a
+table.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ TABLE_VERSION = 1
 """Version of a latency table."""
 
 SLOWER_BEYOND = math.log(1.02)
-"""Smallest log-ratio (2%) beyond which one width counts as slower than another."""
+"""Log-ratio (2%) above which one width counts as slower than another."""
 
 HINT = "measure one with `compress bench RUN --staircase all`"
 
 
 class Point(Record):
-    """One width.
+    """Measured time of one width.
 
     Attributes:
         width: channels.
-        ratio: undisturbed time over that of the full width. low, high: its 95% interval.
+        ratio: time over that of the full width, both as lower quartiles.
+        low, high: 95% interval of the ratio.
     """
 
     width: int = Field(ge=1)
@@ -46,14 +47,15 @@ class Point(Record):
 
 
 class Curve(Record):
-    """A layer's latency along one side, the other side at its full width.
+    """Latency of a layer along one axis, with the other axis at full width.
 
     Attributes:
-        full_ms: time of the full width, of a whole batch, undisturbed.
-        points: from the narrowest to the full width.
-        rounds: how many times each width was measured.
-        floor: log-ratio up to which the full width differs from a second session of itself.
-        clock: whose time it is, the host's or the device's.
+        axis: the axis that is varied.
+        full_ms: time of the full width for a whole batch.
+        points: widths in ascending order, up to the full width.
+        rounds: number of measurements of each width.
+        floor: noise floor: log-ratio by which two sessions of the full width differ.
+        clock: clock of the times, of the host or the device.
     """
 
     axis: Axis
@@ -77,23 +79,23 @@ class Curve(Record):
 
     @property
     def beyond(self) -> float:
-        """Ratio of two times beyond which they count as different: the noise floor, or 2%."""
+        """Ratio above which two times count as different: the noise floor, or 2% if larger."""
         return math.exp(max(self.floor, SLOWER_BEYOND))
 
     def ms(self, width: int) -> float:
-        """Milliseconds at a width, see `ratio`."""
+        """Return the milliseconds at a width, see `ratio`."""
         return self.full_ms * self.ratio(width)
 
     def ratio(self, width: int) -> float:
-        """Time over that of the full width: measured, or on the line between the widths beside it.
+        """Return the time at a width over that of the full width, interpolated linearly.
 
-        Below the narrowest width that was measured it stays that one's.
+        Below the narrowest measured width, the ratio of that width is returned.
 
         Raises:
-            ValueError: a width below 1 or above the full one.
+            ValueError: the width is below 1 or above the full width.
         """
         if not 1 <= width <= self.full:
-            raise ValueError(f"a width of {width} is not between 1 and {self.full}")
+            raise ValueError(f"the width {width} is not between 1 and {self.full}")
         at = bisect_left(self._widths, width)
         above = self.points[at]
         if above.width == width or at == 0:
@@ -103,16 +105,16 @@ class Curve(Record):
         return below.ratio + share * (above.ratio - below.ratio)
 
     def best_width(self, width: int) -> int:
-        """The largest width that is not slower, beyond the noise: the right edge of the step.
+        """Return the largest width that is not slower: the right edge of the step.
 
-        Only measured widths are answered, besides `width` itself.
+        The result is `width` itself or a measured width.
         """
         limit = self.ratio(width) * self.beyond
         return max([width, *(point.width for point in self.points if point.ratio <= limit)])
 
     @property
     def edges(self) -> tuple[int, ...]:
-        """The measured widths that no larger one is as fast as: those worth choosing."""
+        """Measured widths at the right edge of a step: no larger width is as fast."""
         return tuple(point.width for point in self.points if self.best_width(point.width) == point.width)
 
     @cached_property
@@ -121,27 +123,33 @@ class Curve(Record):
 
 
 class Entry(Record):
-    """A layer shape with its curves, and the names of the layers that have it."""
+    """A layer shape with its curves.
+
+    Attributes:
+        layers: names of the layers with this shape.
+    """
 
     shape: LayerShape
     layers: tuple[str, ...]
     curves: tuple[Curve, ...]
 
     def curve(self, axis: Axis) -> Curve | None:
-        """The curve along a side, if it was measured."""
+        """Return the curve along an axis, or None if it was not measured."""
         return next((curve for curve in self.curves if curve.axis == axis), None)
 
 
 class LatencyTable(Record):
-    """What one back end takes for the layers of a network at many widths.
+    """Latency of a network's layers at many widths on one back end and device.
 
     Attributes:
         network: name of the dense network.
-        device: the processor or GPU, in words.
-        threads, batch: of the session; a time is that of a whole batch.
-        timed: what a time contains. protocol: how it was measured.
-        session: what the session ran with, in the runtime's own words.
-        others_load: largest share of the processors that other processes took, 0 to 1.
+        device: name of the processor or GPU.
+        threads, batch: settings of the session; times are for a whole batch.
+        timed: what a time includes.
+        protocol: description of how it was measured.
+        session: settings that the runtime reports.
+        others_load: largest share of the processors that other processes used, 0 to 1.
+        entries: measured layer shapes.
     """
 
     schema_version: int = TABLE_VERSION
@@ -166,7 +174,7 @@ class LatencyTable(Record):
         """Read a table.
 
         Raises:
-            CompressError: (exit 3) there is none, it is damaged, or of another version.
+            CompressError: the file is missing, damaged, or of another version (exit MISSING).
         """
         return read_record(
             Path(path),
@@ -178,69 +186,66 @@ class LatencyTable(Record):
         )
 
     def entry(self, shape: LayerShape) -> Entry:
-        """The measurements of a layer shape.
+        """Return the measurements of a layer shape.
 
         Raises:
-            CompressError: (exit 3) it was not measured.
+            CompressError: it was not measured (exit MISSING).
         """
-        found = self._by_shape.get(shape)
-        if found is None:
+        entry = self._by_shape.get(shape)
+        if entry is None:
             raise CompressError(
                 f"the latency table of {self.network} on {self.backend} has no layer like {shape}",
                 hint=HINT,
                 code="not-measured",
                 exit=Exit.MISSING,
             )
-        return found
+        return entry
 
     def latency(self, shape: LayerShape, in_width: int, out_width: int) -> float:
-        """Milliseconds of a layer, estimated for both of its widths.
+        """Return the estimated milliseconds of a layer with both widths reduced.
 
-        Along one side the times were measured; the two are taken to be independent of each other, so
-        that the time is that of the full layer times the ratios of both sides.
+        Times are measured along one axis at a time. The axes are assumed to be independent: the estimate is
+        the time of the full layer times the ratios of both axes.
 
         Args:
             shape: the dense layer.
-            in_width, out_width: channels that are left; a side that was not measured must be whole.
+            in_width, out_width: remaining channels; an axis that was not measured must be at full width.
 
         Raises:
-            CompressError: (exit 3) the shape, or the side, was not measured.
-            ValueError: a width that the layer cannot have.
+            CompressError: the shape or the axis was not measured (exit MISSING).
+            ValueError: the layer cannot have such a width.
         """
         entry = self.entry(shape)
         if shape.depthwise:
-            return self._along(entry, "both").ms(in_width)
+            return self._curve(entry, "both").ms(in_width)
         widths: Mapping[Axis, int] = {"out": out_width, "in": in_width}
         cut = {axis: width for axis, width in widths.items() if width != shape.full(axis)}
         full_ms = entry.curves[0].full_ms
-        return full_ms * math.prod(self._along(entry, axis).ratio(width) for axis, width in cut.items())
+        return full_ms * math.prod(self._curve(entry, axis).ratio(width) for axis, width in cut.items())
 
     def best_width(self, shape: LayerShape, width: int, axis: Axis | None = None) -> int:
-        """The largest width of a layer that is not slower than `width`, see `Curve.best_width`.
+        """Return the largest width of a layer that is not slower than `width`, see `Curve.best_width`.
 
         Args:
             shape: the dense layer.
-            width: channels that are to be left.
-            axis: the side; None takes the outputs, or the one of a depthwise convolution.
+            width: remaining channels.
+            axis: the axis; None: the outputs, or both for a depthwise convolution.
         """
-        side: Axis = axis or ("both" if shape.depthwise else "out")
-        return self._along(self.entry(shape), side).best_width(width)
+        axis = axis or ("both" if shape.depthwise else "out")
+        return self._curve(self.entry(shape), axis).best_width(width)
 
-    def _along(self, entry: Entry, axis: Axis) -> Curve:
-        found = entry.curve(axis)
-        if found is None:
+    def _curve(self, entry: Entry, axis: Axis) -> Curve:
+        curve = entry.curve(axis)
+        if curve is None:
+            measured = " and ".join(repr(other.axis) for other in entry.curves)
             raise CompressError(
-                f"the latency table has {entry.shape} along {_and(entry)} only, not along {axis!r}",
+                f"the latency table has {entry.shape} along {measured} only, not along {axis!r}",
                 hint="measure it again with `compress bench RUN --staircase all`",
                 code="not-measured",
                 exit=Exit.MISSING,
             )
-        return found
+        return curve
 
     @cached_property
     def _by_shape(self) -> dict[LayerShape, Entry]:
         return {entry.shape: entry for entry in self.entries}
-
-
-def _and(entry: Entry) -> str:
-    return " and ".join(repr(curve.axis) for curve in entry.curves)

@@ -1,4 +1,4 @@
-"""Networks whose service times are known, in a time that passes only while they work or wait."""
+"""Networks with known service times, on a virtual clock that advances only while they work or wait."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from compress.bench.backends import RunConfig
 from compress.bench.protocol.measure import Side
 from compress.bench.scenarios.clock import VirtualClock
-from compress.bench.scenarios.loaded import Networks
+from compress.bench.scenarios.network_pair import NetworkPair
 
 MS = 1_000_000
 
 
 class Machine:
-    """A runner that takes `service_ns` of the clock for an inference, times how slow the machine is then."""
+    """A runner whose inference takes `service_ns`, multiplied by the slowness of the machine at that time."""
 
     settings: dict[str, str] = {}  # noqa: RUF012
     device_ns = None
@@ -33,7 +33,7 @@ class Machine:
 
     def run(self, count: int) -> NDArray[np.int64]:
         each = round(self.service_ns * self.slowness(self.clock.now()))
-        self.clock.pass_by(count * each)
+        self.clock.advance(count * each)
         return np.full(count, each)
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -44,8 +44,8 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Synthetic(Networks):
-    """Dense and compact, each with the time of a batch as a function of its size, and of the time of day."""
+class Synthetic(NetworkPair):
+    """Dense and compact network; the time of a batch is a function of its size and of the clock."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
     times: tuple[Callable[[int], int], Callable[[int], int]] = (lambda b: 2 * MS, lambda b: MS)
@@ -61,18 +61,18 @@ def synthetic(
     compact: Callable[[int], int] = lambda batch: MS,
     slowness: Callable[[int], float] = lambda now: 1.0,
 ) -> Synthetic:
-    """Networks of these service times, on a machine that is as slow at a time of the clock."""
+    """Return networks with these service times on a machine with this slowness over the clock."""
     sides = Side(label="dense", path=Path("dense")), Side(label="compact", path=Path("compact"))
     return Synthetic("none", RunConfig(1, 1), *sides, times=(dense, compact), slowness=slowness)
 
 
 def md1_mean_wait(load: float, service: float) -> float:
-    """The mean wait of the M/D/1 queue (Pollaczek and Khinchine)."""
+    """Return the mean wait of the M/D/1 queue (Pollaczek-Khinchine formula)."""
     return load * service / (2 * (1 - load))
 
 
 def md1_wait_cdf(wait: float, load: float) -> float:
-    """Share of the queries of an M/D/1 queue that wait at most `wait` service times (Erlang, 1909)."""
+    """Return the share of queries of an M/D/1 queue that wait at most `wait` service times (Erlang, 1909)."""
     terms = (
         (load * (k - wait)) ** k / math.factorial(k) * math.exp(-load * (k - wait))
         for k in range(math.floor(wait) + 1)
@@ -81,7 +81,7 @@ def md1_wait_cdf(wait: float, load: float) -> float:
 
 
 def md1_p99(load: float) -> float:
-    """The 99th percentile of the latency, in service times."""
+    """Return the 99th percentile of the latency of the M/D/1 queue, in service times."""
     low, high = 0.0, 15.0
     while high - low > 1e-6:
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""`compress bench RUN --staircase`: what it prints, and its exit codes."""
+"""`compress bench RUN --staircase`: output and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_a_layer_is_shown_width_by_width_and_its_files_are_named(call: Here, run
     found = call("bench", run, "--staircase", "features.conv2", *QUICK)
     assert found.code == 0, found.err
     assert "output channels" in found.out
-    assert "worth choosing" in found.out
+    assert "best widths" in found.out
     assert "1 layer of 1 shape: 2 curves over 8 networks, about" in found.err
     [table] = (run / "bench").glob("latency-ort-cpu-*.json")
     assert str(table) in found.err
@@ -37,7 +37,7 @@ def test_as_json_it_is_one_object_with_the_table(call: Here, run: Path) -> None:
         (("--staircase", "all", "--batch", "1,8"), 2, "one batch size"),
         (("--staircase", "all", "--pairs", "20"), 2, "--pairs cannot be combined with --staircase"),
         (("--staircase", "all", "--backend", "nowhere"), 2, "there is no back end 'nowhere'"),
-        (("--staircase-widths", "8"), 2, "--staircase LAYER|all"),
+        (("--staircase-widths", "8"), 2, "add --staircase LAYER|all"),
         (("--staircase", "all", "--staircase-widths", "x"), 2, "'x' is not a list of numbers"),
     ],
 )

@@ -19,7 +19,7 @@ from compress.bench import Choices, bench, scenarios
 from compress.bench.backends import FOLDER, RunConfig, Runner, backends, usable
 from compress.bench.evaluate import evaluate_any
 from compress.bench.files import Prepared
-from compress.bench.scenarios.headroom import ran_out
+from compress.bench.scenarios.memory_limit import is_out_of_memory
 from compress.core.errors import CompressError
 from compress.pipeline import run_training
 
@@ -139,4 +139,4 @@ def test_the_scenarios_are_measured_on_the_gpu_and_watch_its_memory(run: Path) -
 def test_an_out_of_memory_of_cuda_is_told_from_other_errors() -> None:
     with pytest.raises(torch.OutOfMemoryError) as caught:
         torch.empty(2**45, dtype=torch.float64, device="cuda")
-    assert ran_out(caught.value)
+    assert is_out_of_memory(caught.value)

@@ -1,4 +1,4 @@
-"""The server scenario against queues whose answers are known, in a virtual time: exact and quick."""
+"""The server scenario against queues with known solutions, on a virtual clock: exact and fast."""
 
 from __future__ import annotations
 
@@ -12,38 +12,37 @@ from synthetic import MS, md1_mean_wait, md1_p99, synthetic
 
 from compress.bench.gate.scenarios import SCENARIOS
 from compress.bench.scenarios import Scenario
-from compress.bench.scenarios.arrivals import poisson
 from compress.bench.scenarios.clock import HostClock, VirtualClock
+from compress.bench.scenarios.latency_summary import summarize_latencies
 from compress.bench.scenarios.options import Options
-from compress.bench.scenarios.queue import Served, serve, sizes_up_to
-from compress.bench.scenarios.rates import Outcome, judged, queries_of
+from compress.bench.scenarios.rate_search import MAX_RATES, WITHIN, FixedRates, RateSearch
+from compress.bench.scenarios.rates import Outcome, evaluate_rate, queries_per_round
 from compress.bench.scenarios.record import Server
-from compress.bench.scenarios.search import MAX_RATES, WITHIN, Given, Search
-from compress.bench.scenarios.server import server
-from compress.bench.scenarios.times import times
-from compress.bench.scenarios.words import change_of_speed
+from compress.bench.scenarios.sentences import speed_change_warning
+from compress.bench.scenarios.server import measure_server
+from compress.bench.scenarios.serving import ServedRound, poisson_arrivals, serve, sizes_up_to
 
 pytestmark = pytest.mark.usefixtures("short_rests")
 
 HOLDS, FAILS, UNDECIDED = Outcome.HOLDS, Outcome.FAILS, Outcome.UNDECIDED
 
 
-def served(arrivals: NDArray[np.int64], services: NDArray[np.int64]) -> Served:
+def served(arrivals: NDArray[np.int64], services: NDArray[np.int64]) -> ServedRound:
     """Serve queries one by one, each with its own service time."""
     clock, left = VirtualClock(), iter(services.tolist())
-    return serve(arrivals, lambda size: clock.pass_by(next(left)), clock)
+    return serve(arrivals, lambda size: clock.advance(next(left)), clock)
 
 
-def at_rate(qps: float, count: int, seed: int = 0, service_ns: int = MS) -> Served:
+def at_rate(qps: float, count: int, seed: int = 0, service_ns: int = MS) -> ServedRound:
     """Poisson arrivals, deterministic service: M/D/1."""
-    return served(poisson(qps, count, seed), np.full(count, service_ns))
+    return served(poisson_arrivals(qps, count, seed), np.full(count, service_ns))
 
 
 # --- arrivals -------------------------------------------------------------------------------------------
 
 
 def test_arrivals_are_a_poisson_process_of_the_rate() -> None:
-    seconds = poisson(200, 100_000, seed=3) / 1e9
+    seconds = poisson_arrivals(200, 100_000, seed=3) / 1e9
     gaps = np.diff(seconds, prepend=0.0)
     assert gaps.mean() == pytest.approx(1 / 200, rel=4 / math.sqrt(100_000))
     assert gaps.std() == pytest.approx(1 / 200, rel=0.02)  # of an exponential: its mean
@@ -51,10 +50,10 @@ def test_arrivals_are_a_poisson_process_of_the_rate() -> None:
     assert counts.var() / counts.mean() == pytest.approx(1, abs=0.3)  # of a Poisson number
 
 
-def test_a_seed_gives_one_pattern_at_every_rate_and_each_part_another() -> None:
-    assert poisson(100, 50, seed=1) == pytest.approx(10 * poisson(1000, 50, seed=1), abs=10)
-    assert (poisson(100, 50, seed=1) != poisson(100, 50, seed=2)).any()
-    assert (poisson(100, 50, seed=1, part=0) != poisson(100, 50, seed=1, part=1)).any()
+def test_a_seed_gives_the_same_pattern_at_every_rate_and_another_in_each_part() -> None:
+    assert poisson_arrivals(100, 50, seed=1) == pytest.approx(10 * poisson_arrivals(1000, 50, seed=1), abs=10)
+    assert (poisson_arrivals(100, 50, seed=1) != poisson_arrivals(100, 50, seed=2)).any()
+    assert (poisson_arrivals(100, 50, seed=1, part=0) != poisson_arrivals(100, 50, seed=1, part=1)).any()
 
 
 # --- the queue ------------------------------------------------------------------------------------------
@@ -70,7 +69,7 @@ def test_the_mean_wait_is_that_of_the_md1_queue(load: float) -> None:
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
 def test_the_p99_of_the_latency_is_that_of_the_md1_queue(load: float) -> None:
-    found = times(at_rate(1000 * load, 200_000).latency_ns.reshape(40, -1)).p99
+    found = summarize_latencies(at_rate(1000 * load, 200_000).latency_ns.reshape(40, -1)).p99
     assert found is not None
     assert found.high_ms is not None
     assert found.low_ms < md1_p99(load) < found.high_ms
@@ -79,21 +78,21 @@ def test_the_p99_of_the_latency_is_that_of_the_md1_queue(load: float) -> None:
 
 def test_utilisation_and_queue_follow_from_the_load() -> None:
     found = at_rate(600, 100_000)
-    assert found.utilisation == pytest.approx(0.6, rel=0.02)
+    assert found.utilization == pytest.approx(0.6, rel=0.02)
     assert found.mean_queue == pytest.approx(0.6 * md1_mean_wait(0.6, 1.0), rel=0.05)  # Little
 
 
-def test_waits_are_those_of_lindleys_recursion_for_any_service_times() -> None:
+def test_waits_follow_lindleys_recursion_for_any_service_times() -> None:
     rng = np.random.default_rng(5)
-    arrivals, services = poisson(900, 5000, seed=9), rng.integers(1, 2 * MS, 5000)
+    arrivals, services = poisson_arrivals(900, 5000, seed=9), rng.integers(1, 2 * MS, 5000)
     waits = [0]
     for gap, service in zip(np.diff(arrivals).tolist(), services.tolist(), strict=False):
         waits.append(max(0, waits[-1] + service - gap))
     assert served(arrivals, services).wait_ns.tolist() == waits
 
 
-def test_a_stall_of_one_query_shows_in_those_that_arrive_meanwhile() -> None:
-    """Each is late by what is left of the stall; measured from when it was sent, none but one would be."""
+def test_a_stall_of_one_query_delays_the_queries_that_arrive_during_it() -> None:
+    """Each is late by the rest of the stall; measured from when it is sent, only one would be late."""
     arrivals, services = np.arange(1, 1001) * 10 * MS, np.full(1000, MS)
     services[100] = 500 * MS
     late = served(arrivals, services).latency_ns
@@ -104,12 +103,12 @@ def test_a_stall_of_one_query_shows_in_those_that_arrive_meanwhile() -> None:
     assert float(np.percentile(late, 99)) > 400 * MS
 
 
-def test_a_free_worker_takes_the_largest_batch_that_the_waiting_queries_fill() -> None:
+def test_an_idle_worker_takes_the_largest_batch_that_the_waiting_queries_fill() -> None:
     clock, sizes = VirtualClock(), list[int]()
 
     def work(size: int) -> None:
         sizes.append(size)
-        clock.pass_by(10 * MS)
+        clock.advance(10 * MS)
 
     arrivals = np.array([0, 1, 2, 3, 4, 5, 6, 7, 100 * MS], np.int64)
     found = serve(arrivals, work, clock, (1, 2, 4))
@@ -124,7 +123,7 @@ def test_the_sizes_of_a_server_batch(largest: int, sizes: tuple[int, ...]) -> No
     assert sizes_up_to(largest) == sizes
 
 
-def test_the_hosts_clock_waits_until_the_moment() -> None:
+def test_the_host_clock_waits_until_the_given_time() -> None:
     clock = HostClock()
     until = clock.now() + 3 * MS
     clock.wait_until(until)
@@ -135,54 +134,54 @@ def test_the_hosts_clock_waits_until_the_moment() -> None:
 # --- deciding a rate ------------------------------------------------------------------------------------
 
 
-def test_a_rate_is_held_failed_or_undecided_by_the_interval_of_its_p99() -> None:
+def test_the_interval_of_the_p99_decides_the_outcome_of_a_rate() -> None:
     rounds = [at_rate(500, 5000, seed) for seed in range(4)]
-    p99 = judged(500, rounds, 1.0).times.p99
+    p99 = evaluate_rate(500, rounds, 1.0).times.p99
     assert p99 is not None
     assert p99.high_ms is not None
-    assert judged(500, rounds, p99.high_ms).outcome is HOLDS
-    assert judged(500, rounds, p99.ms).outcome is UNDECIDED
-    assert judged(500, rounds, 0.99 * p99.low_ms).outcome is FAILS
+    assert evaluate_rate(500, rounds, p99.high_ms).outcome is HOLDS
+    assert evaluate_rate(500, rounds, p99.ms).outcome is UNDECIDED
+    assert evaluate_rate(500, rounds, 0.99 * p99.low_ms).outcome is FAILS
 
 
-def test_an_offered_load_of_1_fails_whatever_the_bound() -> None:
-    found = judged(1100, [at_rate(1100, 1000)], 1e9)
+def test_an_offered_load_of_1_fails_at_any_bound() -> None:
+    found = evaluate_rate(1100, [at_rate(1100, 1000)], 1e9)
     assert (found.outcome, found.load) == (FAILS, pytest.approx(1.1))
-    assert "grows without end" in found.reason
+    assert "grows without limit" in found.reason
 
 
 def test_full_batches_lower_the_offered_load() -> None:
     clock = VirtualClock()
-    arrivals = poisson(1500, 2000, seed=0)
-    found = serve(arrivals, lambda size: clock.pass_by(MS), clock, (1, 2, 4))
-    assert judged(1500, [found], 10.0, largest=4, full_ns=MS).load == pytest.approx(1500 / 4000)
+    arrivals = poisson_arrivals(1500, 2000, seed=0)
+    found = serve(arrivals, lambda size: clock.advance(MS), clock, (1, 2, 4))
+    assert evaluate_rate(1500, [found], 10.0, largest=4, full_ns=MS).load == pytest.approx(1500 / 4000)
 
 
 def test_there_is_no_p99_under_1000_queries_and_no_p90_under_30() -> None:
-    few = times(np.arange(1, 991).reshape(10, -1))
+    few = summarize_latencies(np.arange(1, 991).reshape(10, -1))
     assert (few.count, few.p99) == (990, None)
     assert few.p90 is not None
-    assert times(np.arange(1, 29).reshape(2, -1)).p90 is None
-    assert times(np.arange(1, 1001).reshape(10, -1)).p99 is not None
-    assert judged(10, [at_rate(10, 990)], 100.0).outcome is UNDECIDED
+    assert summarize_latencies(np.arange(1, 29).reshape(2, -1)).p90 is None
+    assert summarize_latencies(np.arange(1, 1001).reshape(10, -1)).p99 is not None
+    assert evaluate_rate(10, [at_rate(10, 990)], 100.0).outcome is UNDECIDED
 
 
-def test_a_round_has_whole_blocks_and_lasts_a_second_where_the_network_can() -> None:
-    assert queries_of(50, 1000, 400) == 1000
-    assert queries_of(5001, 1000, 1e6) == 5010
-    assert queries_of(1e9, 1000, 2000) == 2000
+def test_a_round_has_whole_blocks_and_lasts_a_second_if_the_network_can() -> None:
+    assert queries_per_round(50, 1000, 400) == 1000
+    assert queries_per_round(5001, 1000, 1e6) == 5010
+    assert queries_per_round(1e9, 1000, 2000) == 2000
 
 
 # --- searching ------------------------------------------------------------------------------------------
 
 
 def searched(truth: float, capacity: float = 1000.0, unclear: float = 1.0) -> tuple[list[float], list[float]]:
-    """Rates that hold and fail when `truth` is the largest; nearer to it than `unclear` none is decided."""
-    search, holds, fails = Search(capacity), list[float](), list[float]()
+    """Return the rates that meet and exceed a bound met up to `truth`; within `unclear` none is decided."""
+    search, holds, fails = RateSearch(capacity), list[float](), list[float]()
     while (qps := search.next()) is not None:
         near = truth / unclear < qps < truth * unclear
         outcome = UNDECIDED if near else HOLDS if qps <= truth else FAILS
-        search.told(qps, outcome)
+        search.record(qps, outcome)
         {HOLDS: holds, FAILS: fails, UNDECIDED: []}[outcome].append(qps)
     assert search.ended
     return holds, fails
@@ -196,42 +195,42 @@ def test_a_search_brackets_the_largest_rate(truth: float) -> None:
     assert len(holds) + len(fails) <= MAX_RATES
 
 
-def test_a_search_goes_on_around_rates_that_cannot_be_decided() -> None:
+def test_a_search_continues_around_undecided_rates() -> None:
     holds, fails = searched(700.0, unclear=1.2)
     assert 700 / 1.2 / WITHIN <= max(holds) <= 700 / 1.2
     assert 700 * 1.2 <= min(fails) <= 700 * 1.2 * WITHIN
 
 
-def test_a_search_gives_up_where_no_rate_holds() -> None:
-    search, tried = Search(1000), list[float]()
+def test_a_search_ends_if_no_rate_meets_the_bound() -> None:
+    search, tried = RateSearch(1000), list[float]()
     while (qps := search.next()) is not None:
         tried.append(qps)
-        search.told(qps, FAILS)
+        search.record(qps, FAILS)
     assert tried == [500, 250, 125, 62.5]
     assert "no rate" in search.ended
 
 
-def test_rates_that_are_given_are_all_tried() -> None:
-    given, tried = Given((50, 100)), list[float]()
+def test_all_given_rates_are_measured() -> None:
+    given, tried = FixedRates((50, 100)), list[float]()
     while (qps := given.next()) is not None:
         tried.append(qps)
-        given.told(qps, FAILS)
+        given.record(qps, FAILS)
     assert tried == [50, 100]
 
 
-# --- the whole scenario, service times known ------------------------------------------------------------
+# --- the whole scenario with known service times --------------------------------------------------------
 
 
 def scenario(**other: object) -> Options:
     return Options.model_validate({"scenarios": (Scenario.SERVER,), "queries": 2000, **other})
 
 
-def test_the_largest_rates_found_are_those_of_the_md1_queue() -> None:
+def test_the_largest_rates_are_those_of_the_md1_queue() -> None:
     networks = synthetic()
     bound_ms = 2 * md1_p99(0.7)  # so that dense holds 70% of its 500 queries a second
     said = list[tuple[str, float]]()
     options = scenario(p99_bound_ms=bound_ms)
-    found = server(networks, options, None, lambda *what: said.append(what), networks.clock)
+    found = measure_server(networks, options, None, lambda *what: said.append(what), networks.clock)
     truth = {"dense": 350.0, "compact": next(q for q in range(500, 1000) if md1_p99(q / 1000) > bound_ms)}
     for side in (found.baseline, found.candidate):
         assert side.holds_qps is not None
@@ -243,37 +242,37 @@ def test_the_largest_rates_found_are_those_of_the_md1_queue() -> None:
     assert said
 
 
-def test_without_a_bound_it_is_a_stated_multiple_of_the_dense_latency() -> None:
+def test_the_default_bound_is_a_recorded_multiple_of_the_dense_latency() -> None:
     networks = synthetic()
-    found = server(networks, scenario(qps=(100.0,)), None, lambda *what: None, networks.clock)
+    found = measure_server(networks, scenario(qps=(100.0,)), None, lambda *what: None, networks.clock)
     assert found.bound_ms == 20.0
     assert "10 times the median of dense" in found.bound_from
 
 
-def test_rates_that_are_given_are_asked_of_both_networks_in_the_same_pattern() -> None:
+def test_both_networks_get_the_same_arrival_pattern() -> None:
     networks = synthetic(lambda batch: MS, lambda batch: MS)
     options = scenario(qps=(200.0, 2000.0), p99_bound_ms=20.0)
-    found = server(networks, options, None, lambda *what: None, networks.clock)
+    found = measure_server(networks, options, None, lambda *what: None, networks.clock)
     assert found.baseline.rates == found.candidate.rates
     assert (found.baseline.holds_qps, found.baseline.fails_qps) == (200, 2000)
     assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((1.0, 0.1, 10.0))
 
 
-def test_batching_raises_the_rate_that_holds() -> None:
+def test_batching_raises_the_rate_that_meets_the_bound() -> None:
     def alone_or_many(batch: int) -> int:
         return MS
 
     networks = synthetic(alone_or_many, alone_or_many)
     rates = scenario(qps=(2000.0,), p99_bound_ms=20.0, max_server_batch=4)
-    found = server(networks, rates, None, lambda *what: None, networks.clock)
+    found = measure_server(networks, rates, None, lambda *what: None, networks.clock)
     entry = found.candidate.rates[0]
     assert (entry.outcome, entry.load) == (HOLDS, pytest.approx(0.5))
     assert 1 < entry.mean_batch <= 4
 
 
-def test_a_rate_beyond_the_capacity_fails_however_wide_the_bound() -> None:
+def test_a_rate_beyond_the_capacity_fails_at_any_bound() -> None:
     networks = synthetic()
-    found = server(
+    found = measure_server(
         networks, scenario(qps=(600.0,), p99_bound_ms=1e9), None, lambda *what: None, networks.clock
     )
     assert (found.baseline.holds_qps, found.candidate.holds_qps) == (None, 600)
@@ -284,19 +283,19 @@ def test_a_rate_beyond_the_capacity_fails_however_wide_the_bound() -> None:
 
 
 def at_times_slower(now: int) -> float:
-    """40 s at full speed, 40 s at 70% of it, and so on."""
+    """Alternate 40 s at full speed and 40 s at 70% of it."""
     return 1.0 if now // (40 * 1000 * MS) % 2 == 0 else 1 / 0.7
 
 
 @pytest.fixture(scope="module")
 def unsteady() -> Server:
-    """Dense and compact on such a machine."""
+    """Dense and compact on a machine whose speed changes."""
     networks = synthetic(slowness=at_times_slower)
     options = scenario(p99_bound_ms=2 * md1_p99(0.7))
-    return server(networks, options, None, lambda *what: None, networks.clock)
+    return measure_server(networks, options, None, lambda *what: None, networks.clock)
 
 
-def test_the_ratio_of_the_rates_is_that_at_one_speed(unsteady: Server) -> None:
+def test_the_ratio_of_the_rates_is_corrected_to_one_speed(unsteady: Server) -> None:
     bound_ms = 2 * md1_p99(0.7)
     compact = next(q for q in range(500, 1000) if md1_p99(q / 1000) > bound_ms)
     assert unsteady.ratio_low is not None
@@ -304,20 +303,20 @@ def test_the_ratio_of_the_rates_is_that_at_one_speed(unsteady: Server) -> None:
     assert unsteady.ratio_low < compact / 350 < unsteady.ratio_high
 
 
-def test_a_changed_speed_is_told(unsteady: Server) -> None:
+def test_a_change_of_speed_is_reported(unsteady: Server) -> None:
     for side in (unsteady.baseline, unsteady.candidate):
         slow, fast = side.capacities or (1.0, 1.0)
         assert fast > 1.3 * slow
-    said = change_of_speed(unsteady)
+    said = speed_change_warning(unsteady)
     assert said is not None
     assert "dense 350 to 500 and compact 700 to 1,000 queries/s" in said
     networks = synthetic()
-    steady = server(networks, scenario(qps=(100.0, 300.0)), None, lambda *what: None, networks.clock)
-    assert change_of_speed(steady) is None
+    steady = measure_server(networks, scenario(qps=(100.0, 300.0)), None, lambda *what: None, networks.clock)
+    assert speed_change_warning(steady) is None
     assert steady.baseline.at_one_speed == pytest.approx((300.0, None))
 
 
-def test_a_gate_on_the_rate_leaves_possible_what_either_speed_does(unsteady: Server) -> None:
+def test_a_quality_gate_on_the_rate_covers_both_speeds(unsteady: Server) -> None:
     of, side = SimpleNamespace(server=unsteady), unsteady.candidate
     found = SCENARIOS["server_qps_min"](of)  # type: ignore[arg-type]
     (holds, fails), seen = side.at_one_speed, (side.holds_qps, side.fails_qps)

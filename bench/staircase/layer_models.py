@@ -1,8 +1,8 @@
-"""A layer as a network of its own: a module of PyTorch, and the same as an ONNX file.
+"""A single layer as a network: as a PyTorch module and as an ONNX file.
 
-Input, layer, activation, and a mean over the positions. The mean gives `[batch, out_channels]`, which every
-back end takes for a classifier's output, and what comes out of the layer in a runtime's own blocked layout
-is read by it as by the next layer, and not converted back.
+The network is the layer, its activation, and a mean over the positions. The mean gives `[batch,
+out_channels]`, which every back end accepts as the output of a classifier. It reads the output of the layer
+in the runtime's blocked layout like a following layer would, so that no conversion is timed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MODULES: dict[Activation, type[nn.Module]] = {
 
 
 def image_size(shape: LayerShape) -> tuple[int, int, int]:
-    """The input of one image: `(channels, height, width)`, of a linear layer `(height, width, features)`."""
+    """Return the input size of one image: `(channels, height, width)`, or `(height, width, features)`."""
     if shape.kind == "linear":
         return shape.height, shape.width, shape.in_channels
     return shape.in_channels, shape.height, shape.width
 
 
 class LayerModule(nn.Module):
-    """The layer with random weights, such that outputs are as large as inputs; `[N, *image_size]` in."""
+    """The layer with random weights, scaled to keep the magnitude; input `[N, *image_size]`."""
 
     def __init__(self, shape: LayerShape, seed: int = 0) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def _layer(shape: LayerShape) -> nn.Conv2d | nn.Linear:
 
 
 def write_onnx(shape: LayerShape, path: Path, seed: int = 0) -> None:
-    """Write the layer as an ONNX file of any batch size, with the weights of `LayerModule`."""
+    """Write the layer as an ONNX file for any batch size, with the weights of `LayerModule`."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -82,7 +82,7 @@ def write_onnx(shape: LayerShape, path: Path, seed: int = 0) -> None:
     tensors = {"weight": module.layer.weight.detach().numpy()}
     if module.layer.bias is not None:
         tensors["bias"] = module.layer.bias.detach().numpy()
-    nodes = _linear(shape, tensors) if shape.kind == "linear" else _conv(shape, tensors)
+    nodes = _linear_nodes(shape, tensors) if shape.kind == "linear" else _conv_nodes(shape, tensors)
     graph = helper.make_graph(
         nodes,
         "layer",
@@ -96,56 +96,58 @@ def write_onnx(shape: LayerShape, path: Path, seed: int = 0) -> None:
     onnx.save(model, str(path))
 
 
-def _conv(shape: LayerShape, tensors: dict[str, Any]) -> list[Any]:
+def _conv_nodes(shape: LayerShape, tensors: dict[str, Any]) -> list[Any]:
     from onnx import helper
 
     conv = helper.make_node(
         "Conv",
         ["input", *tensors],
-        ["made"],
+        ["layer_output"],
         kernel_shape=shape.kernel,
         strides=shape.stride,
         pads=[*shape.padding, *shape.padding],
         dilations=shape.dilation,
         group=shape.groups,
     )
-    active, last = _activation(shape)
+    activation, last = _activation_nodes(shape)
     return [
         conv,
-        *active,
+        *activation,
         helper.make_node("GlobalAveragePool", [last], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["output"], axis=1),
     ]
 
 
-def _linear(shape: LayerShape, tensors: dict[str, Any]) -> list[Any]:
-    """One position is a Gemm, as exporters write it; several are a product and a mean over them."""
+def _linear_nodes(shape: LayerShape, tensors: dict[str, Any]) -> list[Any]:
+    """Return a Gemm for one position, as exporters write it; a MatMul and a mean for several."""
     from onnx import helper
 
-    active, last = _activation(shape)
+    activation, last = _activation_nodes(shape)
     if shape.height * shape.width == 1:
         out = helper.make_node("Identity", [last], ["output"])
         flat = helper.make_node("Flatten", ["input"], ["flat"], axis=1)
-        return [flat, helper.make_node("Gemm", ["flat", *tensors], ["made"], transB=1), *active, out]
+        gemm = helper.make_node("Gemm", ["flat", *tensors], ["layer_output"], transB=1)
+        return [flat, gemm, *activation, out]
     tensors["weight"] = np.ascontiguousarray(tensors["weight"].T)
-    nodes = [helper.make_node("MatMul", ["input", "weight"], ["product" if "bias" in tensors else "made"])]
+    product = "product" if "bias" in tensors else "layer_output"
+    nodes = [helper.make_node("MatMul", ["input", "weight"], [product])]
     if "bias" in tensors:
-        nodes.append(helper.make_node("Add", ["product", "bias"], ["made"]))
+        nodes.append(helper.make_node("Add", ["product", "bias"], ["layer_output"]))
     tensors["positions"] = np.array([1, 2], dtype=np.int64)
     mean = helper.make_node("ReduceMean", [last, "positions"], ["output"], keepdims=0)
-    return [*nodes, *active, mean]
+    return [*nodes, *activation, mean]
 
 
-def _activation(shape: LayerShape) -> tuple[list[Any], str]:
-    """The nodes from ``made`` on as exporters write them, and the name of what the last one makes."""
+def _activation_nodes(shape: LayerShape) -> tuple[list[Any], str]:
+    """Return the nodes after ``layer_output`` as exporters write them, and the name of the last tensor."""
     from onnx import helper
 
     operator = {"relu": "Relu", "hardswish": "HardSwish", "gelu": "Gelu"}.get(shape.activation)
     if operator is not None:
-        return [helper.make_node(operator, ["made"], ["active"])], "active"
+        return [helper.make_node(operator, ["layer_output"], ["active"])], "active"
     if shape.activation == "silu":
-        gate = helper.make_node("Sigmoid", ["made"], ["gate"])
-        return [gate, helper.make_node("Mul", ["made", "gate"], ["active"])], "active"
+        gate = helper.make_node("Sigmoid", ["layer_output"], ["gate"])
+        return [gate, helper.make_node("Mul", ["layer_output", "gate"], ["active"])], "active"
     if shape.activation == "relu6":
         ends = [
             helper.make_node(
@@ -156,5 +158,5 @@ def _activation(shape: LayerShape) -> tuple[list[Any], str]:
             )
             for name, value in (("low", 0.0), ("high", 6.0))
         ]
-        return [*ends, helper.make_node("Clip", ["made", "low", "high"], ["active"])], "active"
-    return [], "made"
+        return [*ends, helper.make_node("Clip", ["layer_output", "low", "high"], ["active"])], "active"
+    return [], "layer_output"

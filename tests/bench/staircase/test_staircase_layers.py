@@ -1,4 +1,4 @@
-"""Shapes of a network's layers, which widths of them are measured, and a layer as a network of its own."""
+"""Shapes of layers, the widths to measure, and a single layer as a network."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import nn
 
 import compress
 from compress.bench.backends import RunConfig, backend_named
-from compress.bench.staircase.choose import by_shape, choose
-from compress.bench.staircase.grid import widths
-from compress.bench.staircase.load import load
-from compress.bench.staircase.networks import LayerModule, image_size, write_onnx
-from compress.bench.staircase.rounds import MIN_ROUNDS, Rounds, ratios, rounds
+from compress.bench.staircase.layer_models import LayerModule, image_size, write_onnx
+from compress.bench.staircase.layer_runner import load_layer
+from compress.bench.staircase.layer_selection import group_by_shape, select_layers
+from compress.bench.staircase.rounds import MIN_ROUNDS, RoundTimes, measure_rounds, width_ratios
+from compress.bench.staircase.width_grid import width_grid
 from compress.core.errors import CompressError
 from compress.cost import LayerShape, ShapedLayer, shaped_layers
 from compress.export.onnx.session import OnnxClassifier
@@ -69,11 +69,11 @@ def test_a_layer_is_described_as_it_computes(layers: dict[str, ShapedLayer]) -> 
     }
 
 
-def test_a_norm_that_is_folded_leaves_its_bias(layers: dict[str, ShapedLayer]) -> None:
+def test_a_folded_norm_leaves_its_bias(layers: dict[str, ShapedLayer]) -> None:
     assert shape_of(layers, "stem").bias
 
 
-def test_the_sides_are_those_a_cut_can_change(layers: dict[str, ShapedLayer]) -> None:
+def test_the_axes_are_those_a_cut_can_change(layers: dict[str, ShapedLayer]) -> None:
     assert {name: layer.axes for name, layer in layers.items()} == {
         "stem": ("out",),  # the image's channels stay
         "depthwise": ("both",),
@@ -90,61 +90,61 @@ def test_the_shapes_of_a_network_have_its_macs() -> None:
     assert sum(layer.shape.macs for layer in shaped_layers(graph) if layer.shape) == graph.costs.macs
 
 
-# --- choosing -------------------------------------------------------------------------------------------
+# --- selection ------------------------------------------------------------------------------------------
 
 
-def test_all_are_the_layers_with_a_width_to_choose(layers: dict[str, ShapedLayer]) -> None:
-    assert [layer.name for layer in choose([*layers.values()], "all")] == [
+def test_all_selects_the_layers_whose_width_can_be_reduced(layers: dict[str, ShapedLayer]) -> None:
+    assert [layer.name for layer in select_layers([*layers.values()], "all")] == [
         "stem", "depthwise", "grouped", "dilated", "linear",
     ]  # fmt: skip
 
 
-def test_layers_are_chosen_by_name_and_pattern(layers: dict[str, ShapedLayer]) -> None:
-    assert [layer.name for layer in choose([*layers.values()], "linear,d*")] == [
+def test_layers_are_selected_by_name_and_pattern(layers: dict[str, ShapedLayer]) -> None:
+    assert [layer.name for layer in select_layers([*layers.values()], "linear,d*")] == [
         "depthwise", "dilated", "linear",
     ]  # fmt: skip
 
 
 def test_an_unknown_layer_is_refused_with_the_nearest(layers: dict[str, ShapedLayer]) -> None:
     with pytest.raises(CompressError, match="no layer 'dialated'") as found:
-        choose([*layers.values()], "dialated")
+        select_layers([*layers.values()], "dialated")
     assert "Did you mean dilated" in found.value.hint
 
 
-def test_a_layer_without_a_width_is_refused_with_the_reason(layers: dict[str, ShapedLayer]) -> None:
-    with pytest.raises(CompressError, match=r"'transposed' has no width to choose: .*not measured"):
-        choose([*layers.values()], "transposed")
+def test_a_layer_with_a_fixed_width_is_refused_with_the_reason(layers: dict[str, ShapedLayer]) -> None:
+    with pytest.raises(CompressError, match=r"'transposed' cannot be reduced: .*not measured"):
+        select_layers([*layers.values()], "transposed")
 
 
 def test_layers_of_one_shape_are_measured_once() -> None:
     network = nn.Sequential(*[nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)])
     found = shaped_layers(compress.trace(network, torch.zeros(2, 8, 6, 6)))
-    [(_, same)] = by_shape([found[1]], found).items()
+    [(_, same)] = group_by_shape([found[1]], found).items()
     assert [(layer.name, layer.axes) for layer in same] == [
         ("0", ("out",)), ("1", ("out", "in")), ("2", ("in",)),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("full", [6, 16, 24, 32, 64, 96, 116, 160, 320, 512, 1280])
-def test_the_default_widths_are_few_and_stand_on_both_sides_of_the_steps(full: int) -> None:
+def test_the_default_widths_are_few_and_on_both_sides_of_the_steps(full: int) -> None:
     shape = LayerShape(kind="conv", in_channels=8, out_channels=full)
-    found = widths(shape, "out")
+    found = width_grid(shape, "out")
     assert len(found) <= 24
     assert found == tuple(sorted(set(found)))
     assert found[-1] == full
     assert full < 32 or sum(width % 8 == 0 and width + 1 in found for width in found) >= 3
 
 
-def test_a_grouped_layer_has_multiples_of_its_groups(layers: dict[str, ShapedLayer]) -> None:
-    found = widths(shape_of(layers, "grouped"), "in")
+def test_the_widths_of_a_grouped_layer_are_multiples_of_its_groups(layers: dict[str, ShapedLayer]) -> None:
+    found = width_grid(shape_of(layers, "grouped"), "in")
     assert found == (4, 8, 12, 16)
     with pytest.raises(CompressError, match="none of the widths 3, 7") as refused:
-        widths(shape_of(layers, "grouped"), "in", (3, 7))
+        width_grid(shape_of(layers, "grouped"), "in", (3, 7))
     assert "multiples of 4" in refused.value.hint
 
 
-def test_the_full_width_is_always_among_those_asked_for(layers: dict[str, ShapedLayer]) -> None:
-    assert widths(shape_of(layers, "dilated"), "in", (7, 9, 99)) == (7, 9, 24)
+def test_the_full_width_is_always_measured(layers: dict[str, ShapedLayer]) -> None:
+    assert width_grid(shape_of(layers, "dilated"), "in", (7, 9, 99)) == (7, 9, 24)
 
 
 # --- a layer as a network -------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ MADE = [
 ]
 
 
-def test_the_file_of_a_layer_computes_what_the_module_does(
+def test_the_onnx_file_of_a_layer_computes_the_same_as_the_module(
     layers: dict[str, ShapedLayer], tmp_path: Path
 ) -> None:
     shapes = [*(layer.shape for layer in layers.values() if layer.shape is not None), *MADE]
@@ -171,7 +171,7 @@ def test_the_file_of_a_layer_computes_what_the_module_does(
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5, err_msg=str(shape))
 
 
-def test_another_width_changes_one_side_or_both_of_a_depthwise_layer(
+def test_another_width_changes_one_axis_or_both_of_a_depthwise_layer(
     layers: dict[str, ShapedLayer],
 ) -> None:
     narrow = shape_of(layers, "dilated").at("in", 7)
@@ -190,7 +190,7 @@ def test_layers_of_every_kind_run_on_a_back_end(
 ) -> None:
     shapes = [*(layer.shape for layer in layers.values() if layer.shape is not None), *MADE]
     for shape in shapes:
-        runner = load(backend_named(name), shape, RunConfig(2, 1), tmp_path)
+        runner = load_layer(backend_named(name), shape, RunConfig(2, 1), tmp_path)
         assert (runner.run(3) > 0).all()
         assert runner.num_classes == shape.out_channels
         runner.close()
@@ -214,13 +214,13 @@ class Drifting:
         return np.full(count, round(1e6 * self.width * (1 + Drifting.calls / 500)), dtype=np.int64)
 
 
-def test_a_machine_that_gets_slower_changes_the_ratios_little() -> None:
+def test_a_machine_that_gets_slower_hardly_changes_the_ratios() -> None:
     sessions = {width: Drifting(width) for width in (10, 20, 30, 40)}
     typical = {width: 1e6 * width for width in sessions}
-    found = rounds(sessions, Drifting(40), typical, budget_s=0, rest=False)
+    found = measure_rounds(sessions, Drifting(40), typical, budget_s=0, rest=False)
     assert found.widths_ns.shape == (MIN_ROUNDS, 4)
     assert found.full_ns.max() > 1.1 * found.full_ns.min()
-    np.testing.assert_allclose(ratios(found).value, [0.25, 0.5, 0.75, 1.0], rtol=0.03)
+    np.testing.assert_allclose(width_ratios(found).value, [0.25, 0.5, 0.75, 1.0], rtol=0.03)
 
 
 class Interrupted:
@@ -237,18 +237,18 @@ class Interrupted:
         return (1e5 * self.width + waits).astype(np.int64)
 
 
-def test_interruptions_by_other_processes_change_no_ratio() -> None:
+def test_interruptions_by_other_processes_do_not_change_the_ratios() -> None:
     sessions = {width: Interrupted(width) for width in (2, 10, 40)}
     typical = {width: 1e5 * width for width in sessions}
-    found = ratios(rounds(sessions, Interrupted(40), typical, budget_s=0, rest=False))
+    found = width_ratios(measure_rounds(sessions, Interrupted(40), typical, budget_s=0, rest=False))
     np.testing.assert_allclose(found.value, [0.05, 0.25, 1.0], rtol=1e-6)
 
 
-def test_an_interval_holds_its_ratio_and_is_wider_where_the_rounds_differ() -> None:
+def test_an_interval_contains_its_ratio_and_is_wider_if_the_rounds_differ() -> None:
     rng = np.random.default_rng(0)
     steady = 1e6 * np.array([[0.5, 1.0]]) * np.exp(0.001 * rng.standard_normal((20, 2)))
     wild = 1e6 * np.array([[0.5, 1.0]]) * np.exp(0.1 * rng.standard_normal((20, 2)))
-    near, far = (ratios(Rounds(times, times[:, 1:], by_device=False)) for times in (steady, wild))
+    near, far = (width_ratios(RoundTimes(times, times[:, 1:], by_device=False)) for times in (steady, wild))
     for found in (near, far):
         assert (found.low <= found.value).all()
         assert (found.value <= found.high).all()

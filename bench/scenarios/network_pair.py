@@ -1,4 +1,4 @@
-"""Both networks of a comparison, loaded at a batch size, and what the scenario around them suffers."""
+"""The two networks of a comparison, loaded at a batch size, and the conditions while they are measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compress.bench.protocol.measure import Side
 
 
 @dataclass(frozen=True)
-class Networks:
+class NetworkPair:
     """Baseline and candidate, not yet loaded, and the back end that runs them."""
 
     backend: str
@@ -23,11 +23,11 @@ class Networks:
 
     @property
     def sides(self) -> tuple[Side, Side]:
-        """Both."""
+        """Baseline and candidate."""
         return self.baseline, self.candidate
 
     def load(self, stack: contextlib.ExitStack, batch: int) -> tuple[Runner, Runner]:
-        """Load both for batches of this size; the stack closes them."""
+        """Load both for a batch size; the stack closes them."""
         config = replace(self.config, batch=batch)
         runtime = usable(self.backend, config)
         runners = []
@@ -39,21 +39,21 @@ class Networks:
 
     @contextlib.contextmanager
     def loaded(self, batch: int) -> Iterator[tuple[Runner, Runner]]:
-        """Load both for as long as the block lasts."""
+        """Load both for the duration of a ``with`` block."""
         with contextlib.ExitStack() as stack:
             yield self.load(stack, batch)
 
 
-class Watch:
-    """What a scenario suffers and takes, from the making of the object on."""
+class ConditionsMonitor:
+    """Records the load of other processes and the duration since it was created."""
 
     def __init__(self) -> None:
         self._others, self._start = OthersLoad(), time.monotonic()
 
     def seconds(self) -> float:
-        """Return how long it has taken so far."""
+        """Return the seconds since the monitor was created."""
         return time.monotonic() - self._start
 
-    def said(self) -> dict[str, float]:
-        """Return the fields of `compress.bench.scenarios.record.Measured`."""
+    def fields(self) -> dict[str, float]:
+        """Return the fields of `compress.bench.scenarios.record.Conditions`."""
         return {"others_load": self._others.share(), "seconds": self.seconds()}

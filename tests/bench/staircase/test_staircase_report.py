@@ -1,4 +1,4 @@
-"""The staircase in a run's report: figures, what the compact network could have, and a browser."""
+"""The staircase in the report of a run: figures, better widths, and rendering in a browser."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from made_tables import CONV, curve, entry, table
 
 from compress.bench.report import report
 from compress.bench.report.facts import LayerRow
-from compress.bench.report.stairs import LIMIT, OPEN, advice, figure, view
-from compress.bench.staircase import merge
+from compress.bench.report.staircase_view import (
+    MAX_FIGURES,
+    OPEN_FIGURES,
+    draw_entry,
+    find_wider_layers,
+    staircase_view,
+)
+from compress.bench.staircase.table_file import save_table
 from compress.cost import LatencyTable
 from compress.cost.latency import Curve
 
@@ -23,7 +29,7 @@ LAYER = LayerRow(name="conv", width=64, narrow_width=33, macs=800, narrow_macs=2
 def stepped(run: Path) -> Path:
     """A run with a table whose names are markup."""
     hostile = entry(CONV, layers=("conv", "<b>$x_{^"))
-    merge.save(table(hostile), run / "bench" / "latency-ort-cpu-amd-epyc.json")
+    save_table(table(hostile), run / "bench" / "latency-ort-cpu-amd-epyc.json")
     return run
 
 
@@ -33,12 +39,12 @@ def several(count: int) -> LatencyTable:
     )
 
 
-def test_the_report_holds_the_staircase_of_the_run(stepped: Path) -> None:
+def test_the_report_contains_the_staircase_of_the_run(stepped: Path) -> None:
     found = report(stepped)
     [own] = found.facts.runs[0].staircases
     assert own == LatencyTable.read(stepped / "bench" / "latency-ort-cpu-amd-epyc.json")
     page = found.html.read_text(encoding="utf-8")
-    assert "Latency against width of conv" in page
+    assert "Latency over width of conv" in page
     assert len(re.findall(r'id="r0-stairs0x0-curve-(?:out|in)"', page)) == 2
     assert "<b>" not in page
     text = found.markdown.read_text(encoding="utf-8")
@@ -48,13 +54,13 @@ def test_the_report_holds_the_staircase_of_the_run(stepped: Path) -> None:
     )
 
 
-def test_a_run_without_one_is_told_the_command(run: Path) -> None:
+def test_a_run_without_a_staircase_shows_the_command(run: Path) -> None:
     missing = report(run).facts.runs[0].lacks("staircase")
     assert missing is not None
     assert missing.command == f"compress bench {run} --staircase all"
 
 
-def test_a_damaged_table_is_named_and_is_no_error(stepped: Path) -> None:
+def test_a_damaged_table_is_reported_and_is_not_an_error(stepped: Path) -> None:
     path = stepped / "bench" / "latency-ort-cpu-amd-epyc.json"
     path.write_text(path.read_text().replace('"compress-latency"', '"other"'))
     missing = report(stepped).facts.runs[0].lacks("staircase")
@@ -64,28 +70,32 @@ def test_a_damaged_table_is_named_and_is_no_error(stepped: Path) -> None:
 
 def test_the_newest_table_comes_first(stepped: Path) -> None:
     newer = table(backend="openvino", created="2026-12-01T08:00:00+00:00")
-    merge.save(newer, stepped / "bench" / "latency-openvino-amd-epyc.json")
+    save_table(newer, stepped / "bench" / "latency-openvino-amd-epyc.json")
     assert [t.backend for t in report(stepped).facts.runs[0].staircases] == ["openvino", "ort-cpu"]
 
 
 def test_a_layer_of_the_compact_network_is_advised_the_edge_of_its_step() -> None:
-    [found] = advice(table(), [LAYER])
+    [found] = find_wider_layers(table(), [LAYER])
     assert (found.layer, found.width, found.best) == ("conv", 33, 48)
 
 
 def test_a_layer_at_an_edge_or_whole_or_measured_in_noise_is_advised_nothing() -> None:
-    assert advice(table(), [LAYER.model_copy(update={"narrow_width": 48})]) == ()
-    assert advice(table(), [LAYER.model_copy(update={"narrow_width": 64})]) == ()
-    assert advice(table(entry(CONV, curve(floor=0.3))), [LAYER]) == ()
+    assert find_wider_layers(table(), [LAYER.model_copy(update={"narrow_width": 48})]) == ()
+    assert find_wider_layers(table(), [LAYER.model_copy(update={"narrow_width": 64})]) == ()
+    assert find_wider_layers(table(entry(CONV, curve(floor=0.3))), [LAYER]) == ()
 
 
 def test_the_layers_that_take_longest_stand_open_and_the_least_have_no_figure() -> None:
-    made = several(LIMIT + 2)
+    made = several(MAX_FIGURES + 2)
     slow = entry(CONV.model_copy(update={"height": 99}), curve(full_ms=9.0), layers=("slow",))
-    found = view(table(*made.entries, slow), [], "x")
-    assert "Latency against width of slow" in found.shown[0]
-    assert (len(found.shown), len(found.more), found.left_out) == (OPEN, LIMIT - OPEN, 3)
-    assert len(found.curves) == 2 * (LIMIT + 2) + 1
+    found = staircase_view(table(*made.entries, slow), [], "x")
+    assert "Latency over width of slow" in found.shown[0]
+    assert (len(found.shown), len(found.more), found.left_out) == (
+        OPEN_FIGURES,
+        MAX_FIGURES - OPEN_FIGURES,
+        3,
+    )
+    assert len(found.curves) == 2 * (MAX_FIGURES + 2) + 1
 
 
 @pytest.mark.parametrize("compact", [{}, {"conv": 33}])
@@ -94,7 +104,7 @@ def test_the_layers_that_take_longest_stand_open_and_the_least_have_no_figure() 
 def test_a_figure_is_laid_out_with_and_without_marks(
     compact: dict[str, int], curves: tuple[Curve, ...]
 ) -> None:
-    assert figure(entry(CONV, *curves), compact, "x").startswith("<svg")
+    assert draw_entry(entry(CONV, *curves), compact, "x").startswith("<svg")
 
 
 @needs_browser
@@ -102,7 +112,7 @@ def test_a_figure_is_laid_out_with_and_without_marks(
 def test_a_browser_shows_the_stairs_without_an_error_in_its_width(
     stepped: Path, tmp_path: Path, width: int
 ) -> None:
-    merge.save(several(OPEN + 2), stepped / "bench" / "latency-openvino-amd-epyc.json")
+    save_table(several(OPEN_FIGURES + 2), stepped / "bench" / "latency-openvino-amd-epyc.json")
     seen = look(report(stepped).html, tmp_path, width, 2000)
     assert seen.console == ()
     assert seen.width <= width
@@ -112,6 +122,6 @@ def test_a_browser_shows_the_stairs_without_an_error_in_its_width(
 @needs_browser
 def test_a_browser_prints_what_is_folded_away_on_the_screen(stepped: Path, tmp_path: Path) -> None:
     before = len(re.findall(rb"/Type\s*/Page\b", printed(report(stepped).html, tmp_path)))
-    merge.save(several(LIMIT), stepped / "bench" / "latency-ort-cpu-amd-epyc.json")
+    save_table(several(MAX_FIGURES), stepped / "bench" / "latency-ort-cpu-amd-epyc.json")
     after = len(re.findall(rb"/Type\s*/Page\b", printed(report(stepped).html, tmp_path)))
     assert after > before

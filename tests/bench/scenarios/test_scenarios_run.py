@@ -1,4 +1,4 @@
-"""Scenarios of a run on ONNX Runtime: measured, stored, shown, judged and reported by the command line."""
+"""Scenarios of a run on ONNX Runtime: measured, stored, shown, gated and reported by the command line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from compress.core.errors import CompressError, Exit
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command did."""
+class CommandResult:
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -29,19 +29,19 @@ class Said:
 
 @pytest.fixture
 def call(capfd: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: object) -> Said:
+    def call(*arguments: object) -> CommandResult:
         capfd.readouterr()
-        code = cli.run([str(word) for word in words])
-        return Said(code, *capfd.readouterr())
+        code = cli.run([str(argument) for argument in arguments])
+        return CommandResult(code, *capfd.readouterr())
 
     return call
 
 
 @pytest.fixture(scope="session")
 def measured(untouched_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ScenarioResult]:
-    """A run in all three scenarios: one rate that is easy, and one that no processor answers."""
+    """A run in all three scenarios; one low rate, and one above the capacity of any processor."""
     path = Path(shutil.copytree(untouched_run, tmp_path_factory.mktemp("scenarios") / "tiny-run"))
-    options = scenarios.options(
+    options = scenarios.make_options(
         "server,single-stream,offline", pairs=10, qps="1e7,500", p99_bound_ms=10_000, max_batch=2
     )
     return path, scenarios.run_scenarios(path, options=options, threads=1, command=["compress", "bench"])
@@ -58,7 +58,7 @@ def test_the_result_is_written_and_read_back_the_same(measured: tuple[Path, Scen
     assert not (path / "bench" / "results.json").exists()
 
 
-def test_the_record_says_how_and_where_it_was_measured(measured: tuple[Path, ScenarioResult]) -> None:
+def test_the_record_holds_the_protocol_and_the_machine(measured: tuple[Path, ScenarioResult]) -> None:
     result, found = measured[1], only(measured)
     assert (result.schema_version, result.threads, result.command) == (1, 1, ("compress", "bench"))
     assert list(result.protocol) == ["single-stream", "offline", "server"]
@@ -82,15 +82,15 @@ def test_a_single_stream_has_the_queries_that_its_percentiles_need(
     assert found.speedup.low <= found.speedup.ratio <= found.speedup.high
 
 
-def test_a_budget_that_is_too_short_gives_no_p99_but_all_it_measured(run: Path) -> None:
-    options = scenarios.options("single-stream", pairs=10, budget_s=1e-3)
+def test_a_budget_that_is_too_short_gives_no_p99_but_keeps_the_measurements(run: Path) -> None:
+    options = scenarios.make_options("single-stream", pairs=10, budget_s=1e-3)
     found = scenarios.run_scenarios(run, options=options, threads=1).comparisons[0].single_stream
     assert found is not None
     for side in (found.baseline, found.candidate):
         assert (side.times.p99 is not None) == (side.times.count >= 1000)
 
 
-def test_a_server_that_keeps_up_holds_and_one_that_cannot_fails(
+def test_a_low_rate_meets_the_bound_and_an_excessive_rate_exceeds_it(
     measured: tuple[Path, ScenarioResult],
 ) -> None:
     found = only(measured).server
@@ -111,16 +111,14 @@ def test_a_server_that_keeps_up_holds_and_one_that_cannot_fails(
         assert (side.holds_qps, side.fails_qps) == (500 if held else None, 1e7)
 
 
-def test_the_offline_scenario_says_why_it_ended(measured: tuple[Path, ScenarioResult]) -> None:
+def test_the_offline_scenario_records_why_it_ended(measured: tuple[Path, ScenarioResult]) -> None:
     found = only(measured).offline
     assert found is not None
     assert [entry.batch for entry in found.batches] == [1, 2]
-    assert "largest batch allowed was 2" in found.stopped
+    assert "largest batch allowed is 2" in found.stopped
 
 
-def test_a_replay_shows_the_tables_and_what_is_included(
-    measured: tuple[Path, ScenarioResult], call: Any
-) -> None:
+def test_a_replay_shows_the_tables_and_notes(measured: tuple[Path, ScenarioResult], call: Any) -> None:
     shown = call("bench", "--replay", measured[0] / "bench" / "scenarios.json")
     assert shown.code == 0, shown.err
     words = " ".join(shown.out.replace("│", " ").split())
@@ -149,25 +147,28 @@ def test_the_command_line_measures_a_scenario(run: Path, call: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "messages"),
     [
-        (("--scenario", "sever"), ("no scenario 'sever'", "Did you mean server")),
-        (("--scenario", "multi-stream"), ("no scenario 'multi-stream'", "single-stream, offline, server")),
-        (("--scenario", "server", "--qps", "50,fast"), ("'fast' is no rate", "--qps")),
-        (("--scenario", "server", "--qps", "0"), ("'0' is no rate",)),
-        (("--scenario", "server", "--qps", "-5"), ("'-5' is no rate",)),
-        (("--scenario", "server", "--qps", "inf"), ("'inf' is no rate",)),
-        (("--scenario", "server", "--p99-bound-ms", "0"), ("bound of 0 ms", "--p99-bound-ms")),
-        (("--scenario", "server", "--p99-bound-ms", "-1"), ("bound of -1 ms",)),
-        (("--scenario", "server", "--queries", "999"), ("no p99 under 1,000", "--queries")),
-        (("--scenario", "server", "--max-server-batch", "0"), ("server batch of 0",)),
-        (("--scenario", "offline", "--max-batch", "0"), ("largest batch of 0",)),
-        (("--scenario", "offline", "--max-batch-seconds", "0"), ("0 seconds",)),
+        (("--scenario", "sever"), ("unknown scenario 'sever'", "Did you mean server")),
+        (
+            ("--scenario", "multi-stream"),
+            ("unknown scenario 'multi-stream'", "single-stream, offline, server"),
+        ),
+        (("--scenario", "server", "--qps", "50,fast"), ("'fast' is not a valid rate", "--qps")),
+        (("--scenario", "server", "--qps", "0"), ("'0' is not a valid rate",)),
+        (("--scenario", "server", "--qps", "-5"), ("'-5' is not a valid rate",)),
+        (("--scenario", "server", "--qps", "inf"), ("'inf' is not a valid rate",)),
+        (("--scenario", "server", "--p99-bound-ms", "0"), ("above 0 ms, not 0", "--p99-bound-ms")),
+        (("--scenario", "server", "--p99-bound-ms", "-1"), ("above 0 ms, not -1",)),
+        (("--scenario", "server", "--queries", "999"), ("needs at least 1,000", "--queries")),
+        (("--scenario", "server", "--max-server-batch", "0"), ("server batch must be at least 1, not 0",)),
+        (("--scenario", "offline", "--max-batch", "0"), ("largest batch must be at least 1, not 0",)),
+        (("--scenario", "offline", "--max-batch-seconds", "0"), ("above 0 seconds, not 0",)),
         (("--scenario", "offline", "--qps", "50"), ("--qps", "not measured", "offline,server")),
         (("--scenario", "offline", "--batch", "1,8"), ("--batch 1,8", "--max-batch")),
-        (("--scenario", "offline", "--budget", "0"), ("budget of 0",)),
-        (("--qps", "50"), ("--qps is of a scenario", "--scenario server")),
+        (("--scenario", "offline", "--budget", "0"), ("budget must be above 0 seconds, not 0",)),
+        (("--qps", "50"), ("--qps needs a scenario", "--scenario server")),
     ],
 )
-def test_what_is_impossible_is_refused_before_anything_is_measured(
+def test_impossible_options_are_refused_before_anything_is_measured(
     run: Path, call: Any, words: tuple[str, ...], messages: tuple[str, ...]
 ) -> None:
     done = call("bench", run, *words)
@@ -206,7 +207,7 @@ def test_a_damaged_result_is_one_error(measured: tuple[Path, ScenarioResult], tm
         ("top1_min = 0.5", "PASSED"),
     ],
 )
-def test_a_gate_judges_the_scenarios_with_their_intervals(
+def test_a_quality_gate_evaluates_the_scenarios_with_their_intervals(
     measured: tuple[Path, ScenarioResult], tmp_path: Path, text: str, outcome: str
 ) -> None:
     (tmp_path / "gate.toml").write_text(text)
@@ -216,7 +217,7 @@ def test_a_gate_judges_the_scenarios_with_their_intervals(
 
 
 def _quiet(result: ScenarioResult) -> ScenarioResult:
-    """The result as of a quiet machine: a busy one has wide intervals, and a miss is none."""
+    """Return the result as if measured on a quiet machine, whose intervals are narrow."""
     value = result.model_dump(mode="json")
     for found in value["comparisons"]:
         for name in ("p90", "p99"):
@@ -230,7 +231,7 @@ def _quiet(result: ScenarioResult) -> ScenarioResult:
     return ScenarioResult.model_validate(value)
 
 
-def test_on_a_busy_machine_a_miss_cannot_be_told_from_the_disturbance(
+def test_a_miss_on_a_busy_machine_is_inconclusive(
     measured: tuple[Path, ScenarioResult], tmp_path: Path
 ) -> None:
     value = measured[1].model_dump(mode="json")
@@ -241,7 +242,7 @@ def test_on_a_busy_machine_a_miss_cannot_be_told_from_the_disturbance(
     assert "50% of the processors" in found.checks[0].reason
 
 
-def test_a_scenario_that_was_not_measured_is_inconclusive_and_names_the_command(
+def test_a_scenario_that_was_not_measured_is_inconclusive_and_gives_the_command(
     measured: tuple[Path, ScenarioResult], tmp_path: Path
 ) -> None:
     value = measured[1].model_dump(mode="json")
@@ -252,7 +253,7 @@ def test_a_scenario_that_was_not_measured_is_inconclusive_and_names_the_command(
     assert "--scenario server" in found.checks[0].reason
 
 
-def test_a_comparison_in_pairs_is_judged_with_the_scenarios_beside_it(
+def test_a_paired_comparison_is_evaluated_together_with_the_stored_scenarios(
     measured: tuple[Path, ScenarioResult], tmp_path: Path, call: Any
 ) -> None:
     path = Path(shutil.copytree(measured[0], tmp_path / "tiny-run"))
@@ -290,12 +291,12 @@ def test_the_report_shows_the_scenarios_with_their_curves(
     assert "The p99 of the latency over the rate of queries" in page
     assert "mathdefault" not in page
     assert "### Scenarios" in text
-    assert "500 queries/s hold, 10,000,000 do not" in page
-    assert "500 queries/s hold, 10,000,000 do not" in text
+    assert "500 queries/s meet the bound, 10,000,000 exceed it" in page
+    assert "500 queries/s meet the bound, 10,000,000 exceed it" in text
     assert written.facts.runs[0].scenarios == measured[1]
 
 
-def test_a_report_says_that_a_damaged_result_of_scenarios_must_be_measured_again(
+def test_a_report_gives_the_command_that_replaces_a_damaged_scenario_result(
     run: Path, tmp_path: Path
 ) -> None:
     (run / "bench").mkdir(exist_ok=True)
