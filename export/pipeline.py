@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import filecmp
 import gc
 import tempfile
@@ -13,8 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, overload
 
+from torch import nn
+
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
+from compress.artifact.compact import MODULE_PREFIX
+from compress.artifact.weights import load_state, read_weights
 from compress.core.errors import CompressError, Exit
 from compress.core.files import read_json, sha256_file, write_json
 from compress.core.spec import SCHEMA_VERSION
@@ -37,6 +42,7 @@ from compress.export.trust import manifest
 from compress.export.trust.device import this_device
 from compress.export.trust.manifest import FileRecord, Lineage
 from compress.export.types import BuiltFile, ExportInputs, NotRun, OnnxSource
+from compress.pipeline.objects import DataLike, as_image_data
 
 if TYPE_CHECKING:
     from compress.data import ImageData
@@ -56,6 +62,9 @@ class HasRun(Protocol):
 Source = str | Path | RunFolder | HasRun
 """The run to export: its folder, or a result that has one."""
 
+DenseModel = nn.Module | Callable[[], nn.Module]
+"""A dense network, or a function that makes it."""
+
 
 class ExportOptions(TypedDict, total=False):
     """Keyword arguments of `export`."""
@@ -63,7 +72,8 @@ class ExportOptions(TypedDict, total=False):
     opset: int | None
     batch: Batch
     simplify: bool
-    data: str | ImageData | None
+    data: DataLike | None
+    model: DenseModel | None
     samples: int
     target_sm: Sequence[int]
     timing_cache: str | Path | None
@@ -104,7 +114,8 @@ def export(
     opset: int | None = None,
     batch: Batch = "dynamic",
     simplify: bool = False,
-    data: str | ImageData | None = None,
+    data: DataLike | None = None,
+    model: DenseModel | None = None,
     samples: int = SAMPLES,
     target_sm: Sequence[int] = (),
     timing_cache: str | Path | None = None,
@@ -131,8 +142,10 @@ def export(
         opset: ONNX operator set; None for the exporter's default.
         batch: ``"dynamic"``, a fixed batch size, or a `BatchRange`.
         simplify: run onnxsim; its result is kept only if it is smaller and computes the same.
-        data: data set whose test images are compared and whose training images activation ranges are taken
-            from; None for the run's own.
+        data: data set, name, or pair (train, test) of torch datasets; its test images are compared, and
+            activation ranges are taken from its training images. None for the run's own.
+        model: the dense network, or a function that makes it, for the folder of a run that was trained from a
+            module; see `compress.load`. A result brings its module with it.
         samples: number of test images to compare.
         target_sm: compute capabilities to compile a TensorRT-RTX engine for, such as ``(86, 89)``.
         timing_cache: file in which TensorRT stores its measurements for the next build.
@@ -173,7 +186,8 @@ def export(
     tasks = plan_exports(_as_list(format, "format"), _as_list(precision, "precision"), options)
     _check_samples(samples)
     with _opened(source) as run, _garbage_collection_paused():
-        exporter = _Exporter.prepare(run, data, samples, calib_images, max_relative, min_agreement)
+        network = _load_network(run, source, model)
+        exporter = _Exporter.prepare(run, network, data, samples, calib_images, max_relative, min_agreement)
         results = exporter.export_all(tasks, on_result)
     return results[0] if is_single else ExportResults(results)
 
@@ -230,18 +244,19 @@ class _Exporter:
     def prepare(
         cls,
         run: RunFolder,
-        data: str | ImageData | None,
+        network: nn.Module,
+        data: DataLike | None,
         samples: int,
         calib_images: int,
         max_relative: float | None,
         min_agreement: float | None,
     ) -> _Exporter:
-        """Load the network and its data, and compute the network's logits."""
+        """Load the data of a network, and compute the network's logits."""
         info = artifact.compact_info(run)
         images = _images_of(info, data)
         pixels, labels = images.test_arrays(samples)
         inputs = ExportInputs(
-            model=artifact.load(run),
+            model=network,
             spec=info.model,
             preprocess=info.preprocess,
             classes=info.classes,
@@ -369,6 +384,13 @@ def saved_verification(run: RunFolder) -> dict[str, Any]:
 def _opened(source: Source) -> Iterator[RunFolder]:
     """Open the run of `source` for writing."""
     given = source if isinstance(source, str | Path | RunFolder) else source.run
+    if given is None:
+        raise CompressError(
+            "the result has no run folder, so there is nothing to export",
+            hint="slice or train with out=FOLDER",
+            code="missing-run",
+            exit=Exit.MISSING,
+        )
     if isinstance(given, RunFolder) and given.is_writer:
         yield given
         return
@@ -404,20 +426,35 @@ def _check_samples(samples: int) -> None:
         )
 
 
-def _images_of(info: CompactInfo, data: str | ImageData | None) -> ImageData:
-    """Return the run's data set, or the given one, with the run's normalization."""
-    from compress.data import load, with_preprocess
+def _load_network(run: RunFolder, source: Source, dense: DenseModel | None) -> nn.Module:
+    """Return the compact network of a run, in evaluation mode on the CPU.
 
-    if data is None or isinstance(data, str):
-        data = load(data or info.data, input_size=info.preprocess.input_size)
-    if data.info.num_classes != len(info.classes):
+    For a run that was trained from a module it is a copy of the result's module with the saved weights.
+    """
+    network = getattr(source, "model", None)
+    if dense is not None or not isinstance(network, nn.Module) or isinstance(source, RunFolder):
+        return artifact.load(run, model=dense)
+    if not artifact.compact_info(run).model.name.startswith(MODULE_PREFIX):
+        return artifact.load(run)
+    path = run.compact / "weights.safetensors"
+    network = copy.deepcopy(network).cpu()
+    load_state(network, read_weights(path), source=str(path))
+    return network.eval()
+
+
+def _images_of(info: CompactInfo, data: DataLike | None) -> ImageData:
+    """Return the run's data set, or the given one, with the run's normalization."""
+    from compress.data import with_preprocess
+
+    images = as_image_data(info.data if data is None else data, info.preprocess.input_size)
+    if images.info.num_classes != len(info.classes):
         raise CompressError(
-            f"the data {data.info.name!r} has {data.info.num_classes} classes, the network "
+            f"the data {images.info.name!r} has {images.info.num_classes} classes, the network "
             f"{len(info.classes)}",
             hint=f"compare on the data the run was trained on, {info.data!r}",
             code="class-count",
         )
-    return with_preprocess(data, info.preprocess)
+    return with_preprocess(images, info.preprocess)
 
 
 def _release(folder: Path, staged: Path, record: FileRecord) -> ExportResult:

@@ -41,8 +41,10 @@ class Classifier:
     def __init__(self, manifest: Path, file: str = "") -> None:
         try:
             listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        except FileNotFoundError as error:
+            raise InferenceError(f"there is no manifest {manifest}; keep the files together") from error
         except (OSError, ValueError, KeyError) as error:
-            raise InferenceError(f"{manifest} cannot be read as a manifest: {error}") from error
+            raise InferenceError(f"the manifest {manifest} cannot be read: {error!r}") from error
         runnable = [record for record in listed if record["format"] in RUNTIMES]
         chosen = [record for record in runnable if file in ("", record["file"])]
         if len(chosen) != 1:

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from compress.core.errors import CompressError, Exit
 from compress.data import ImageData
 from compress.export import export, source
-from compress.export.options import BatchRange, Options, Precision, check_options, parse_batch, parse_targets
+from compress.export.options import Precision
 from compress.export.parity.chain import COMPACT, ParityChain
 from compress.export.parity.check import LIMITS
 from compress.export.parity.report import parity_lines
@@ -160,40 +160,3 @@ def test_the_words_of_a_chain_name_every_link(residual_run: Path) -> None:
     assert "parity on 16 images" in lines[0]
     assert [line for line in lines if "onnx-fp32 = onnx-int8: passed" in line]
     assert "in float32 without --quantize-ends" in lines[-1]
-
-
-def test_batches_are_read_as_a_user_writes_them() -> None:
-    found = [parse_batch(text) for text in ("dynamic", "8", "1:4:16")]
-    assert found == ["dynamic", 8, BatchRange(1, 4, 16)]
-
-
-@pytest.mark.parametrize("text", ["8:4:2", "0:1:2", "1:2", "many", "0", "1:x:3"])
-def test_a_batch_that_is_none_is_refused_naming_it(text: str) -> None:
-    with pytest.raises(CompressError, match=text) as caught:
-        parse_batch(text)
-    assert (caught.value.code, caught.value.exit) == ("bad-batch", Exit.USAGE)
-
-
-def test_targets_are_read_as_a_user_writes_them() -> None:
-    assert parse_targets("86, 89,sm_120,8.6") == (86, 89, 120)
-    assert parse_targets(None) == ()
-    with pytest.raises(CompressError, match="ada"):
-        parse_targets("86,ada")
-
-
-@pytest.mark.parametrize(
-    ("options", "code"),
-    [
-        (Options(precision="int4"), "unknown-precision"),  # type: ignore[arg-type]
-        (Options(precision="int8", calib_images=0), "no-calibration"),
-        (Options(quantize_ends=True), "option"),
-        (Options(workspace_mb=0), "workspace"),
-        (Options(precision="bf16", opset=20), "opset"),
-    ],
-    ids=["precision", "calibration", "ends", "workspace", "opset"],
-)
-def test_an_impossible_option_is_refused_before_any_work(options: Options, code: str) -> None:
-    with pytest.raises(CompressError) as caught:
-        check_options(options)
-    assert (caught.value.code, caught.value.exit) == (code, Exit.USAGE)
-    assert caught.value.hint

@@ -78,6 +78,40 @@ def test_the_script_refuses_a_tampered_file(exported: Path, pictures: list[Path]
     assert "not the file of the manifest" in done.stderr
 
 
+@pytest.mark.parametrize("content", [None, b"no image"], ids=["missing", "damaged"])
+def test_an_image_that_cannot_be_read_is_one_line_and_exit_3(
+    exported: Path, tmp_path: Path, site: Path, content: bytes | None
+) -> None:
+    script = write_script(exported / "infer.py", exported, manifest.read(exported).files[0])
+    image = tmp_path / "cat.png"
+    if content is not None:
+        image.write_bytes(content)
+    done = torchless.run(site, script, image)
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: the image {image} cannot be read: ")
+
+
+def test_a_missing_manifest_is_one_line_and_exit_3(exported: Path, pictures: list[Path], site: Path) -> None:
+    script = write_script(exported / "infer.py", exported, manifest.read(exported).files[0])
+    (exported / "manifest.json").unlink()
+    done = torchless.run(site, script, pictures[0])
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line == f"error: there is no manifest {exported / 'manifest.json'}; keep the files together"
+
+
+def test_the_script_finds_its_file_from_any_folder(
+    exported: Path, pictures: list[Path], site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_script(exported / "infer.py", exported, manifest.read(exported).files[0])
+    moved = exported.rename(tmp_path / "moved")
+    for folder in (moved, tmp_path, Path("/")):
+        monkeypatch.chdir(folder)
+        done = torchless.run(site, moved / "infer.py", pictures[0])
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_script_elsewhere_finds_the_manifest(exported: Path, tmp_path: Path) -> None:
     script = write_script(tmp_path / "app" / "infer.py", exported, manifest.read(exported).files[0])
     assert "MANIFEST = '../tiny-run/export/manifest.json'" in script.read_text()
