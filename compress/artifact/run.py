@@ -31,6 +31,8 @@ CHANGEABLE_ON_RESUME = (
     "workers",
     "checkpoint_every",
     "tensorboard",
+    "track",
+    "sync_bn",
     "out",
     "resume",
     "data_on_device",

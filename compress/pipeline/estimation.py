@@ -16,7 +16,7 @@ from compress.core.files import explain_write_errors
 from compress.pipeline.request import ResolvedRequest, TrainRequest, resolve
 from compress.pipeline.stages import PreparedRun, prepare_run
 from compress.pipeline.training import stage_record
-from compress.training.estimate import Measured, PhaseTime, measure
+from compress.training.estimate import PhaseTime, TrainingMeasurement, measure_training
 
 MIN_SECONDS = 1.0
 """Shortest measurement."""
@@ -42,7 +42,7 @@ class StageEstimate:
     precision: str
     setup_s: float
     checkpoints: int
-    measured: Measured
+    measured: TrainingMeasurement
 
     def seconds(self, step: Callable[[PhaseTime], float] = lambda phase: phase.step_s) -> float:
         """Return the time of the whole stage, with steps of the given time."""
@@ -151,7 +151,9 @@ def _measure_stage(
         RunFolder.create(Path(folder) / "run", stage_record(stage, run.network, run, None)) as run_folder,
     ):
         phases = method.phases(config.epochs)
-        measured = measure(method.model, method, run.data, config, run_folder, phases=phases, seconds=seconds)
+        measured = measure_training(
+            method.model, method, run.data, config, run_folder, phases=phases, seconds=seconds
+        )
     checkpoints = -(-config.epochs // config.checkpoint_every)
     return StageEstimate(
         method.name, config.epochs, config.batch_size, config.precision, setup_s, checkpoints, measured

@@ -40,7 +40,7 @@ from compress.pipeline.verification import (
 from compress.slicing import VerifyReport
 from compress.training import FitResult, Progress, fit
 from compress.training.faults import RESUMABLE, with_resume_hint
-from compress.training.interrupt import Saved
+from compress.training.faults import Saved
 
 logger = logging.getLogger(__name__)
 

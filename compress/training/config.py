@@ -1,4 +1,4 @@
-"""The settings of a training, validated; the same names in recipes, flags and run.json."""
+"""Settings of a training, validated; the same names in recipes, flags, run.json and `compress.train`."""
 
 from __future__ import annotations
 
@@ -10,40 +10,44 @@ from compress.core.spec import Record
 
 
 class TrainConfig(Record):
-    """How to train.
+    """Settings of a training.
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images a step over all processes together.
+        batch_size: images per step, over all processes.
         lr: learning rate after the warm-up.
-        momentum: of SGD; the first beta of Adam's kin.
+        momentum: momentum of SGD; first beta of AdamW and Adamax.
         weight_decay: L2 penalty (SGD, Adamax) or decoupled decay (AdamW).
-        nesterov: Nesterov's momentum (SGD only).
+        nesterov: Nesterov momentum (SGD only).
         optimizer: ``sgd``, ``adamw`` or ``adamax``.
-        eps: the denominator's epsilon of AdamW and Adamax; None for PyTorch's.
+        eps: epsilon in the denominator of AdamW and Adamax; None: the default of PyTorch.
         schedule: ``step``, ``cosine`` or ``constant``, after the warm-up.
         milestones: where ``step`` multiplies by `gamma`: below 1 a fraction of the epochs, else an epoch.
         gamma: factor of ``step``.
         min_lr: learning rate at the end of ``cosine``.
-        anneal_epochs: epoch at which ``cosine`` has come down and stays; None: the last.
+        anneal_epochs: epoch from which ``cosine`` stays at `min_lr`; None: the last.
         warmup_epochs: epochs (a fraction is allowed) in which the rate rises to `lr`.
         warmup_lr: learning rate of the first step.
-        warmup: how it rises, ``linear`` or ``geometric``.
-        label_smoothing: of the cross-entropy.
+        warmup: shape of the warm-up, ``linear`` or ``geometric``.
+        label_smoothing: label smoothing of the cross-entropy.
         clip_grad: largest L2 norm of the gradients; None for no limit.
-        ema: decay of the moving average of the weights, such as 0.999; None for none. With an average, it is
-            what is evaluated and what the training leaves in the model.
+        ema: decay of the moving average of the weights, such as 0.999; None for none. The average is what is
+            evaluated and saved.
         precision: ``fp32``, ``bf16`` or ``fp16`` (mixed; the weights stay float32).
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        seed: of everything random.
-        channels_last: NHWC in memory, which convolutions on CPUs and tensor cores like.
-        data_on_device: ``auto``: hold the images on the device that trains if they are in memory and fit;
-            ``on``: or fail; ``off``: copy each batch.
-        compile: ``auto``: on a GPU, measure some steps as written, compiled and with CUDA graphs, and take
-            what pays over the epochs that are left, and on a CPU do not compile; ``on``: compile;
-            ``cuda-graphs``: and record CUDA graphs; ``off``.
+        seed: seed of all random numbers.
+        channels_last: NHWC memory layout, which is faster for convolutions on CPUs and tensor cores.
+        data_on_device: ``auto``: keep the images on the training device if they are in memory and fit;
+            ``on``: keep them there or fail; ``off``: copy each batch.
+        compile: ``auto``: on a GPU, measure some eager and compiled steps and steps with CUDA graphs, and use
+            what is fastest over the epochs that are left; on a CPU, do not compile. ``on``: compile;
+            ``cuda-graphs``: compile and record CUDA graphs; ``off``: do not compile.
         checkpoint_every: epochs between two checkpoints; the last epoch always has one.
-        tensorboard: write TensorBoard's event files too.
+        tensorboard: false: the same as ``track=none`` instead of ``tensorboard``.
+        track: where metrics are logged besides `metrics.jsonl`: ``tensorboard``, ``wandb``, ``mlflow`` or
+            ``none``.
+        sync_bn: synchronize batch-norm statistics over processes: ``auto``: if several GPUs train; ``on``;
+            ``off``.
     """
 
     epochs: int = Field(10, ge=1)
@@ -73,9 +77,11 @@ class TrainConfig(Record):
     compile: Literal["auto", "on", "cuda-graphs", "off"] = "auto"
     checkpoint_every: int = Field(1, ge=1)
     tensorboard: bool = True
+    track: Literal["tensorboard", "wandb", "mlflow", "none"] = "tensorboard"
+    sync_bn: Literal["auto", "on", "off"] = "auto"
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _is_consistent(self) -> Self:
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov needs the optimizer sgd and a momentum above 0")
         if self.warmup_epochs and self.warmup_epochs >= self.epochs:

@@ -1,4 +1,9 @@
-"""A moving average of the weights."""
+"""A moving average of the weights.
+
+Not `torch.optim.swa_utils.AveragedModel`: its `update_parameters` waits for the device at every step (it
+reads its counter), copies the model at the first update, and treats all buffers alike, while here running
+statistics are averaged and counters and codes are copied.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +20,8 @@ class Ema:
     """An averaged copy of a model.
 
     Parameters and the norms' running statistics are averaged; every other buffer (a counter, a code that a
-    method recomputes) is copied, because an average of it means nothing. The decay starts low and grows to
-    its value as `(1 + n) / (10 + n)` over n updates, so that a short training is not held to its first
+    method recomputes) is copied, because its average has no meaning. The decay grows to its value as
+    `(1 + n) / (10 + n)` over n updates, so that the average of a short training does not depend on the first
     weights.
     """
 
@@ -27,7 +32,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take one step towards the weights of `model`."""
+        """Move the average towards the weights of `model`."""
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         mean: list[Tensor] = list(self.module.parameters())
@@ -45,6 +50,6 @@ class Ema:
         return {"model": self.module.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.module.load_state_dict(state["model"])
         self.updates = int(state["updates"])

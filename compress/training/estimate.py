@@ -1,7 +1,7 @@
-"""A measured minute of a training: the time of its steps, its evaluation and its checkpoint, and its memory.
+"""Measure the steps, the evaluation, the checkpoint and the memory of a training for about a minute.
 
-The steps are those of the loop, on the real data and device; only the clock decides when they end. What is
-measured in them is kept as blocks, so that the spread is known too.
+The steps are those of the training loop on the real data and device. Their times are kept as blocks, so that
+their spread is known too.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from compress.training.config import TrainConfig
 from compress.training.device import accelerated, share_from_first, sum_over_processes
 from compress.training.evaluation import evaluate
 from compress.training.faults import explain_failure
-from compress.training.interrupt import Saved
-from compress.training.loop import _Loop
+from compress.training.faults import Saved
+from compress.training.loop import TrainingLoop
 from compress.training.method import TrainableMethod
 from compress.training.progress import NoProgress
 from compress.training.steps import train_epoch
@@ -36,36 +36,41 @@ if TYPE_CHECKING:
     from compress.data import ImageData
 
 WARM_UP_SHARE = 0.25
-"""Share of the seconds before measuring begins: allocators, autotuners and worker processes settle in it."""
+"""Share of the seconds for warm-up of allocators, autotuners and worker processes."""
 
 WARM_UP_STEPS = 2
-"""Fewest steps before measuring begins."""
+"""Minimum number of warm-up steps."""
 
 BLOCK_SHARE = 0.05
-"""Share of the seconds in a block of steps, whose times are averaged."""
+"""Share of the seconds in one block of steps, whose times are averaged."""
 
 MIN_BLOCKS = 3
-"""Fewest blocks, however long they take."""
+"""Minimum number of blocks, however long they take."""
 
 EVALUATION_SHARE = 0.1
-"""Share of the seconds for the evaluation."""
+"""Share of the seconds spent on the evaluation."""
 
 _AGREE_EVERY = 5
-"""Steps between two agreements of several processes that there is time for more."""
+"""Steps between two decisions of several processes whether to continue."""
 
 
 @dataclass(frozen=True)
 class PhaseTime:
-    """A stretch of epochs whose steps cost alike.
+    """A phase of epochs with constant step time.
 
     Attributes:
-        first: its first epoch, from 0. epochs: how many it has.
-        begin_s, end_s: seconds of what the method does before an epoch and after it.
-        first_s: from there to the epoch's first batch.
-        step_s: seconds of a step, median of the blocks. low_s, high_s: 10th and 90th percentile of them.
+        first: its first epoch, from 0.
+        epochs: its number of epochs.
+        begin_s: seconds of the method's hook before an epoch.
+        first_s: seconds from there to the first batch of the epoch.
+        end_s: seconds of the method's hook after an epoch.
+        step_s: seconds of a step, median of the blocks.
+        low_s: 10th percentile of the blocks.
+        high_s: 90th percentile of the blocks.
         waiting: share of the time in which a step waited for its images.
-        steps, blocks: how many were measured.
-        warm_up_steps: how many before.
+        steps: measured steps.
+        blocks: measured blocks.
+        warm_up_steps: steps before them.
     """
 
     first: int
@@ -83,18 +88,22 @@ class PhaseTime:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a measured minute came to.
+class TrainingMeasurement:
+    """Measured times and memory of a training.
 
     Attributes:
         phases: in the order of their epochs.
-        steps_per_epoch: optimizer steps.
-        evaluation_s: of all test images. evaluated: the share of them that was measured.
-        checkpoint_s: of a checkpoint that is the best one too. checkpoint_bytes: of one file.
-        device: its name. device_total: the memory it has. device_bytes: the most that torch held there; None
-            on a CPU.
-        host_bytes: peak memory of this process. workers_bytes: what its worker processes hold beside.
-        processes: of `torchrun`; the memory is the first one's.
+        steps_per_epoch: optimizer steps in an epoch.
+        evaluation_s: seconds to evaluate all test images.
+        evaluated: share of the test images that was measured.
+        checkpoint_s: seconds to write a checkpoint that is also the best one.
+        checkpoint_bytes: size of one checkpoint file.
+        device: name of the device.
+        device_bytes: peak memory that torch held on the device; None on a CPU.
+        device_total: memory of the device; None on a CPU.
+        host_bytes: peak memory of this process.
+        workers_bytes: memory of its worker processes.
+        processes: number of processes; the memory is that of the first one.
     """
 
     phases: tuple[PhaseTime, ...]
@@ -173,7 +182,7 @@ class _Clock:
         return ready
 
 
-def measure(
+def measure_training(
     model: nn.Module,
     method: TrainableMethod,
     data: ImageData,
@@ -182,32 +191,37 @@ def measure(
     *,
     phases: Sequence[int] = (0,),
     seconds: float = 60.0,
-) -> Measured:
-    """Train `model` in place for about `seconds` and say what everything took.
+) -> TrainingMeasurement:
+    """Train `model` in place for about `seconds` and return what everything took.
 
     Args:
-        model, method, data, config: as for `fit`.
-        run: a folder that may be thrown away; it gets one checkpoint.
-        phases: the first epochs of the stretches whose steps cost alike; each gets its share of the time.
-        seconds: for the steps; five steps of each stretch at least.
+        model: as for `fit`.
+        method: as for `fit`.
+        data: as for `fit`.
+        config: as for `fit`.
+        run: a temporary run folder; one checkpoint is written to it.
+        phases: first epochs of the phases with constant step time; each gets its share of the seconds.
+        seconds: for the steps; at least five steps of each phase are run.
 
     Raises:
         CompressError: as `fit`.
     """
     try:
         with accelerated(config) as accelerator:
-            loop = _Loop(model, method, data, config, run, accelerator, Saved(config.epochs), NoProgress())
-            return _measured(loop, phases, seconds)
+            loop = TrainingLoop(
+                model, method, data, config, run, accelerator, Saved(config.epochs), NoProgress()
+            )
+            return _measure_loop(loop, phases, seconds)
     except (RuntimeError, MemoryError) as error:
-        found = explain_failure(error, config)
-        if found is None:
+        explained = explain_failure(error, config)
+        if explained is None:
             raise
-        if found.code == "out-of-memory":
-            found.hint = "use a smaller --batch-size, or --precision bf16"
-        raise found from error
+        if explained.code == "out-of-memory":
+            explained.hint = "use a smaller --batch-size, or --precision bf16"
+        raise explained from error
 
 
-def _measured(loop: _Loop, phases: Sequence[int], seconds: float) -> Measured:
+def _measure_loop(loop: TrainingLoop, phases: Sequence[int], seconds: float) -> TrainingMeasurement:
     accelerator, config = loop.accelerator, loop.config
     device, is_cuda = accelerator.device, accelerator.device.type == "cuda"
     if is_cuda:
@@ -220,7 +234,7 @@ def _measured(loop: _Loop, phases: Sequence[int], seconds: float) -> Measured:
     workers = _workers_bytes()
     evaluation_s, evaluated = _evaluation(loop, EVALUATION_SHARE * seconds)
     checkpoint_s, size = _checkpoint(loop)
-    return Measured(
+    return TrainingMeasurement(
         phases=times,
         steps_per_epoch=loop.steps,
         evaluation_s=evaluation_s,
@@ -236,8 +250,8 @@ def _measured(loop: _Loop, phases: Sequence[int], seconds: float) -> Measured:
     )
 
 
-def _phase(loop: _Loop, first: int, epochs: int, seconds: float) -> PhaseTime:
-    """Run epochs of a stretch, or the beginning of one, until the time is over."""
+def _phase(loop: TrainingLoop, first: int, epochs: int, seconds: float) -> PhaseTime:
+    """Run epochs of a phase, or the beginning of one, until its time is over."""
     state, config, accelerator = loop.state, loop.config, loop.accelerator
     several = accelerator.num_processes > 1
 
@@ -252,10 +266,10 @@ def _phase(loop: _Loop, first: int, epochs: int, seconds: float) -> PhaseTime:
     while not clock.over:
         state.epoch = epoch
         started = time.perf_counter()
-        loop._begin_epoch()
+        loop.begin_epoch()
         _wait(accelerator)
         begins.append(time.perf_counter() - started)
-        train_epoch(loop.stepper, loop.wrapped, clock.epoch(loop._train_batches(epoch)), NoProgress())
+        train_epoch(loop.stepper, loop.wrapped, clock.epoch(loop.train_batches(epoch)), NoProgress())
         started = time.perf_counter()
         share_from_first(accelerator, state.model.buffers())
         state.method.end_epoch(state.model, epoch, config.epochs)
@@ -280,8 +294,8 @@ def _phase(loop: _Loop, first: int, epochs: int, seconds: float) -> PhaseTime:
     )
 
 
-def _evaluation(loop: _Loop, seconds: float) -> tuple[float, float]:
-    """Seconds to evaluate everything, from as many batches as `seconds` allow, and their share."""
+def _evaluation(loop: TrainingLoop, seconds: float) -> tuple[float, float]:
+    """Return the seconds to evaluate all test images, and the share measured within `seconds`."""
     batches = loop.data.test_batches(batch_size=max(loop.batch_size, 256), **loop.share)
     if not len(batches):
         return 0.0, 1.0
@@ -308,8 +322,8 @@ def _evaluation(loop: _Loop, seconds: float) -> tuple[float, float]:
     return (time.perf_counter() - started) / share, share
 
 
-def _checkpoint(loop: _Loop) -> tuple[float, int]:
-    """Seconds to write the last and the best checkpoint, and the bytes of one; 0 where it is not written."""
+def _checkpoint(loop: TrainingLoop) -> tuple[float, int]:
+    """Return the seconds to write the last and the best checkpoint, and the bytes of one."""
     if not loop.accelerator.is_main_process:
         return 0.0, 0
     started = time.perf_counter()
@@ -325,18 +339,18 @@ def _wait(accelerator: Accelerator) -> None:
 
 
 def _peak_bytes() -> int:
-    """Peak resident memory of this process, or what it has now where the system does not keep the peak."""
+    """Return the peak resident memory of this process, or its present memory if the peak is unknown."""
     status = Path("/proc/self/status")
     if status.exists():
-        found = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
-        if found is not None:
-            return int(found.split()[1]) * 1024
+        peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        if peak is not None:
+            return int(peak.split()[1]) * 1024
     info = psutil.Process().memory_info()
     return int(getattr(info, "peak_wset", info.rss))
 
 
 def _workers_bytes() -> int:
-    """Memory that only the child processes hold."""
+    """Return the memory that only the child processes hold."""
     total = 0
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Turn out-of-memory, device loss, dead workers and a full disk into errors that say how to resume.
+"""Turn interrupts, out-of-memory, device loss, dead workers and full disks into errors with a remedy.
 
 The last checkpoint is never touched.
 """
@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
 
 import torch
 
@@ -15,7 +19,6 @@ from compress.artifact import RunFolder
 from compress.core.errors import CompressError, Exit
 from compress.data.workers import worker_died
 from compress.training.config import TrainConfig
-from compress.training.interrupt import Saved
 
 _MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|STATUS_ALLOC_FAILED", re.IGNORECASE
@@ -28,6 +31,19 @@ _NAMED_ELSEWHERE = ("disk-full", "worker-died")
 
 RESUMABLE = ("interrupted", "out-of-memory", "device-lost", *_NAMED_ELSEWHERE)
 """Codes of the errors after which a training can be resumed."""
+
+
+@dataclass
+class Saved:
+    """Progress of a training on disk.
+
+    Attributes:
+        epochs: epochs of the whole training.
+        finished: epochs that the last checkpoint contains.
+    """
+
+    epochs: int
+    finished: int = 0
 
 
 @contextlib.contextmanager
@@ -106,3 +122,40 @@ def _first_sentences(text: str) -> str:
     for advice in ("CUDA kernel errors might", "Search for `cuda", "If reserved but", "Compile with"):
         text = text.partition(advice)[0]
     return text.strip().rstrip(".")[:300] or "no reason is given"
+
+
+@contextlib.contextmanager
+def interruptible(run: RunFolder, saved: Saved) -> Iterator[None]:
+    """Turn an interrupt into an error; SIGTERM counts as one while the block runs.
+
+    Raises:
+        CompressError: ``interrupted`` (exit 130).
+    """
+    try:
+        with _terminate_as_interrupt():
+            yield
+    except KeyboardInterrupt:
+        raise CompressError(
+            f"interrupted; {saved.finished} of {saved.epochs} epochs are saved in {str(run.path)!r}",
+            hint="resume with the same command and --resume",
+            code="interrupted",
+            exit=Exit.INTERRUPTED,
+            details={"finished": saved.finished, "epochs": saved.epochs},
+        ) from None
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Make SIGTERM raise KeyboardInterrupt in the main thread, which alone may set signal handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

@@ -1,4 +1,8 @@
-"""The training loop: epochs, evaluation, log, checkpoints, resuming."""
+"""The training loop: epochs, evaluation, log, checkpoints, resuming.
+
+Reading order: `fit`, `TrainingLoop.run_epochs`, `TrainingLoop._run_epoch`, then one optimizer step in
+`compress.training.steps.Stepper.step`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from compress.core.errors import CompressError
 from compress.data.base import deliver_to
 from compress.data.placement import place_data
 from compress.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from compress.training.compiling import choose
+from compress.training.compiling import choose_mode
 from compress.training.config import TrainConfig
 from compress.training.device import (
     accelerated,
@@ -27,38 +31,36 @@ from compress.training.device import (
 )
 from compress.training.ema import Ema
 from compress.training.evaluation import EvalResult, evaluate, to_device
-from compress.training.faults import explain_failures
-from compress.training.forward import Forward
-from compress.training.interrupt import Saved, interruptible
+from compress.training.faults import Saved, explain_failures, interruptible
 from compress.training.method import TrainableMethod
-from compress.training.metrics import MetricsLog, Row
+from compress.training.metrics import MetricsLog, Row, open_tracker
 from compress.training.optim import build_optimizers
 from compress.training.profiling import StepProfiler
 from compress.training.progress import NoProgress, Progress
 from compress.training.state import TrainState
-from compress.training.steps import EpochSums, Stepper, train_epoch
+from compress.training.steps import EpochSums, Forward, Stepper, train_epoch
+from compress.training.sync_norms import synchronized_norms, uses_sync_bn
 
 if TYPE_CHECKING:
     from compress.data import ImageData
 
 _TRIAL_BATCHES = 8
-"""Real batches on which modes of a step are measured."""
+"""Number of real batches on which the modes of a step are measured."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to.
+    """Outcome of a training.
 
     Attributes:
-        model: the model that was given, with its final weights (the average, if one was kept), on the device
-            it was trained on.
-        epochs: epochs done in all.
+        model: the given model with its final weights (the average, if one was kept), on the training device.
+        epochs: epochs finished in total.
         top1: accuracy of the last epoch on the test images, a fraction.
-        best_top1: the best of all epochs, whose weights are in ``checkpoints/best.pt``.
-        best_epoch: its epoch, from 1.
+        best_top1: best accuracy of all epochs, whose weights are in ``checkpoints/best.pt``.
+        best_epoch: the epoch (from 1) that reached it.
         history: the lines of `metrics.jsonl`.
-        is_first: whether this is the process that writes, of several.
-        profile: where the time of a step went, if that was asked (`profile/table.json`).
+        is_first: whether this process writes, of several.
+        profile: where the time of a step went, if requested (`profile/table.json`).
     """
 
     model: nn.Module
@@ -82,11 +84,11 @@ def fit(
     progress: Progress | None = None,
     profile: bool = False,
 ) -> FitResult:
-    """Train `model` in place and leave log and checkpoints in the run folder.
+    """Train `model` in place and write log and checkpoints into the run folder.
 
     Every epoch is a function of the state at its start: the generators are seeded from (seed, epoch), so a
-    training that was killed and resumed ends with the same weights on a CPU, to the bit. Under `torchrun`
-    the batch is shared by the processes and only the first writes.
+    training that was killed and resumed ends with exactly the same weights on a CPU. Under `torchrun` the
+    processes share the batch and only the first one writes.
 
     Args:
         model: the network, with the method's parametrizations in place.
@@ -94,15 +96,15 @@ def fit(
         data: training and test images.
         config: the settings.
         run: an open run folder that this process may write to.
-        resume: go on from its last checkpoint, from the start if it has none.
-        progress: is told how far it is.
-        profile: write a trace of some steps and a table of where their time goes into the run folder.
+        resume: resume from the last checkpoint; from the start if there is none.
+        progress: receives the progress.
+        profile: write a trace of some steps and a table of their time into the run folder.
 
     Raises:
         CompressError: ``non-finite``, ``interrupted`` (exit 130), ``resume-mismatch``, ``damaged-file``,
             ``disk-full``, ``no-device``, ``precision``, ``batch-size``, ``model-output``, ``no-data``,
             ``not-locked``, ``data-on-device``, ``compile``, ``out-of-memory``, ``device-lost``,
-            ``worker-died``.
+            ``worker-died``, ``sync-bn``, ``missing-package``.
     """
     saved = Saved(config.epochs)
     progress = progress if progress is not None else NoProgress()
@@ -117,14 +119,15 @@ def fit(
                 hint="open it with RunFolder.create(...) or RunFolder.open(..., write=True)",
                 code="not-locked",
             )
-        loop = _Loop(model, method, data, config, run, accelerator, saved, progress)
+        loop = TrainingLoop(model, method, data, config, run, accelerator, saved, progress)
         try:
-            return loop.run_epochs(resume, profile)
+            with synchronized_norms(model, loop.sync_bn):
+                return loop.run_epochs(resume, profile)
         finally:
             loop.close()
 
 
-class _Loop:
+class TrainingLoop:
     """One training, from its first epoch or the one after the last checkpoint."""
 
     def __init__(
@@ -152,6 +155,7 @@ class _Loop:
         self.batch_size = config.batch_size // accelerator.num_processes
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.classes = data.info.num_classes
+        self.sync_bn = uses_sync_bn(config.sync_bn, accelerator.device.type, accelerator.num_processes)
         self.wrapped = prepare(accelerator, model, channels_last=config.channels_last)
         self.state = TrainState(
             model=model,
@@ -161,21 +165,22 @@ class _Loop:
             scaler=accelerator.scaler if config.precision == "fp16" else None,
         )
         share_from_first(accelerator, self.state.outside_parameters())
-        self.steps = len(self._train_batches(0))
+        self.steps = len(self.train_batches(0))
         if not self.steps:
             raise CompressError("there are no training images", hint="check the data set", code="no-data")
         forward = Forward(self.wrapped, model, method, self.criterion, self.classes)
         self.stepper = Stepper(self.state, forward, accelerator, config, self.steps)
 
     def run_epochs(self, resume: bool, profile: bool) -> FitResult:
-        """Train what is left to train."""
+        """Train the epochs that are left."""
         if resume and checkpoint_path(self.run).is_file():
             self.state.load_state_dict(load_checkpoint(self.run), self.config, self.run)
         self.saved.finished = self.state.epoch
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            board = self.run.tensorboard if self.config.tensorboard else None
-            self.log = MetricsLog(self.run.metrics_path, self.state.epoch, board)
+            finished = self.state.epoch
+            tracker = open_tracker(self.config, self.run, finished)
+            self.log = MetricsLog(self.run.metrics_path, finished, tracker)
         self.progress.start(self.config.epochs, self.steps, self.state.epoch)
         self._choose_mode()
         if profile and self.accelerator.is_main_process:
@@ -184,7 +189,7 @@ class _Loop:
             self.profiler = StepProfiler(folder, self.accelerator.device, self.steps, left)
         top1 = -1.0
         while self.state.epoch < self.config.epochs:
-            top1 = self._epoch()
+            top1 = self._run_epoch()
         if top1 < 0:
             top1 = self._evaluate().top1
         if self.state.ema is not None:
@@ -197,24 +202,24 @@ class _Loop:
             best_epoch=self.state.best_epoch,
             history=self.log.rows if self.log is not None else [],
             is_first=self.accelerator.is_main_process,
-            profile=self.profiler.found if self.profiler is not None else None,
+            profile=self.profiler.result if self.profiler is not None else None,
         )
 
     def _choose_mode(self) -> None:
-        """Decide whether the steps are compiled, and say so where there was something to decide."""
+        """Decide whether the steps are compiled, and report it if there was a choice."""
         before = self.run.record.decisions.get("compile", {}).get("mode")
 
         def batches() -> list[tuple[Tensor, Tensor]]:
-            some = islice(self._train_batches(self.state.epoch), _TRIAL_BATCHES)
+            some = islice(self.train_batches(self.state.epoch), _TRIAL_BATCHES)
             device, last = self.accelerator.device, self.config.channels_last
             return [to_device(x, y, device, channels_last=last) for x, y in some]
 
-        decision = choose(
+        decision = choose_mode(
             self.stepper,
             self.run,
             self.config.compile,
             (self.config.epochs - self.state.epoch) * self.steps,
-            self._begin_epoch,
+            self.begin_epoch,
             batches,
             before if self.state.epoch else None,
         )
@@ -226,7 +231,7 @@ class _Loop:
                 self.progress.note(f"{mode} does not run here: {error}")
 
     def close(self) -> None:
-        """Take the progress away, close the log, and let go of what was compiled."""
+        """Stop the progress, close the log and the profiler, and drop compiled code."""
         self.progress.stop()
         if self.profiler is not None:
             self.profiler.close()
@@ -235,12 +240,12 @@ class _Loop:
         if self.log is not None:
             self.log.close()
 
-    def _epoch(self) -> float:
-        """Run one epoch, save it, and return its accuracy on the test images."""
+    def _run_epoch(self) -> float:
+        """Run one epoch: steps, evaluation, log, checkpoint; return its accuracy on the test images."""
         state, config = self.state, self.config
         epoch = state.epoch
-        self._begin_epoch()
-        batches = self._train_batches(epoch)
+        self.begin_epoch()
+        batches = self.train_batches(epoch)
         sums = train_epoch(self.stepper, self.wrapped, batches, self.progress, self.profiler)
         share_from_first(self.accelerator, state.model.buffers())
         state.method.end_epoch(state.model, epoch, config.epochs)
@@ -249,15 +254,15 @@ class _Loop:
         self._save(sums, result)
         return result.top1
 
-    def _begin_epoch(self) -> None:
-        """Seed the generators and let the method begin; a function of the state and the epoch alone."""
+    def begin_epoch(self) -> None:
+        """Seed the generators and call the method's hook; depends on the state and the epoch only."""
         state, config = self.state, self.config
         seed_everything(config.seed, state.epoch)
         state.method.begin_epoch(state.model, state.epoch, config.epochs)
         seed_everything(config.seed, state.epoch, self.accelerator.process_index)
 
     def _save(self, sums: EpochSums, result: EvalResult) -> None:
-        """Log the epoch, then save it: a resume drops a line without a checkpoint, but could not add one."""
+        """Log the epoch, then save it: resuming drops a log line without a checkpoint but cannot add one."""
         state = self.state
         better = result.top1 > state.best_top1
         if better:
@@ -272,7 +277,7 @@ class _Loop:
             self.saved.finished = state.epoch
         self.progress.epoch(row)
 
-    def _train_batches(self, epoch: int) -> Any:
+    def train_batches(self, epoch: int) -> Any:
         return self.data.train_batches(
             epoch=epoch, batch_size=self.batch_size, seed=self.config.seed, **self.share
         )

@@ -1,19 +1,22 @@
-"""The log of a training: `metrics.jsonl`, a line an epoch, and the same numbers for TensorBoard."""
+"""Metrics of a training: `metrics.jsonl`, one line per epoch, and the same numbers for a tracker."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import logging
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
+
+from compress.artifact import RunFolder
+from compress.core.errors import CompressError, Exit
 from compress.core.files import explain_write_errors, write_text
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
+from compress.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -38,24 +41,22 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 class MetricsLog:
-    """Appends epochs to a log, after dropping those a resumed training will do again.
+    """Appends epochs to a log, after dropping those that a resumed training will repeat.
 
     Args:
         path: `metrics.jsonl`.
         finished: epochs already done; later lines of the log are removed.
-        tensorboard: folder for event files; None for none.
+        tracker: receives the same numbers (see `open_tracker`); None for none.
     """
 
-    def __init__(self, path: Path, finished: int, tensorboard: Path | None) -> None:
+    def __init__(self, path: Path, finished: int, tracker: GeneralTracker | None = None) -> None:
         self._path = path
-        self._finished = finished
-        self._tensorboard = tensorboard
-        self._writer: SummaryWriter | None = None
+        self._tracker = tracker
         self.rows = [row for row in read_metrics(path) if row["epoch"] <= finished]
         write_text(path, "".join(_line(row) for row in self.rows))
 
     def append(self, row: Row) -> None:
-        """Add an epoch's line and make sure it is on the disk; the whole line or none of it.
+        """Add an epoch's line and make sure that it is on disk; the whole line or none of it.
 
         Raises:
             CompressError: ``disk-full`` or ``not-writable``.
@@ -72,32 +73,59 @@ class MetricsLog:
                 os.truncate(self._path, before)
                 raise
         self.rows.append(clean)
-        self._plot(clean)
+        if self._tracker is not None:
+            numbers = {key: v for key, v in clean.items() if key != "epoch" and isinstance(v, int | float)}
+            with explain_write_errors(self._path.parent):
+                self._tracker.log(numbers, step=clean["epoch"])
 
     def close(self) -> None:
-        """Close the event files."""
-        if self._writer is not None:
-            with contextlib.suppress(OSError):  # every epoch was flushed; a full disk has been told
-                self._writer.close()
-            self._writer = None
+        """Close the tracker."""
+        if self._tracker is not None:
+            with contextlib.suppress(OSError):  # every epoch was flushed; a full disk has been reported
+                self._tracker.finish()
+            self._tracker = None
 
-    def _plot(self, row: Row) -> None:
-        if self._tensorboard is None:
-            return
-        if self._writer is None:
-            try:
-                from torch.utils.tensorboard.writer import SummaryWriter
-            except ImportError:
-                logger.warning("no TensorBoard files: the package tensorboard is not installed")
-                self._tensorboard = None
-                return
-            with explain_write_errors(self._tensorboard):
-                self._writer = SummaryWriter(str(self._tensorboard), purge_step=self._finished + 1)
-        with explain_write_errors(self._tensorboard):
-            for key, value in row.items():
-                if key != "epoch" and isinstance(value, (int, float)):
-                    self._writer.add_scalar(key, value, row["epoch"])
-            self._writer.flush()
+
+_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+
+
+def open_tracker(config: TrainConfig, run: RunFolder, finished: int) -> GeneralTracker | None:
+    """Return the tracker of Accelerate that `config.track` names, on the first process; None for none.
+
+    TensorBoard writes to `tensorboard/` in the run folder, the others where their own settings say; the run
+    is called after the run folder.
+
+    Args:
+        config: settings of the training.
+        run: the run folder.
+        finished: epochs already done; TensorBoard drops later ones.
+
+    Raises:
+        CompressError: (exit 3) ``missing-package``: the package of wandb or mlflow is not installed.
+    """
+    name = config.track
+    if name == "none" or (name == "tensorboard" and not config.tensorboard):
+        return None
+    if importlib.util.find_spec(_PACKAGES[name]) is None:
+        if name == "tensorboard":
+            logger.warning("no TensorBoard files: the package tensorboard is not installed")
+            return None
+        raise CompressError(
+            f"--track {name} needs the package {name}",
+            hint=f"pip install {_PACKAGES[name]}, or use --track tensorboard",
+            code="missing-package",
+            exit=Exit.MISSING,
+        )
+    tracker: GeneralTracker
+    if name == "tensorboard":
+        tracker = TensorBoardTracker(run.tensorboard.name, str(run.path), purge_step=finished + 1)
+    elif name == "wandb":
+        tracker = WandBTracker("compress", name=run.path.name, dir=str(run.path))
+    else:
+        tracker = MLflowTracker("compress", run_name=run.path.name)
+    with explain_write_errors(run.path):
+        tracker.start()
+    return tracker
 
 
 def _line(row: Row) -> str:

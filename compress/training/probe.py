@@ -1,4 +1,4 @@
-"""Where the time of a step goes: marks between its parts, by the clock of the device that computes."""
+"""Time of the parts of a step, by the clock of the device that computes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Protocol
 import torch
 
 REST = "everything else"
-"""The part of a step that no mark claims."""
+"""The part of a step outside all named parts."""
 
 
 class Probe(Protocol):
-    """What a step tells about its parts."""
+    """Receives the beginnings of the parts of a step."""
 
     def begin(self, step: int) -> None:
-        """Step `step` of the epoch (from 1) begins."""
+        """Begin step `step` of the epoch (from 1)."""
 
     def part(self, name: str) -> None:
-        """This part begins, and the one before it ends."""
+        """Begin this part and end the previous one."""
 
     def end(self) -> None:
-        """The step is over."""
+        """End the step."""
 
 
 class NoProbe:
-    """Takes no notice."""
+    """No timing."""
 
     def begin(self, step: int) -> None:
         """Do nothing."""
@@ -41,9 +41,9 @@ class NoProbe:
 class StepClock:
     """Times the parts of steps.
 
-    On a GPU every mark is an event in the stream, so a part's time is the device's own, idling for the host
-    included, and nothing waits for it. Elsewhere it is the host's clock. A step that is begun and not ended
-    does not count.
+    On a GPU every mark is an event in the stream, so the time of a part is the device's own, including idle
+    time, and nothing waits for it. Elsewhere it is the host's clock. A step that is begun and not ended does
+    not count.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -56,7 +56,7 @@ class StepClock:
         self._marks = [_Mark(REST, self._device)]
 
     def part(self, name: str) -> None:
-        """From here on the time is `name`'s."""
+        """Count the time from here on for `name`."""
         self._marks.append(_Mark(name, self._device))
 
     def end(self) -> None:
@@ -64,21 +64,21 @@ class StepClock:
         self._steps.append([*self._marks, _Mark("", self._device)])
 
     def parts_ms(self) -> list[dict[str, float]]:
-        """Milliseconds of each part, for each step; they add up to the step (waits for the device)."""
+        """Return milliseconds of each part for each step; they add up to the step (waits for the device)."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        found = []
+        steps = []
         for marks in self._steps:
             parts: dict[str, float] = {}
             for mark, following in itertools.pairwise(marks):
                 parts[mark.name] = parts.get(mark.name, 0.0) + mark.until_ms(following)
             parts[REST] = parts.pop(REST)  # comes last
-            found.append(parts)
-        return found
+            steps.append(parts)
+        return steps
 
 
 class _Mark:
-    """A moment in a step."""
+    """A point in time in a step."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name = name

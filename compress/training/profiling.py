@@ -1,7 +1,7 @@
 """`--profile`: a trace of some steps, and a short table of where their time goes.
 
-The table's parts are timed without a profiler, whose own work would be counted too, in other steps than those
-that are traced.
+The parts in the table are timed without the profiler, whose own work would be counted too, in other steps
+than those that are traced.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class StepProfiler:
         self._trace: profile | None = None
         self._range: contextlib.ExitStack | None = None
         self._traces_left = self._traced
-        self._found: dict[str, Any] | None = None
+        self._result: dict[str, Any] | None = None
 
     def begin(self, step: int) -> None:
         """Step `step` of the epoch begins."""
         self._seen += 1
         timed = self._warm + self._clocked
-        if self._trace is None and self._found is None and self._seen > timed:
+        if self._trace is None and self._result is None and self._seen > timed:
             if step + self._traced - 1 > self._steps:
                 return  # a trace shall not run over the evaluation
             if self._device.type == "cpu":  # else the tracer writes to stderr that it finds no GPU
@@ -78,9 +78,9 @@ class StepProfiler:
                 self._finish(self._trace)
 
     @property
-    def found(self) -> dict[str, Any] | None:
+    def result(self) -> dict[str, Any] | None:
         """The table, once it is written."""
-        return self._found
+        return self._result
 
     def close(self) -> None:
         """Stop tracing if the training ends early."""
@@ -111,7 +111,7 @@ class StepProfiler:
         names = list(dict.fromkeys(name for step in steps for name in step))
         mean = {name: sum(step.get(name, 0.0) for step in steps) / len(steps) for name in names}
         total = sum(mean.values())
-        self._found = {
+        self._result = {
             "schema_version": SCHEMA_VERSION,
             "kind": "compress-profile",
             "device": str(self._device),
@@ -127,7 +127,7 @@ class StepProfiler:
             written = self._folder / "trace.json.new"
             trace.export_chrome_trace(str(written))
             written.replace(self._folder / "trace.json")
-        write_json(self._folder / "table.json", self._found)
+        write_json(self._folder / "table.json", self._result)
 
 
 def _operators(trace: profile, on_gpu: bool) -> list[dict[str, Any]]:

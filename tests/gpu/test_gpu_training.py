@@ -13,9 +13,9 @@ from compress.artifact import RunFolder
 from compress.methods.dcff.method import code_filters
 from compress.pipeline import run_training
 from compress.training import read_metrics
-from compress.training.forward import EAGER, Mode
+from compress.training.steps import EAGER, Mode
 from compress.training.probe import NoProbe
-from compress.training.watch import LossWatch
+from compress.training.loss_monitor import LossMonitor
 
 SETTINGS = {"epochs": 2, "batch_size": 64, "lr": 0.05, "device": "cuda", "tensorboard": False}
 
@@ -74,16 +74,16 @@ def test_no_step_waits_for_the_gpu(method: str, precision: str) -> None:
     with training(device="cuda", precision=precision, ema=0.9, clip_grad=1.0) as (accelerator, config):
         made = side(accelerator, config, method, "vgg_small", batch=32)
         made.begin(0)
-        watch = LossWatch(accelerator.device, 1, every=2)
+        monitor = LossMonitor(accelerator.device, 1, every=2)
         for step in range(1, 9):
             torch.cuda.set_sync_debug_mode("error" if step > 2 else "default")
             try:
                 loss, logits = made.stepper.step(made.x, made.y, 0.01, NoProbe())
-                watch.note(step, loss, logits, made.y)
-                watch.look(step, loss, 0.01)
+                monitor.add(step, loss, logits, made.y)
+                monitor.read(step, loss, 0.01)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        watch.check(0.01)
+        monitor.check(0.01)
 
 
 def test_an_epoch_of_data_on_the_gpu_is_made_without_waiting() -> None:

@@ -266,7 +266,7 @@ def test_scattered_branches_are_exact_and_cost_what_they_should(name: str) -> No
     assert sum(p.numel() for p in compact.parameters()) == plan.narrow.params
     x = torch.randn(4, 3, 16, 16)
     assert compare(student, compact, (x,)).passed
-    assert verify(method._graph.model, plan, slice_model(method._graph.model, plan), x).passed
+    assert verify(method.setup.model, plan, slice_model(method.setup.model, plan), x).passed
     again = apply_plan(models.build(name, input_size=(3, 16, 16)), SlicePlan.from_json(plan.to_json()))
     again.load_state_dict(compact.state_dict())
     assert compare(compact, again, (x,), 0.0).passed

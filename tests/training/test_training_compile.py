@@ -14,9 +14,9 @@ from torch import nn
 from benchmarks.steps import Side, side, training
 from compress.artifact import RunFolder
 from compress.core.errors import CompressError
-from compress.training import TrainConfig, forward
-from compress.training.compiling import LEAST_S, Decision, Trial
-from compress.training.forward import EAGER, Mode
+from compress.training import TrainConfig, steps
+from compress.training.compiling import MIN_REMAINING_S, Decision, Trial
+from compress.training.steps import EAGER, Mode
 
 
 def tiny() -> nn.Module:
@@ -69,7 +69,7 @@ def test_measuring_changes_nothing_of_the_training(method: str, tmp_path: Path) 
         with training(device="cpu", ema=0.9) as (accelerator, config), folder(tmp_path / "run") as run:
             made = side(accelerator, config, method, tiny(), batch=4, pixels=8, backend="eager")
             if measured:
-                decision = trial(made, run).measure(("compiled",), left=1000, least_s=0.0)
+                decision = trial(made, run).measure_modes(("compiled",), left=1000, least_s=0.0)
                 assert set(decision.step_ms) == {"eager", "compiled"} and decision.steps_left == 1000
             made.stepper.forward.use(EAGER)
             made.begin(0)
@@ -83,14 +83,14 @@ def test_measuring_changes_nothing_of_the_training(method: str, tmp_path: Path) 
 def test_nothing_is_compiled_for_a_training_that_is_nearly_over(tmp_path: Path) -> None:
     with training(device="cpu") as (accelerator, config), folder(tmp_path / "run") as run:
         made = side(accelerator, config, "dense", tiny(), batch=4, pixels=8, backend=broken)
-        decision = trial(made, run).measure(("compiled",), left=2)
+        decision = trial(made, run).measure_modes(("compiled",), left=2)
     assert decision.mode == "eager" and "too few" in decision.why
 
 
 def test_a_compiler_that_fails_is_no_reason_to_stop(tmp_path: Path) -> None:
     with training(device="cpu") as (accelerator, config), folder(tmp_path / "run") as run:
         made = side(accelerator, config, "dense", tiny(), batch=4, pixels=8, backend=broken)
-        decision = trial(made, run).measure(("compiled",), left=1000, least_s=0.0)
+        decision = trial(made, run).measure_modes(("compiled",), left=1000, least_s=0.0)
     assert decision.mode == "eager"
     assert "no C++ compiler" in decision.failed["compiled"]
 
@@ -98,7 +98,7 @@ def test_a_compiler_that_fails_is_no_reason_to_stop(tmp_path: Path) -> None:
 def test_compiled_training_has_the_log_of_the_eager_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward, "BACKEND", "aot_eager")
+    monkeypatch.setattr(steps, "BACKEND", "aot_eager")
     logs = []
     for wish in ("on", "off"):
         model = training_job.network(dropout=0.0)
@@ -120,7 +120,7 @@ def test_a_cpu_is_not_measured_and_the_run_says_so(tmp_path: Path) -> None:
 def test_asking_for_what_cannot_be_compiled_is_refused_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward, "BACKEND", broken)
+    monkeypatch.setattr(steps, "BACKEND", broken)
     with pytest.raises(CompressError, match=r"on cpu cannot be compiled.*no C\+\+ compiler") as error:
         training_job.train(tmp_path / "a", epochs=1, compile="on")
     assert "--compile auto or off" in error.value.hint
@@ -142,14 +142,14 @@ def trial(made: Side, run: RunFolder) -> Tried:
 
 
 class Tried:
-    """A trial that is restored when it has measured, as `choose` does it."""
+    """A trial that is restored when it has measured, as `choose_mode` does it."""
 
     def __init__(self, inner: Trial) -> None:
         self._inner = inner
 
-    def measure(self, modes: tuple[Mode, ...], left: int, least_s: float = LEAST_S) -> Decision:
+    def measure_modes(self, modes: tuple[Mode, ...], left: int, least_s: float = MIN_REMAINING_S) -> Decision:
         try:
-            return self._inner.measure(modes, left, least_s)
+            return self._inner.measure_modes(modes, left, least_s)
         finally:
             self._inner.restore()
 

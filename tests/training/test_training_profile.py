@@ -60,7 +60,7 @@ def test_the_tracer_prints_nothing_of_a_gpu_that_is_not_there(tmp_path: Path) ->
     code = (
         "import sys, torch; from pathlib import Path; from compress.training.profiling import StepProfiler\n"
         "steps = StepProfiler(Path(sys.argv[1]), torch.device('cpu'), 1, 1)\n"
-        "steps.begin(1); steps.part('forward'); torch.ones(3).sum(); steps.end(); assert steps.found"
+        "steps.begin(1); steps.part('forward'); torch.ones(3).sum(); steps.end(); assert steps.result"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.steps import side, training
-from compress.training.watch import LossWatch
+from compress.training.loss_monitor import LossMonitor
 
 READS = {"aten._local_scalar_dense.default", "aten.is_nonzero.default", "aten.equal.default"}
 SENDS = {"aten.lift_fresh.default"}
@@ -111,11 +111,11 @@ def test_no_step_waits(method: str) -> None:
         made = side(accelerator, config, method, "vgg_small", batch=4, pixels=8)
         for epoch in (0, 7):  # searching, and with final masks
             made.begin(epoch)
-            watch = LossWatch(torch.device("cpu"), 1)
+            monitor = LossMonitor(torch.device("cpu"), 1)
             with Waits(ignored="optimizer" if method == "kdfs" else "") as waits:
                 for step in (1, 2):
                     loss, logits = made.stepper.step(made.x, made.y, 0.01, waits)
                     waits.part("metrics")
-                    watch.note(step, loss, logits, made.y)
+                    monitor.add(step, loss, logits, made.y)
             assert waits.found == []
-            assert float(watch.sums[0]) > 0
+            assert float(monitor.sums[0]) > 0

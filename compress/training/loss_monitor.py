@@ -1,4 +1,4 @@
-"""Watching the loss of an epoch without making the host wait for the device."""
+"""Monitor the loss of an epoch without making the host wait for the device."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from torch import Tensor
 
 from compress.core.errors import CompressError, Exit
 
-LOOK_EVERY = 50
-"""Steps between two looks at the loss where the device computes on its own."""
+READ_EVERY = 50
+"""Steps between two readings of the loss where the device computes asynchronously."""
 
 
-class LossWatch:
-    """Adds up loss and hits on the device, notes the first step whose loss is not finite, looks now and then.
+class LossMonitor:
+    """Adds up loss and hits on the device and detects the first step whose loss is not finite.
 
-    On a CPU a look is at every step. On a GPU it is a copy into the host's memory that is under way while the
-    steps go on, and is read once it has arrived: no step waits. Elsewhere a look waits, every 50th step.
+    On a CPU the loss is read at every step. On a GPU it is copied to the host asynchronously while the steps
+    continue, and read once it has arrived: no step waits. On other devices every 50th step waits.
 
     Args:
-        device: where the losses are. epoch: the epoch, from 1, for the message.
-        every: steps between two looks; None: as the device likes.
+        device: device of the losses.
+        epoch: the epoch, from 1, for the message.
+        every: steps between two readings; None: chosen by the device.
     """
 
     def __init__(self, device: torch.device, epoch: int, every: int | None = None) -> None:
         wide = torch.float32 if device.type == "mps" else torch.float64
-        self._every = every or (1 if device.type == "cpu" else LOOK_EVERY)
+        self._every = every or (1 if device.type == "cpu" else READ_EVERY)
         self._epoch = epoch
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.sums = torch.zeros(2, dtype=wide, device=device)
-        self._mail = _Mail() if device.type == "cuda" else None
+        self._transfer = _HostTransfer() if device.type == "cuda" else None
 
     @torch.no_grad()
-    def note(self, step: int, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+    def add(self, step: int, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add step `step` (from 1): its loss, and the hits of scores `[B, classes]` at labels `[B]`."""
         loss = loss.detach()
         hits = (logits.detach().argmax(1) == targets).sum()
@@ -39,28 +40,28 @@ class LossWatch:
         is_first = ~torch.isfinite(loss) & (self._first_bad < 0)
         self._first_bad = torch.where(is_first, step, self._first_bad)
 
-    def look(self, step: int, loss: Tensor, lr: float) -> float | None:
-        """Look if it is time; return a loss if one can be read now: this step's, on a GPU an earlier one's.
+    def read(self, step: int, loss: Tensor, lr: float) -> float | None:
+        """Read the loss if it is due; return one if available: this step's, on a GPU an earlier one's.
 
         Raises:
             CompressError: ``non-finite``, naming epoch, step and learning rate.
         """
         due = step % self._every == 0
-        if self._mail is None:
+        if self._transfer is None:
             if not due:
                 return None
             self.check(lr)
             return float(loss.item())
-        read = self._mail.take()
+        values = self._transfer.take()
         if due:
-            self._mail.send(torch.stack([self._first_bad.to(loss.dtype), loss.detach()]))
-        if read is None:
+            self._transfer.send(torch.stack([self._first_bad.to(loss.dtype), loss.detach()]))
+        if values is None:
             return None
-        self._raise(int(read[0]), lr)
-        return read[1]
+        self._raise(int(values[0]), lr)
+        return values[1]
 
     def check(self, lr: float) -> None:
-        """Look, and wait for it.
+        """Read the loss and wait for it.
 
         Raises:
             CompressError: ``non-finite``.
@@ -72,8 +73,8 @@ class LossWatch:
             raise non_finite(f"the loss is not finite at epoch {self._epoch}, step {step}", lr)
 
 
-class _Mail:
-    """Two numbers on their way from a GPU to the host."""
+class _HostTransfer:
+    """Asynchronous transfer of two numbers from a GPU to the host."""
 
     def __init__(self) -> None:
         self._box = torch.zeros(2, pin_memory=True)
