@@ -142,6 +142,16 @@ def train(
         str | None,
         training_option(help="torch.compile: auto (if faster; off on a CPU), on, cuda-graphs or off."),
     ] = None,
+    track: Annotated[
+        str | None,
+        training_option(help="Log metrics to tensorboard (the default), wandb, mlflow or none."),
+    ] = None,
+    sync_bn: Annotated[
+        str | None,
+        training_option(
+            help="Batch-norm statistics over all processes: auto (if several GPUs train), on or off."
+        ),
+    ] = None,
     profile: Annotated[
         bool, training_option("--profile", help="Profile some steps and print where their time goes.")
     ] = False,
@@ -150,7 +160,7 @@ def train(
         training_option(
             "--set",
             envvar="COMPRESS_TRAIN_SET",
-            help="KEY=VALUE: any other setting of the training or the method; repeatable.",
+            help="KEY=VALUE: any other setting of the training or the method; repeatable; help lists them.",
         ),
     ] = None,
     workers: WorkersOption = 2,
@@ -179,7 +189,12 @@ def train(
         "precision": precision,
         "data_on_device": data_on_device,
         "compile": compile,
+        "track": track,
+        "sync_bn": sync_bn,
     }
+    if "help" in (setting or []):
+        _print_settings(method, recipe, as_json)
+        return
     more = parse_settings(setting or []) | ({"residual": residual} if residual is not None else {})
     known = set(training.TrainConfig.model_fields)
     request = pipeline.TrainRequest(
@@ -221,7 +236,7 @@ def train(
     if as_json:
         console.print_json("train", result.to_json())
         return
-    console.print_result(*show.training(result))
+    console.print_result(*show.render_training(result))
 
 
 @app.command("slice", epilog=SLICE_EXAMPLES, rich_help_panel="Compress")
@@ -262,7 +277,7 @@ def slice_(
     if as_json:
         console.print_json("slice", result.to_json())
         return
-    console.print_result(*show.slicing(result))
+    console.print_result(*show.render_slice(result))
 
 
 @app.command(epilog=INSPECT_EXAMPLES, rich_help_panel="Compress")
@@ -287,7 +302,7 @@ def inspect(
     if as_json:
         console.print_json("inspect", found.model_dump(mode="json"))
         return
-    console.print_result(*show.inspection(found))
+    console.print_result(*show.render_inspection(found))
 
 
 @app.command("list", rich_help_panel="Start here")
@@ -335,7 +350,33 @@ def recipes(
         console.print_json("recipes", {"recipes": rows})
         return
     console.print_result(
-        *(show.recipe(every[0], ours.get(every[0].name)) if name else [show.recipes(every, ours)])
+        *(
+            show.render_recipe(every[0], ours.get(every[0].name))
+            if name
+            else [show.recipes_table(every, ours)]
+        )
+    )
+
+
+def _print_settings(method: str | None, recipe: str | None, as_json: bool) -> None:
+    """Print the keys of ``--set`` with types and defaults."""
+    from pydantic import BaseModel
+
+    from compress import pipeline, training
+    from compress import tables as show
+
+    kind = pipeline.method_of(pipeline.TrainRequest(method=method, recipe=recipe))
+    if as_json:
+        parts: dict[str, type[BaseModel]] = {
+            "training": training.TrainConfig,
+            "method": kind.config_type,
+        }
+        schemas = {name: part.model_json_schema()["properties"] for name, part in parts.items()}
+        console.print_json("train", {"settings": schemas})
+        return
+    console.print_result(
+        show.settings_table("settings of the training", training.TrainConfig, kind.training_defaults),
+        show.settings_table(f"settings of {kind.name}", kind.config_type),
     )
 
 
@@ -351,7 +392,7 @@ def _print_plan(request: Any, as_json: bool) -> None:
         values = {"dry_run": True, **summary, "out": str(resolved.out), "settings": resolved.settings()}
         console.print_json("train", values)
         return
-    console.print_result(*show.plan(summary))
+    console.print_result(*show.render_plan(summary))
 
 
 def _print_estimate(found: Any, as_json: bool) -> None:
@@ -362,7 +403,7 @@ def _print_estimate(found: Any, as_json: bool) -> None:
     if as_json:
         console.print_json("train", found.to_json())
         return
-    console.print_result(*show.estimate(found))
+    console.print_result(*show.render_estimate(found))
 
 
 def _rates(items: list[str]) -> dict[str, list[float]]:

@@ -1,13 +1,17 @@
-"""What a command found, for people: tables and lines. Nothing here computes or prints."""
+"""Results of commands as tables and lines of text. Nothing here computes or prints."""
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from rich.table import Table
 
-from compress.core.formatting import format_percent
+from compress.core.formatting import format_difference, format_duration, format_gigabytes, format_percent
 
 if TYPE_CHECKING:
     from compress.pipeline import Estimate, Inspection, SliceResult, TrainResult
@@ -16,18 +20,18 @@ if TYPE_CHECKING:
 Part = Table | str
 
 
-def plan(summary: dict[str, Any]) -> list[Part]:
-    """A plan (`Planned.summary`): costs, the paper's numbers, and the width of every group."""
+def render_plan(summary: dict[str, Any]) -> list[Part]:
+    """Return a plan (`PlannedNetwork.summary`): costs, published numbers, and the width of every group."""
     dense = summary["dense"]
     lines: list[Part] = [
         f"{summary['model']}: {dense['macs']:,} MACs, {dense['params']:,} parameters",
-        f"narrow: {summary['macs']:,} MACs, {summary['params']:,} parameters, "
+        f"compact: {summary['macs']:,} MACs, {summary['params']:,} parameters, "
         f"{summary['mac_reduction']:.2f}x fewer MACs, widths in multiples of {summary['align']}",
     ]
     if "published" in summary:
-        found = summary["published"]
+        published = summary["published"]
         lines.append(
-            f"published: {found['macs']:,} MACs, {found['params']:,} parameters "
+            f"published: {published['macs']:,} MACs, {published['params']:,} parameters "
             "(counted with thop, norms included)"
         )
     return [
@@ -36,56 +40,57 @@ def plan(summary: dict[str, Any]) -> list[Part]:
     ]
 
 
-def training(result: TrainResult) -> list[Part]:
-    """A training: costs, accuracy, and the gate it passed."""
+def render_training(result: TrainResult) -> list[Part]:
+    """Return the outcome of a training: costs, accuracy, and the exactness check."""
     sides = {"dense": result.dense.model_dump(), "compact": result.compact.model_dump()}
     lines: list[Part] = [
-        costs(f"{result.method}: {result.run}", sides),
+        costs_table(f"{result.method}: {result.run}", sides),
         f"top-1 {result.top1:.2%} after {result.epochs} epochs "
         f"(best {result.best_top1:.2%} in epoch {result.best_epoch})",
     ]
-    gate = result.verify.get("compact_vs_trained")
-    if gate:
+    check = result.verify.get("compact_vs_trained")
+    if check:
         lines.append(
-            f"compact = trained: largest relative difference {gate['max_rel']:.1e} "
-            f"on {gate['samples']} images"
+            f"compact = trained: largest relative difference {format_difference(check['max_rel'])} "
+            f"on {check['samples']} images"
         )
-    return lines + (profile(result.profile, str(result.run)) if result.profile else [])
+    return lines + (render_profile(result.profile, str(result.run)) if result.profile else [])
 
 
-def profile(found: dict[str, Any], run: str) -> list[Part]:
-    """Where the time of a step goes (`profile/table.json`): its parts, and the operators with the most."""
+def render_profile(profile: dict[str, Any], run: str) -> list[Part]:
+    """Return the time of the parts of a step and of the slowest operators (`profile/table.json`)."""
     parts = Table(
-        title=f"a step on {found['device']}: {found['step_ms']:.2f} ms (mean of {found['steps']})",
+        title=f"a step on {profile['device']}: {profile['step_ms']:.2f} ms (mean of {profile['steps']})",
         title_justify="left",
     )
-    top = Table(title=f"operators, by their own time ({found['traced_steps']} steps)", title_justify="left")
+    top = Table(title=f"operators, by their own time ({profile['traced_steps']} steps)", title_justify="left")
     for table, first in ((parts, "part"), (top, "operator")):
         for column in (first, "ms", "share"):
             table.add_column(column, justify="left" if column == first else "right", overflow="fold")
     top.add_column("calls", justify="right")
-    for row in found["parts"]:
+    for row in profile["parts"]:
         parts.add_row(row["name"], f"{row['ms']:.2f}", f"{row['share']:.1%}")
-    for row in found["operators"]:
+    for row in profile["operators"]:
         top.add_row(row["name"], f"{row['ms']:.2f}", f"{row['share']:.1%}", f"{row['calls']:,}")
-    return [parts, top, f"trace: {run}/profile/{found['trace']}"]
+    return [parts, top, f"trace: {run}/profile/{profile['trace']}"]
 
 
-def estimate(found: Estimate) -> list[Part]:
-    """The time and memory of a training, where the time goes, and what that rests on."""
-    middle, low, high = found.seconds
-    first = found.stages[0].measured
-    values = found.to_json()
-    memory = f"memory: {_gigabytes(values['host_bytes'])} in this process"
+def render_estimate(estimate: Estimate) -> list[Part]:
+    """Return the estimated time and memory of a training, its parts, and what was measured for it."""
+    middle, low, high = estimate.seconds
+    first = estimate.stages[0].measured
+    values = estimate.to_json()
+    memory = f"memory: {format_gigabytes(values['host_bytes'])} in this process"
     if values["workers_bytes"]:
-        memory += f", {_gigabytes(values['workers_bytes'])} more in its workers"
+        memory += f", {format_gigabytes(values['workers_bytes'])} more in its workers"
     if values["device_bytes"] is not None and first.device_total is not None:
-        memory += f"; {_gigabytes(values['device_bytes'])} of {_gigabytes(first.device_total)} on the device"
+        used, total = format_gigabytes(values["device_bytes"]), format_gigabytes(first.device_total)
+        memory += f"; {used} of {total} on the device"
     table = Table(title="where the time goes", title_justify="left")
     for column in ("training", "epochs", "steps", "a step", "spread", "waiting", "before", "evaluation"):
         table.add_column(column, justify="left" if column in ("training", "epochs") else "right")
     notes: list[Part] = []
-    for stage in found.stages:
+    for stage in estimate.stages:
         measured = stage.measured
         for phase in measured.phases:
             last = phase.first + phase.epochs
@@ -93,11 +98,11 @@ def estimate(found: Estimate) -> list[Part]:
                 stage.method,
                 f"{phase.first + 1} to {last}",
                 f"{phase.epochs * measured.steps_per_epoch:,}",
-                duration(phase.step_s),
-                f"{duration(phase.low_s)} to {duration(phase.high_s)}",
+                format_duration(phase.step_s),
+                f"{format_duration(phase.low_s)} to {format_duration(phase.high_s)}",
                 f"{phase.waiting:.0%}",
-                duration(phase.begin_s + phase.first_s + phase.end_s),
-                duration(measured.evaluation_s),
+                format_duration(phase.begin_s + phase.first_s + phase.end_s),
+                format_duration(measured.evaluation_s),
             )
         steps = sum(phase.steps for phase in measured.phases)
         blocks = sum(phase.blocks for phase in measured.phases)
@@ -105,44 +110,34 @@ def estimate(found: Estimate) -> list[Part]:
         notes.append(
             f"{stage.method}: from {steps} steps in {blocks} blocks after {warm_up} of warm-up, "
             f"{measured.evaluated:.0%} of the test images, and a checkpoint of "
-            f"{measured.checkpoint_bytes / 1e6:,.1f} MB written twice in {duration(measured.checkpoint_s)} "
+            f"{measured.checkpoint_bytes / 1e6:,.1f} MB written twice in "
+            f"{format_duration(measured.checkpoint_s)} "
             f"({stage.checkpoints} in all)"
         )
     where = f"{first.device}, {first.processes} process{'es' * (first.processes > 1)}"
     return [
-        f"about {duration(middle)} ({duration(low)} to {duration(high)}) for {found.data} on {where}",
+        f"about {format_duration(middle)} ({format_duration(low)} to {format_duration(high)}) "
+        f"for {estimate.data} on {where}",
         memory,
         table,
         *notes,
         "spread: 10th to 90th percentile of the blocks; waiting: share of a step's time without its images; "
-        "before: what an epoch needs beside its steps. Not counted: the proof and saving of the compact "
-        "network at the end, and whatever else the machine will do.",
+        "before: what an epoch needs besides its steps. Not included: verifying and saving the compact model "
+        "at the end, and other load on the machine.",
     ]
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit a person would use."""
-    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0), ("s", 1.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
-
-
-def slicing(result: SliceResult) -> list[Part]:
+def render_slice(result: SliceResult) -> list[Part]:
     """Return the costs of a slice without training, and the accuracy before and after."""
     sides = {"dense": result.dense.model_dump(), "compact": result.compact.model_dump()}
     return [
-        costs(f"slice: {result.run}", sides),
+        costs_table(f"slice: {result.run}", sides),
         f"top-1 {format_percent(result.dense_top1)} before, {format_percent(result.top1)} after",
     ]
 
 
-def costs(title: str, sides: dict[str, dict[str, int]]) -> Table:
-    """A row of MACs and parameters for each network."""
+def costs_table(title: str, sides: dict[str, dict[str, int]]) -> Table:
+    """Return a table with MACs and parameters of each network."""
     table = Table(title=title, title_justify="left")
     for column in ("", "MACs", "parameters"):
         table.add_column(column, justify="right" if column else "left")
@@ -151,10 +146,10 @@ def costs(title: str, sides: dict[str, dict[str, int]]) -> Table:
     return table
 
 
-def recipes(every: Sequence[Recipe], ours: Mapping[str, Measured]) -> Table:
-    """The recipes with the numbers their papers publish, and with ours."""
+def recipes_table(every: Sequence[Recipe], ours: Mapping[str, Measured]) -> Table:
+    """Return the recipes with the numbers that their papers publish and those measured here."""
     table = Table(
-        title="published numbers (the papers count with thop, norms included), and ours where measured",
+        title="published numbers (the papers count with thop, norms included) and our measurements",
         title_justify="left",
     )
     for column in ("recipe", "model", "data"):
@@ -168,66 +163,67 @@ def recipes(every: Sequence[Recipe], ours: Mapping[str, Measured]) -> Table:
             recipe.data or "",
             str(recipe.train.get("epochs", "")),
             *_published(recipe.published),
-            _ours(ours.get(recipe.name)),
+            _measured_top1(ours.get(recipe.name)),
         )
     return table
 
 
-def recipe(found: Recipe, ours: Measured | None) -> list[Part]:
-    """One recipe: what it is, what was published and measured of it, its settings, how it is started."""
-    macs, params, top1 = _published(found.published)
-    lines = [f"{found.name}: {found.description}"]
-    lines.append(f"published: {macs} MACs, {params} parameters, top-1 {top1}" if found.published else "")
-    if found.exact is not None:
+def render_recipe(recipe: Recipe, ours: Measured | None) -> list[Part]:
+    """Return one recipe: description, published and measured numbers, settings, commands."""
+    macs, params, top1 = _published(recipe.published)
+    lines = [f"{recipe.name}: {recipe.description}"]
+    lines.append(f"published: {macs} MACs, {params} parameters, top-1 {top1}" if recipe.published else "")
+    if recipe.exact is not None:
         lines.append(
-            f"exact: {found.exact.macs:,} MACs of convolutions and linear layers, "
-            f"{found.exact.params or 0:,} parameters"
+            f"exact: {recipe.exact.macs:,} MACs of convolutions and linear layers, "
+            f"{recipe.exact.params or 0:,} parameters"
         )
-    if found.own_widths:
+    if recipe.own_widths:
         lines.append("the paper prints no widths; these are ours: compared with its row, no reproduction")
-    if found.reference is not None:
-        lines.append(f"compared with the published row of {found.reference}")
-    lines.append("ours: not measured yet" if ours is None else f"ours: {_story(ours)}")
-    settings = {"method": found.method, "model": found.model, "data": found.data, "target": found.target}
-    given = {**{key: value for key, value in settings.items() if value}, **found.train, **found.options}
+    if recipe.reference is not None:
+        lines.append(f"compared with the published row of {recipe.reference}")
+    lines.append("ours: not measured yet" if ours is None else f"ours: {_describe_measurement(ours)}")
+    settings = {"method": recipe.method, "model": recipe.model, "data": recipe.data, "target": recipe.target}
+    given = {**{key: value for key, value in settings.items() if value}, **recipe.train, **recipe.options}
     lines.append("settings: " + ", ".join(f"{key}={value}" for key, value in given.items()))
-    if found.launch is not None:
-        lines += [f"{what}:\n  {command}" for what, command in found.launch.commands().items()]
+    if recipe.launch is not None:
+        lines += [f"{what}:\n  {command}" for what, command in recipe.launch.commands().items()]
     return [line for line in lines if line]
 
 
-def _published(found: Published | None) -> tuple[str, str, str]:
-    """MACs, parameters and top-1 as text."""
-    if found is None:
+def _published(published: Published | None) -> tuple[str, str, str]:
+    """Return MACs, parameters and top-1 as text."""
+    if published is None:
         return "-", "-", "-"
-    params = f"{found.params / 1e6:.2f}M" if found.params else "-"
-    return f"{found.macs / 1e6:,.1f}M", params, f"{found.top1:.2f}" if found.top1 else "-"
+    params = f"{published.params / 1e6:.2f}M" if published.params else "-"
+    return f"{published.macs / 1e6:,.1f}M", params, f"{published.top1:.2f}" if published.top1 else "-"
 
 
-def _ours(found: Measured | None) -> str:
-    if found is None:
+def _measured_top1(measured: Measured | None) -> str:
+    if measured is None:
         return "-"
-    return f"{found.top1:.2f}" + (f" ± {found.spread:.2f}" if found.spread is not None else "")
+    return f"{measured.top1:.2f}" + (f" ± {measured.spread:.2f}" if measured.spread is not None else "")
 
 
-def _story(found: Measured) -> str:
-    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) > 1 else ''}"
+def _describe_measurement(measured: Measured) -> str:
+    seeds = f"{len(measured.seeds)} seed{'s' if len(measured.seeds) > 1 else ''}"
     return (
-        f"top-1 {_ours(found)} (best epochs {found.best_top1:.2f}), {found.epochs} epochs in "
-        f"{found.minutes:.1f} minutes, {seeds}, {found.macs:,} MACs, {found.params:,} parameters; "
-        f"{found.machine}, {found.date[:10]}"
+        f"top-1 {_measured_top1(measured)} (best epochs {measured.best_top1:.2f}), {measured.epochs} "
+        "epochs in "
+        f"{measured.minutes:.1f} minutes, {seeds}, {measured.macs:,} MACs, {measured.params:,} parameters; "
+        f"{measured.machine}, {measured.date[:10]}"
     )
 
 
-def inspection(found: Inspection) -> list[Part]:
-    """A channel graph: a row for each group, then what is protected and why."""
-    dense, least = found.dense, found.smallest
-    table = Table(title=f"{found.model}: channel groups", title_justify="left")
+def render_inspection(inspection: Inspection) -> list[Part]:
+    """Return a channel graph: one row per group, then the protected layers with the reason."""
+    dense, least = inspection.dense, inspection.smallest
+    table = Table(title=f"{inspection.model}: channel groups", title_justify="left")
     for column in ("group", "layers", "tied by"):
         table.add_column(column, overflow="fold")
-    for column in ("width", "blocks", "MMACs", "MMACs a channel"):
+    for column in ("width", "blocks", "MMACs", "MMACs per channel"):
         table.add_column(column, justify="right")
-    for row in found.groups:
+    for row in inspection.groups:
         more = f" and {len(row.layers) - 3} more" if len(row.layers) > 3 else ""
         table.add_row(
             row.name,
@@ -241,11 +237,62 @@ def inspection(found: Inspection) -> list[Part]:
     kept = Table(title="protected: never cut", title_justify="left")
     for column in ("layer", "channels", "why"):
         kept.add_column(column, justify="right" if column == "channels" else "left", overflow="fold")
-    for entry in found.protected:
+    for entry in inspection.protected:
         kept.add_row(entry.name, str(entry.width), entry.why)
     return [
-        f"{dense.macs:,} MACs, {dense.params:,} parameters; {found.cuttable:.1%} of the MACs can be cut "
+        f"{dense.macs:,} MACs, {dense.params:,} parameters; "
+        f"{format_percent(inspection.cuttable, 1)} of the MACs can be cut "
         f"(to {least.macs:,})",
         table,
         kept,
     ]
+
+
+def settings_table(title: str, settings: type[BaseModel], defaults: Mapping[str, Any] | None = None) -> Table:
+    """Return the fields of a settings class with type, default and description, for ``--set help``.
+
+    Args:
+        title: of the table.
+        settings: the class.
+        defaults: values that replace its defaults.
+    """
+    table = Table(title=title, title_justify="left")
+    for column in ("key", "type", "default", "meaning"):
+        table.add_column(column, overflow="fold", no_wrap=column == "key")
+    meanings = attribute_docs(settings)
+    for name, field in settings.model_fields.items():
+        table.add_row(
+            name,
+            _type_name(field.annotation),
+            _default((defaults or {}).get(name, field.default)),
+            meanings.get(name, ""),
+        )
+    return table
+
+
+def attribute_docs(settings: type[BaseModel]) -> dict[str, str]:
+    """Return the descriptions in the ``Attributes`` sections of a class and its base classes."""
+    docs: dict[str, str] = {}
+    for cls in reversed(settings.__mro__):
+        section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]
+        for match in re.finditer(r"^    (\w+): (.*(?:\n        .*)*)", section, re.MULTILINE):
+            docs[match[1]] = " ".join(match[2].replace("``", "").split())
+    return docs
+
+
+def _type_name(annotation: Any) -> str:
+    """Return a type as a user would write its values: ``a | b`` for literals."""
+    if get_origin(annotation) is Literal:
+        return " | ".join(str(value) for value in get_args(annotation))
+    arguments = [a for a in get_args(annotation) if a is not type(None)]
+    if get_origin(annotation) is tuple:
+        return f"list of {_type_name(arguments[0])}"
+    if arguments:
+        return " | ".join(map(_type_name, arguments))
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = list(value)
+    return "" if value is None else json.dumps(value).strip('"')

@@ -9,7 +9,7 @@ from compress.pipeline.api import train
 from compress.pipeline.estimation import Estimate, estimate
 from compress.pipeline.inspection import Inspection, inspect
 from compress.pipeline.plan import PlannedNetwork, plan_request, plan_training
-from compress.pipeline.request import ResolvedRequest, TrainRequest, resolve
+from compress.pipeline.request import ResolvedRequest, TrainRequest, method_of, resolve
 from compress.pipeline.resume import resolve_or_resume
 from compress.pipeline.slicing import SliceResult, slice
 from compress.pipeline.stages import dense_epochs, needs_dense, prepare_run
@@ -28,6 +28,7 @@ __all__ = [
     "dense_epochs",
     "estimate",
     "inspect",
+    "method_of",
     "needs_dense",
     "parse_target",
     "plan_request",

@@ -253,6 +253,18 @@ def resolve(request: TrainRequest) -> ResolvedRequest:
     )
 
 
+def method_of(request: TrainRequest) -> type[methods.Method]:
+    """Return the class of the requested method, or of the recipe's.
+
+    Raises:
+        CompressError: (exit 2) an unknown method or recipe.
+    """
+    if isinstance(request.method, methods.MethodConfig):
+        return methods.METHODS.of_config(request.method)
+    recipe = recipes.load(request.recipe) if request.recipe else None
+    return methods.METHODS.get_or_raise(request.method or (recipe.method if recipe else "dcff"))
+
+
 def _method(
     request: TrainRequest, recipe: recipes.Recipe | None
 ) -> tuple[type[methods.Method], methods.MethodConfig]:

@@ -158,6 +158,8 @@ def _differences(
     config = _stage_settings(record, request)
     for key, value in config.items():
         given[key], was[key] = value, record.settings.get(key)
+    if "epochs" in given:
+        was["epochs"] = record.settings["epochs"] + int(record.settings.get("dense_epochs", 0))
     if record.method == given.get("method", record.method):
         recorded = record.settings.get("options") or {}
         for key, value in _given_options(request).items():
@@ -181,8 +183,9 @@ def _stage_settings(record: RunRecord, request: TrainRequest) -> dict[str, Any]:
     base = {key: value for key, value in stored.items() if key not in scaled}
     config = validated(TrainConfig, {**base, "epochs": total, **given}, "setting")
     if config.epochs != total:
-        return {"epochs": config.epochs - dense_epochs}
-    return {key: with_epochs(config, stored["epochs"]).model_dump(mode="json")[key] for key in keys}
+        return {"epochs": config.epochs}
+    stage = with_epochs(config, stored["epochs"]).model_dump(mode="json")
+    return {key: stage[key] if key != "epochs" else total for key in keys}
 
 
 def _plain(value: Any) -> Any:

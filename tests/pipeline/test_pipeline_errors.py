@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tiny_training import Make
 
 from compress.core.errors import CompressError, Exit
-from compress.pipeline import TrainRequest, resolve, run_training, slice
+from compress.pipeline import TrainRequest, plan_request, resolve, run_training, slice
 
 Case = tuple[dict[str, Any], str, Exit, list[str]]
 CASES: dict[str, Case] = {
@@ -131,3 +131,34 @@ def test_wrong_slice_leaves_nothing(changes: dict[str, Any], code: str, tmp_path
     error = caught(lambda: slice(**(asked | changes), out=tmp_path / "cut"))
     assert error.code == code, error
     assert not (tmp_path / "cut").exists()
+
+
+def test_network_for_color_images_on_gray_data_says_so(request_for: Make, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(8, 10))\n"
+    )
+    request = request_for(model=f"{tmp_path / 'net.py'}:net", input_size=None)
+    error = caught(lambda: run_training(request))
+    assert error.code == "input-channels" and error.exit == Exit.USAGE
+    assert "3 channels" in error.message and "--input-size 3," in error.hint and "data set" in error.hint
+
+
+def test_network_for_gray_images_on_color_data_says_so(request_for: Make, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(8, 10))\n"
+    )
+    request = request_for(model=f"{tmp_path / 'net.py'}:net", input_size=(3, 8, 8))
+    error = caught(lambda: run_training(request))
+    assert error.code == "input-channels" and "1 channels, the data have 3" in error.message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_dry_run_checks_the_device(request_for: Make) -> None:
+    resolved = resolve(request_for(settings={"device": "cuda"}, num_classes=10))
+    assert caught(lambda: plan_request(resolved)).code == "no-device"

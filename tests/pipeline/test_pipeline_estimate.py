@@ -9,6 +9,7 @@ from tiny_training import Make
 
 from compress import tables as show
 from compress.core.errors import CompressError, Exit
+from compress.core.formatting import format_duration
 from compress.pipeline import Estimate, TrainRequest, estimate, run_training
 
 SECONDS = 1.0
@@ -63,7 +64,7 @@ def test_every_method_is_measured_in_all_its_parts(
     ] == stages
     assert found.stages[0].measured.steps_per_epoch == 1437 // 32
     assert files(tmp_path) == []
-    text = [part for part in show.estimate(found) if isinstance(part, str)]
+    text = [part for part in show.render_estimate(found) if isinstance(part, str)]
     assert text[0].startswith("about ") and "digits on cpu" in text[0]
 
 
@@ -103,4 +104,4 @@ def test_too_short_a_time_is_refused() -> None:
     ],
 )
 def test_durations_are_in_a_person_s_units(seconds: float, text: str) -> None:
-    assert show.duration(seconds) == text
+    assert format_duration(seconds) == text

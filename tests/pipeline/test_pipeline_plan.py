@@ -53,7 +53,9 @@ def test_alignment_is_the_widest_that_meets_the_target() -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [("macs=0.5", ("macs", 0.5)), ("params=1.2M", ("params", 1.2e6)), ("macs=60m", ("macs", 60e6)),
-     ("macs=1G", ("macs", 1e9)), ("params=300K", ("params", 3e5)), ("macs=1", ("macs", 1.0))],
+     ("macs=1G", ("macs", 1e9)), ("params=300K", ("params", 3e5)), ("macs=1", ("macs", 1.0)),
+     ("macs=50%", ("macs", 0.5)), ("params=40 %", ("params", 0.4)), ("speedup=2", ("macs", 0.5)),
+     ("speedup=2.5x", ("macs", 0.4))],
 )  # fmt: skip
 def test_target_is_read(text: str, wanted: tuple[str, float]) -> None:
     target = parse_target(text)
@@ -62,13 +64,34 @@ def test_target_is_read(text: str, wanted: tuple[str, float]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "macs", "macs=", "flops=0.5", "macs=half", "macs=0", "macs=-0.5", "macs=nan", "macs=inf", "macs=M"],
+    [
+        "",
+        "macs",
+        "macs=",
+        "flops=0.5",
+        "macs=half",
+        "macs=0",
+        "macs=-0.5",
+        "macs=nan",
+        "macs=inf",
+        "macs=M",
+        "macs=150%",
+        "speedup=0.5",
+        "speedup=fast",
+        "speedup=inf",
+    ],
 )
 def test_target_that_is_none_is_named(text: str) -> None:
     with pytest.raises(CompressError) as error:
         parse_target(text)
     assert repr(text) in error.value.message and "macs=0.5" in error.value.hint
     assert error.value.code == "bad-target" and error.value.exit == Exit.USAGE
+
+
+def test_speedup_target_notes_that_the_measured_one_is_usually_smaller() -> None:
+    note = parse_target("speedup=2").note
+    assert "2x fewer MACs" in note and "usually smaller" in note and "compress bench" in note
+    assert parse_target("macs=0.5").note == ""
 
 
 def test_target_above_the_dense_network_is_refused() -> None:

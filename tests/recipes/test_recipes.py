@@ -236,12 +236,12 @@ def test_recipe_is_shown_with_ours_beside_the_published() -> None:
         machine="a GPU", date="2026-11-25T01:02:03",
     )  # fmt: skip
     recipe = recipes.load("dcff-vgg16-cifar10")
-    text = "\n".join(map(str, show.recipe(recipe, ours)))
+    text = "\n".join(map(str, show.render_recipe(recipe, ours)))
     assert "top-1 93.47" in text and "93.10 ± 0.20" in text and "torchrun" in text
-    assert "not measured yet" in "\n".join(map(str, show.recipe(recipe, None)))
-    table = show.recipes([recipe], {recipe.name: ours})
+    assert "not measured yet" in "\n".join(map(str, show.render_recipe(recipe, None)))
+    table = show.recipes_table([recipe], {recipe.name: ours})
     assert [next(iter(column.cells)) for column in table.columns][-2:] == ["93.47", "93.10 ± 0.20"]
-    assert list(show.recipes([recipe], {}).columns[-1].cells) == ["-"]
+    assert list(show.recipes_table([recipe], {}).columns[-1].cells) == ["-"]
     assert recipes.describe_recipe(recipe, None)["ours"] is None
 
 

@@ -113,7 +113,7 @@ def test_compiled_training_has_the_log_of_the_eager_one(
 def test_a_cpu_is_not_measured_and_the_run_says_so(tmp_path: Path) -> None:
     training_job.train(tmp_path / "run", epochs=1)
     decided = RunFolder.open(tmp_path / "run").record.decisions
-    assert decided["compile"]["mode"] == "eager" and "unless asked" in decided["compile"]["why"]
+    assert decided["compile"]["mode"] == "eager" and "--compile on" in decided["compile"]["why"]
     assert decided["data_on_device"]["on_device"] is True
 
 
