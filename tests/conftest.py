@@ -1,4 +1,4 @@
-"""Settings of every test: one thread a process (the suite runs on all cores), no colour, no network hubs."""
+"""Settings of all tests: one thread per process (the suite runs on all cores), no color, no downloads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# a shell that starts the suite in the background has it ignore Ctrl-C, and so do the programs it starts
+# in the background of a shell, Ctrl-C is ignored by this process and by the programs that it starts
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -29,25 +29,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--zoo",
         action="store_true",
-        help="all networks of the zoo, not only the samples",
+        help="run the tests of networks for all networks, not for a sample",
     )
 
 
 DEEPER = ("resnet32", "resnet44", "resnet56", "resnet110")
-"""The same code as resnet20; in tests of every built-in network only with ``--zoo``."""
+"""Same code as resnet20; included in the tests of every built-in network with ``--zoo`` only."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test with `builtin` among its arguments for the built-in networks."""
+    """Parametrize the argument `builtin` of a test with the built-in networks."""
     if "builtin" in metafunc.fixturenames:
-        all_of_them = metafunc.config.getoption("--zoo")
-        names = [name for name in models.list_models() if all_of_them or name not in DEEPER]
+        with_zoo = metafunc.config.getoption("--zoo")
+        names = [name for name in models.list_models() if with_zoo or name not in DEEPER]
         metafunc.parametrize("builtin", names)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Makes a file system of so many kilobytes (a tmpfs; only root may mount it), returns its folder."""
+    """Return a function that mounts a tmpfs of a size in kilobytes (as root) and returns its folder."""
     mounted: list[Path] = []
 
     def make(kilobytes: int) -> Path:

@@ -1,7 +1,7 @@
 """DenseNet-40 for CIFAR: three dense blocks of twelve layers, growth 12, no bottlenecks, no compression.
 
-Huang et al. 2017, https://arxiv.org/abs/1608.06993, section 4; the stem is twice the growth wide, as the
-filter-pruning papers count it (282.9 M MACs, 1.06 M parameters).
+Huang et al. 2017, https://arxiv.org/abs/1608.06993, section 4; the stem has twice the growth
+rate in channels, as in the filter-pruning papers (282.9 M MACs, 1.06 M parameters).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from compress.models.registry import MODELS
 
 
 class DenseLayer(nn.Module):
-    """Norm, ReLU and a 3x3 convolution whose `growth` channels are appended to the input's."""
+    """Norm, ReLU and a 3x3 convolution, whose `growth` channels are concatenated to the input."""
 
     def __init__(self, in_width: int, growth: int) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class DenseNet(nn.Module):
     """A CIFAR DenseNet. Modules: ``conv1``, ``dense1.0`` ..., ``trans1``, ``trans2``, ``bn``, ``linear``.
 
     Args:
-        layers: dense layers a block.
-        growth: channels each of them appends.
+        layers: dense layers per block.
+        growth: channels that each of them adds.
         num_classes: width of the output.
         in_channels: channels of the image.
     """

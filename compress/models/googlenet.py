@@ -1,7 +1,7 @@
-"""GoogLeNet in its CIFAR form: one 3x3 stem at full resolution, nine inception modules, no extra heads.
+"""GoogLeNet in its CIFAR form: a 3x3 stem at full resolution, nine inception modules, no auxiliary heads.
 
-Szegedy et al. 2015, https://arxiv.org/abs/1409.4842; every convolution carries a norm, and the 5x5 branch
-is two 3x3 convolutions, as the filter-pruning papers count it (1.53 G MACs, 6.17 M parameters).
+Szegedy et al. 2015, https://arxiv.org/abs/1409.4842; every convolution is followed by a norm, and the
+5x5 branch has two 3x3 convolutions, as in the filter-pruning papers (1.53 G MACs, 6.17 M parameters).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INCEPTIONS = {
 
 
 class ConvNorm(nn.Module):
-    """A biased convolution, a norm and a ReLU; the image keeps its size."""
+    """A convolution with bias, a norm and a ReLU; the image size does not change."""
 
     def __init__(self, in_width: int, width: int, kernel: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ConvNorm(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches over one input, concatenated by channel in the order of their names below."""
+    """Four branches, whose outputs are concatenated in the order 1x1, 3x3, 5x5, pooling."""
 
     def __init__(
         self, in_width: int, one: int, three_in: int, three: int, five_in: int, five: int, pool: int

@@ -1,4 +1,4 @@
-"""MobileNetV2, with the paper's strides for large images and gentler ones for small.
+"""MobileNetV2, with the strides of the paper for large images and smaller ones for small images.
 
 Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 2.
 """
@@ -20,11 +20,11 @@ _STAGES = (  # expansion, width, blocks, stride
     (6, 320, 1, 1),
 )
 _SMALL_IMAGE = 96
-"""Images with a shorter side below this (the smallest the paper trains on) get the CIFAR strides."""
+"""Images with a shorter side below this, the smallest in the paper, get the CIFAR strides."""
 
 
 class ConvNorm(nn.Sequential):
-    """An unbiased convolution and a norm, with ReLU6 unless `linear`. Modules: ``conv``, ``bn``, ``relu``."""
+    """Convolution without bias, norm, and ReLU6 unless `linear`. Modules: ``conv``, ``bn``, ``relu``."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ConvNorm(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1, filter depthwise 3x3, project 1x1 linearly; added to the input where they match."""
+    """1x1 expansion, 3x3 depthwise convolution, linear 1x1 projection; residual if the shapes match."""
 
     def __init__(self, in_width: int, width: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class MobileNetV2(nn.Module):
     Args:
         num_classes: width of the output.
         in_channels: channels of the image.
-        small: strides for images of about 32x32 (4 times finer) and no dropout.
+        small: use the strides for images of about 32x32 (total stride 8 instead of 32) and no dropout.
     """
 
     def __init__(self, num_classes: int, in_channels: int, small: bool) -> None:

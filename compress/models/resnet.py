@@ -1,7 +1,7 @@
 """The CIFAR ResNets with parameter-free, zero-padded shortcuts (option A).
 
 He et al. 2016, https://arxiv.org/abs/1512.03385, section 4.2: 6n+2 layers, stages of 16, 32 and 64 channels.
-Module names are those of the widely used weights for these networks, so such files load as they are.
+Module names are those of widely used weight files for these networks, which can therefore be loaded.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from compress.models.registry import MODELS
 def padded_shortcut(x: Tensor, channels: int, stride: int) -> Tensor:
     """Carry a block's input `[B, c, H, W]` to `[B, channels, ceil(H/stride), ceil(W/stride)]`.
 
-    Every `stride`-th pixel is kept and zero channels are added on both sides. The two counts come from the
-    widths met here and now, so the same code serves the network after its widths were cut.
+    Every `stride`-th pixel is kept, and zero channels are added on both sides. Their number is computed from
+    the shape of `x`, so the code also works after channels were removed.
 
     Raises:
-        CompressError: the block's branch is narrower than its input, which no padding can mend.
+        CompressError: ``shortcut-width``: the branch has fewer channels than the input.
     """
     width = x.shape[1]
     if channels < width:
         raise CompressError(
             f"a padded shortcut cannot carry {width} channels to {channels}",
-            hint="keep at least as many channels in a stage as in the one before",
+            hint="keep at least as many channels in each stage as in the one before",
             code="shortcut-width",
         )
     if stride != 1:

@@ -15,13 +15,13 @@ from compress.models.registry import MODELS
 
 
 class VGG(nn.Module):
-    """Stages of convolutions with a 2x2 max-pool between, an average over what is left, a linear layer.
+    """Stages of convolutions with 2x2 max pooling between them, global average pooling, a linear layer.
 
     Modules: ``features.conv1``, ``features.bn1``, ``features.relu1``, ... in order; ``features.pool1``
     after each stage but the last; ``classifier``.
 
     Args:
-        stages: the widths of the convolutions, stage by stage.
+        stages: widths of the convolutions in each stage.
         num_classes: width of the output.
         in_channels: channels of the image.
     """

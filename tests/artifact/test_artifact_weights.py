@@ -1,4 +1,4 @@
-"""The file of tensors itself."""
+"""The weights file of a compact model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compact model: what was saved is what is loaded, in any process, without pickle."""
+"""Saving and loading compact models, in any process, without pickle."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def saved(trained: nn.Module, tmp_path: Path) -> Iterator[RunFolder]:
         yield run
 
 
-def test_loaded_model_computes_what_the_saved_one_did(saved: RunFolder, trained: nn.Module) -> None:
+def test_loaded_model_computes_the_same_as_the_saved_one(saved: RunFolder, trained: nn.Module) -> None:
     batch = torch.randn(2, 3, 32, 32)
     loaded = load(saved)
     assert not loaded.training
@@ -65,7 +65,9 @@ def narrow_run(trained: nn.Module, tmp_path: Path) -> Iterator[tuple[RunFolder, 
         yield run, narrow
 
 
-def test_cut_network_is_loaded_narrow_and_computes_the_same(narrow_run: tuple[RunFolder, nn.Module]) -> None:
+def test_sliced_network_is_loaded_with_its_widths_and_computes_the_same(
+    narrow_run: tuple[RunFolder, nn.Module],
+) -> None:
     run, narrow = narrow_run
     loaded, batch = load(run), torch.randn(3, 3, 32, 32)
     assert sum(p.numel() for p in loaded.parameters()) == compact_info(run).compact.params
@@ -99,26 +101,26 @@ def test_another_process_loads_the_same_tensors(saved: RunFolder, trained: nn.Mo
     assert all(torch.equal(value, state[key]) for key, value in seen.items())
 
 
-def test_compact_folder_by_itself_is_enough(saved: RunFolder, tmp_path: Path) -> None:
+def test_a_copied_compact_folder_can_be_loaded(saved: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(saved.compact, tmp_path / "elsewhere")
     shutil.rmtree(saved.path)
     assert compact_info(tmp_path / "elsewhere").classes == tuple("0123456789")
     assert isinstance(load(tmp_path / "elsewhere"), nn.Module)
 
 
-def test_nothing_deployed_is_a_pickle(saved: RunFolder) -> None:
+def test_no_file_of_the_compact_model_is_a_pickle(saved: RunFolder) -> None:
     names = sorted(path.name for path in saved.compact.iterdir())
     assert names == ["model.json", "plan.json", "verify.json", "weights.safetensors"]
     assert json.loads((saved.compact / "verify.json").read_text())["max_abs"] == 0.0
 
 
-def test_info_says_what_it_is_and_costs(saved: RunFolder) -> None:
+def test_info_has_description_and_costs(saved: RunFolder) -> None:
     info = compact_info(saved.path)
     assert (info.method, info.dense, info.compact) == ("dcff", Costs(macs=100, params=10), COSTS)
     assert info.preprocess == saved.record.data.preprocess and info.extra == {"top1": 0.9}
 
 
-def test_dense_network_is_the_same_every_time_and_leaves_the_generator_alone(saved: RunFolder) -> None:
+def test_dense_network_is_always_the_same_and_does_not_use_the_global_generator(saved: RunFolder) -> None:
     before = torch.get_rng_state()
     first, second = build_dense(saved).state_dict(), build_dense(saved.path).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
@@ -126,7 +128,7 @@ def test_dense_network_is_the_same_every_time_and_leaves_the_generator_alone(sav
 
 
 @pytest.mark.parametrize("name", ["model.json", "plan.json", "weights.safetensors"])
-def test_missing_file_is_named_with_a_remedy(name: str, saved: RunFolder) -> None:
+def test_a_missing_file_is_named_with_a_hint(name: str, saved: RunFolder) -> None:
     (saved.compact / name).unlink()
     with pytest.raises(CompressError, match=r"there (is|are) no") as error:
         load(saved)
@@ -142,7 +144,7 @@ def test_truncated_file_is_named(name: str, saved: RunFolder) -> None:
     assert name in error.value.message and error.value.exit == Exit.MISSING
 
 
-def test_weights_of_another_model_are_noticed(saved: RunFolder) -> None:
+def test_weights_of_another_model_are_detected(saved: RunFolder) -> None:
     torch.manual_seed(8)
     save_weights(saved.compact / "weights.safetensors", models.build("resnet20").state_dict())
     with pytest.raises(CompressError, match="another SHA-256"):
@@ -164,7 +166,7 @@ def test_failed_save_leaves_the_previous_compact_model(saved: RunFolder, trained
     assert not [path for path in saved.path.iterdir() if path.name.endswith((".tmp", ".old"))]
 
 
-def test_changed_model_file_is_noticed(trained: nn.Module, tmp_path: Path) -> None:
+def test_a_changed_model_file_is_detected(trained: nn.Module, tmp_path: Path) -> None:
     source = tmp_path / "net.py"
     source.write_text(
         "from torch import nn\n"
@@ -182,7 +184,7 @@ def test_changed_model_file_is_noticed(trained: nn.Module, tmp_path: Path) -> No
             load(run)
 
 
-def test_shared_tensors_are_written_once_and_come_back(tmp_path: Path) -> None:
+def test_shared_tensors_are_written_once_and_restored(tmp_path: Path) -> None:
     shared = nn.Linear(64, 64)
     model = nn.Sequential(shared, nn.ReLU(), shared)
     path = tmp_path / "w.safetensors"
@@ -204,7 +206,7 @@ def test_tensors_that_do_not_fit_are_listed_and_nothing_is_loaded() -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_path_that_is_no_finished_run_is_named_as_what_it_is(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_finished_run_is_described(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "begun", record()).close()
     (tmp_path / "empty").mkdir()
     (tmp_path / "model.onnx").write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""The run folder: made once, refused to a second writer, never half-written."""
+"""The run folder: created once, one writer, never incomplete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compress.core.spec import ModelSpec
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_record_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
+def test_a_written_record_is_read_back(tmp_path: Path) -> None:
     written = record()
     with RunFolder.create(tmp_path / "run", written):
         pass
@@ -28,27 +28,27 @@ def test_record_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
     assert read.machine == this_machine() and read.versions == versions()
 
 
-def test_folder_with_a_run_is_refused_with_the_two_remedies(tmp_path: Path) -> None:
+def test_a_folder_with_a_run_is_refused_with_both_options(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", record()).close()
     with pytest.raises(CompressError, match="already holds a run") as error:
         RunFolder.create(tmp_path / "run", record())
     assert "--resume" in error.value.hint and "--out" in error.value.hint
 
 
-def test_folder_with_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(CompressError, match=r"thesis\.tex"):
         RunFolder.create(tmp_path, record())
     assert not (tmp_path / "run.json").exists()
 
 
-def test_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
     with pytest.raises(CompressError, match="is a file"):
         RunFolder.create(tmp_path / "run", record())
 
 
-def test_resume_without_a_run_is_refused_and_makes_no_folder(tmp_path: Path) -> None:
+def test_resuming_without_a_run_is_refused_and_creates_no_folder(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match="no run to resume") as error:
         RunFolder.create(tmp_path / "run", record(), resume=True)
     assert error.value.exit == Exit.MISSING
@@ -89,7 +89,7 @@ def test_resume_on_another_device_is_allowed(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", record(settings=settings), resume=True).close()
 
 
-def test_resume_with_the_same_images_at_another_place_is_allowed(tmp_path: Path) -> None:
+def test_resuming_with_the_same_images_in_another_folder_is_allowed(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", record()).close()
     moved = record().data.model_copy(update={"name": "npz:/elsewhere/x.npz"})
     RunFolder.create(tmp_path / "run", record(data=moved), resume=True).close()
@@ -130,14 +130,14 @@ def test_reading_needs_no_lock(tmp_path: Path) -> None:
         assert not RunFolder.open(tmp_path / "run").is_writer
 
 
-def test_lock_is_free_again_after_a_refused_resume(tmp_path: Path) -> None:
+def test_the_lock_is_released_after_a_refused_resume(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", record()).close()
     with pytest.raises(CompressError, match="seed"):
         RunFolder.create(tmp_path / "run", record(seed=3), resume=True)
     RunFolder.open(tmp_path / "run", write=True).close()
 
 
-def test_processes_but_the_first_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     run = RunFolder.create(tmp_path / "run", record())
     assert not run.is_writer and not (tmp_path / "run").exists()

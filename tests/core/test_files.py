@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic files and folders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_written_bytes_are_read_back(tmp_path: Path) -> None:
     assert [(p.name, p.read_bytes()) for p in (tmp_path / "new").iterdir()] == [("a", b"two")]
 
 
-def test_cut_off_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_the_old_file_only(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"old")
     with pytest.raises(Stop), atomic_path(tmp_path / "a") as temporary:
         temporary.write_bytes(b"half")
@@ -38,13 +38,13 @@ def test_cut_off_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> N
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
 
 
-def test_json_that_is_not_json_is_not_written(tmp_path: Path) -> None:
+def test_a_value_that_json_cannot_represent_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": math.nan})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_and_damaged_json_name_the_file_and_the_remedy(tmp_path: Path) -> None:
+def test_missing_and_damaged_json_errors_name_the_file_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{]")
     for name, words in (("none.json", "there is no plan"), ("bad.json", "the plan .* is damaged")):
         with pytest.raises(CompressError, match=words) as error:
@@ -52,7 +52,7 @@ def test_missing_and_damaged_json_name_the_file_and_the_remedy(tmp_path: Path) -
         assert name in error.value.message and error.value.hint == "make one"
 
 
-def test_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for content in ("1", "2"):
         with staged_directory(tmp_path / "d") as folder:
             (folder / content).write_text(content)
@@ -60,7 +60,7 @@ def test_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "d").iterdir()] == ["2"]
 
 
-def test_cut_off_directory_leaves_the_old_one(tmp_path: Path) -> None:
+def test_an_interrupted_folder_leaves_the_old_one(tmp_path: Path) -> None:
     with staged_directory(tmp_path / "d") as folder:
         (folder / "old").touch()
     with pytest.raises(Stop), staged_directory(tmp_path / "d") as folder:
@@ -69,7 +69,7 @@ def test_cut_off_directory_leaves_the_old_one(tmp_path: Path) -> None:
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["d", "d/old"]
 
 
-def test_death_between_the_two_renames_leaves_the_old_directory_readable(tmp_path: Path) -> None:
+def test_a_process_that_dies_between_the_two_renames_leaves_the_old_folder_readable(tmp_path: Path) -> None:
     with staged_directory(tmp_path / "d") as folder:
         (folder / "old").touch()
     (tmp_path / "d").rename(tmp_path / ".d.old")
@@ -79,7 +79,7 @@ def test_death_between_the_two_renames_leaves_the_old_directory_readable(tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
 
 
-def test_unwritable_place_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CompressError, match=r"cannot write .*file/a"):
         write_bytes(tmp_path / "file" / "a", b"x")

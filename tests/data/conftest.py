@@ -1,4 +1,4 @@
-"""Small real data sets on disk: an archive of arrays, and a folder of images."""
+"""Small data sets on disk: an archive of arrays, and a folder of images."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def image_folder(tmp_path: Path) -> Path:
     """Two classes in train (7 images each) and val (3 each), of different sizes, JPEG and PNG."""
     rng = np.random.default_rng(1)
     for part, count in (("train", 7), ("val", 3)):
-        for label, word in enumerate(("cat", "dog")):
-            where = tmp_path / "set" / part / word
-            where.mkdir(parents=True)
+        for label, name in enumerate(("cat", "dog")):
+            folder = tmp_path / "set" / part / name
+            folder.mkdir(parents=True)
             for i in range(count):
                 pixels = rng.integers(0, 256, (40 + 3 * i, 50 - 2 * i, 3), dtype=np.uint8)
                 pixels[..., label] = 255
-                Image.fromarray(pixels).save(where / f"{i}.{'png' if i % 2 else 'jpg'}")
+                Image.fromarray(pixels).save(folder / f"{i}.{'png' if i % 2 else 'jpg'}")
     return tmp_path / "set"

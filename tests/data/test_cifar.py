@@ -46,7 +46,7 @@ def write(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> torch.Tenso
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_the_archive_s_format_is_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_archive_format_is_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = write(tmp_path, name, monkeypatch)
     d = data.load(name, root=tmp_path)
     x, y = d.test_arrays()
@@ -59,7 +59,7 @@ def test_the_archive_s_format_is_read(name: str, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_without_a_network_the_error_offers_a_file(
+def test_without_a_network_the_error_suggests_a_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DATASETS[name], "url", "http://127.0.0.1:9/none.tar.gz")
@@ -69,7 +69,9 @@ def test_without_a_network_the_error_offers_a_file(
     assert "npz:FILE" in caught.value.hint
 
 
-def test_downloads_go_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_go_to_the_folder_in_the_environment_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COMPRESS_DATA", str(tmp_path / "there"))
     assert download_root(None) == tmp_path / "there"
     assert download_root(tmp_path) == tmp_path

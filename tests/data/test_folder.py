@@ -20,7 +20,7 @@ def load(folder: Path, workers: int = 0) -> ImageData:
     return data.load(f"folder:{folder}", SIZE, workers=workers)
 
 
-def test_record(image_folder: Path) -> None:
+def test_the_record_describes_the_folder(image_folder: Path) -> None:
     info = load(image_folder).info
     assert (info.train_size, info.test_size, info.classes) == (14, 6, ("cat", "dog"))
     assert info.name == f"folder:{image_folder}"
@@ -28,13 +28,13 @@ def test_record(image_folder: Path) -> None:
     assert info.preprocess.mean == (0.485, 0.456, 0.406)
 
 
-def test_default_input_size_is_imagenet_s(image_folder: Path) -> None:
+def test_default_input_size_is_that_of_imagenet(image_folder: Path) -> None:
     info = data.load(f"folder:{image_folder}", workers=0).info
     assert info.preprocess.input_size == (3, 224, 224)
     assert info.preprocess.resize == 256
 
 
-def test_workers_and_processes_do_not_change_what_is_seen(image_folder: Path) -> None:
+def test_images_do_not_depend_on_workers_and_processes(image_folder: Path) -> None:
     alone = list(load(image_folder).train_batches(epoch=1, batch_size=4, seed=5))
     helped = list(load(image_folder, workers=2).train_batches(epoch=1, batch_size=4, seed=5))
     assert all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in zip(alone, helped, strict=True))
@@ -45,7 +45,7 @@ def test_workers_and_processes_do_not_change_what_is_seen(image_folder: Path) ->
         assert torch.equal(x, torch.stack([a, b], 1).flatten(0, 1))
 
 
-def test_an_epoch_run_again_is_equal_and_leaves_the_global_generator_alone(image_folder: Path) -> None:
+def test_a_repeated_epoch_is_equal_and_does_not_use_the_global_generator(image_folder: Path) -> None:
     batches = load(image_folder).train_batches(epoch=0, batch_size=4, seed=0)
     before = torch.get_rng_state()
     first = list(batches)
@@ -67,7 +67,7 @@ def test_test_batches_of_all_processes_are_the_test_arrays(image_folder: Path) -
     assert v.tolist() == [1, 1]
 
 
-def test_test_preprocessing_is_what_the_record_says(image_folder: Path) -> None:
+def test_test_preprocessing_follows_the_record(image_folder: Path) -> None:
     d = load(image_folder)
     p = d.info.preprocess
     assert p.resize is not None
@@ -80,7 +80,7 @@ def test_test_preprocessing_is_what_the_record_says(image_folder: Path) -> None:
     torch.testing.assert_close(d.test_arrays(1)[0][0], (pixels / 255 - mean) / std)
 
 
-def test_calibration_samples_are_drawn_by_seed(image_folder: Path) -> None:
+def test_calibration_samples_depend_on_the_seed(image_folder: Path) -> None:
     d = load(image_folder)
     assert d.train_samples(5, seed=1).shape == (5, *SIZE)
     assert torch.equal(d.train_samples(5, seed=1), d.train_samples(5, seed=1))
@@ -103,7 +103,7 @@ def test_a_class_that_is_missing_from_one_part_is_named(image_folder: Path) -> N
         load(image_folder)
 
 
-def test_a_folder_called_test_serves_as_well(image_folder: Path) -> None:
+def test_a_folder_named_test_is_accepted(image_folder: Path) -> None:
     (image_folder / "val").rename(image_folder / "test")
     assert load(image_folder).info.test_size == 6
 
@@ -131,7 +131,7 @@ def test_gray_input_is_refused(image_folder: Path) -> None:
         data.load(f"folder:{image_folder}", (1, 24, 24))
 
 
-def test_the_fingerprint_follows_paths_and_sizes(image_folder: Path) -> None:
+def test_the_fingerprint_depends_on_paths_and_sizes(image_folder: Path) -> None:
     first = load(image_folder).info.fingerprint
     moved = image_folder.with_name("moved")
     shutil.copytree(image_folder, moved)
@@ -140,7 +140,7 @@ def test_the_fingerprint_follows_paths_and_sizes(image_folder: Path) -> None:
     assert load(moved).info.fingerprint != first
 
 
-def test_a_folder_that_was_moved_is_answered_with_the_option_for_its_new_place(tmp_path: Path) -> None:
+def test_a_moved_folder_gives_a_hint_to_the_data_option(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match="does not exist") as caught:
         data.load(f"folder:{tmp_path}/moved")
     assert "if the images were moved, give their new place with --data folder:DIR" in caught.value.hint

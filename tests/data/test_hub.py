@@ -35,7 +35,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     return call
 
 
-def test_images_of_several_sizes_are_the_same_as_from_the_folder(load: object, image_folder: Path) -> None:
+def test_images_of_several_sizes_equal_those_of_a_folder(load: object, image_folder: Path) -> None:
     for path in image_folder.rglob("*.*"):
         with Image.open(path) as image:
             image.resize((image.width * 2, image.height * 2)).save(path)
@@ -72,7 +72,7 @@ def test_small_images_of_one_size_are_held_in_memory(
     assert (d.info.train_size, d.info.test_size) == (8, 8)
 
 
-def test_a_test_split_without_labels_gives_way_to_validation(load: object, tmp_path: Path) -> None:
+def test_without_labels_in_the_test_split_validation_is_used(load: object, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -91,7 +91,7 @@ def test_a_test_split_without_labels_gives_way_to_validation(load: object, tmp_p
     assert d.test_arrays()[1].tolist() == [1]
 
 
-def test_a_name_that_does_not_load_is_explained(load: object, tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_loaded_gives_the_reason(load: object, tmp_path: Path) -> None:
     assert callable(load)
     with pytest.raises(CompressError, match="cannot be loaded") as caught:
         load(tmp_path / "nothing-here")

@@ -37,13 +37,13 @@ def images(save_npz: SaveNpz) -> ImageData:
     return data.load(save_npz(**arrays()))
 
 
-def test_an_epoch_run_again_is_equal_to_the_bit(images: ImageData) -> None:
+def test_a_repeated_epoch_is_bitwise_equal(images: ImageData) -> None:
     batches = epoch(images, 3)
     assert equal(batches, batches)
     assert equal(batches, epoch(images, 3))
 
 
-def test_an_epoch_neither_reads_nor_moves_the_global_generator(images: ImageData) -> None:
+def test_an_epoch_neither_reads_nor_changes_the_global_generator(images: ImageData) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = list(epoch(images))
@@ -72,7 +72,7 @@ def test_the_last_incomplete_training_batch_is_dropped(images: ImageData) -> Non
     assert {len(y) for _, y in batches} == {8}
 
 
-def test_each_training_image_is_a_crop_of_its_padded_original_mirrored_or_not(images: ImageData) -> None:
+def test_each_training_image_is_a_crop_of_its_padded_original_flipped_or_not(images: ImageData) -> None:
     content = arrays()
     original = torch.from_numpy(content["x_train"]).permute(0, 3, 1, 2)
     padded = F.pad(original, (2, 2, 2, 2))  # 16 // 8
@@ -105,13 +105,13 @@ def test_all_crops_are_equally_likely() -> None:
     assert 4300 < int(draws.flipped.sum()) < 4700
 
 
-def test_no_padding_and_no_flip_leaves_images_alone() -> None:
+def test_no_padding_and_no_flip_leaves_images_unchanged() -> None:
     x = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8)
     draws = Augmentation(pad=0, flip=False).draw(4, generator("test"))
     assert torch.equal(draws.apply(x, slice(0, 4)), x)
 
 
-def test_preprocessing_is_what_the_record_says(images: ImageData) -> None:
+def test_preprocessing_follows_the_record(images: ImageData) -> None:
     p = images.info.preprocess
     x, y = images.test_arrays()
     raw = torch.from_numpy(arrays()["x_test"]).permute(0, 3, 1, 2).double() / 255
@@ -121,13 +121,13 @@ def test_preprocessing_is_what_the_record_says(images: ImageData) -> None:
     assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
 
 
-def test_mean_and_deviation_are_those_of_the_training_images(images: ImageData) -> None:
+def test_mean_and_std_are_those_of_the_training_images(images: ImageData) -> None:
     raw = arrays()["x_train"] / 255
     assert images.info.preprocess.mean == pytest.approx(raw.mean((0, 1, 2)), abs=6e-5)
     assert images.info.preprocess.std == pytest.approx(raw.std((0, 1, 2)), abs=6e-5)
 
 
-def test_test_arrays_are_the_stretch_asked_for(images: ImageData) -> None:
+def test_test_arrays_are_the_requested_part(images: ImageData) -> None:
     whole: Batch = images.test_arrays(None)
     x, y = images.test_arrays(5, offset=20)
     assert len(x) == 3
@@ -142,7 +142,7 @@ def test_test_batches_of_all_processes_are_the_test_arrays(images: ImageData) ->
     assert torch.equal(torch.cat([y for _, y in parts]), whole[1])
 
 
-def test_calibration_samples_are_unaugmented_training_images(images: ImageData) -> None:
+def test_calibration_samples_are_training_images_without_augmentation(images: ImageData) -> None:
     samples = pixels(images, images.train_samples(6, seed=1))
     original = torch.from_numpy(arrays()["x_train"]).permute(0, 3, 1, 2)
     where = [int((original == s).flatten(1).all(1).nonzero()) for s in samples]
@@ -185,7 +185,7 @@ def test_gray_images_are_repeated_to_three_channels(save_npz: SaveNpz) -> None:
     assert "flip" not in d.info.augmentation
 
 
-def test_colour_is_never_turned_gray(save_npz: SaveNpz) -> None:
+def test_color_is_never_converted_to_gray(save_npz: SaveNpz) -> None:
     with pytest.raises(CompressError, match="images of 3 channels, and the input size has 1"):
         data.load(save_npz(**arrays()), (1, 16, 16))
 

@@ -93,7 +93,7 @@ def test_a_mean_alone_leaves_the_deviation_as_it_is(images: ImageData) -> None:
         ({"std": (0.2, 0.0, 0.2)}, "--std 0.2,0.0,0.2: a standard deviation must be greater"),
     ],
 )
-def test_a_normalisation_that_cannot_be_is_refused_with_its_values(
+def test_an_invalid_normalization_is_refused_with_its_values(
     images: ImageData, values: dict[str, tuple[float, ...]], said: str
 ) -> None:
     with pytest.raises(CompressError, match=said) as caught:

@@ -34,7 +34,7 @@ def test_medmnist_names_and_column_labels_load_the_same_data(save_npz: SaveNpz) 
     assert torch.equal(y, expected[1])
 
 
-def test_medmnist_validation_serves_where_there_is_no_test(save_npz: SaveNpz) -> None:
+def test_medmnist_validation_is_used_if_there_is_no_test_part(save_npz: SaveNpz) -> None:
     content = medmnist()
     del content["test_images"], content["test_labels"]
     assert data.load(save_npz(**content)).info.test_size == 5
@@ -51,7 +51,7 @@ def test_channels_first_and_last_are_the_same_data(save_npz: SaveNpz) -> None:
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (24, 24, 1), (1, 24, 24)])
-def test_gray_images_are_cropped_but_not_mirrored(save_npz: SaveNpz, shape: tuple[int, ...]) -> None:
+def test_gray_images_are_cropped_but_not_flipped(save_npz: SaveNpz, shape: tuple[int, ...]) -> None:
     info = data.load(save_npz(**arrays(shape=shape))).info
     assert info.preprocess.input_size == (1, 24, 24)
     assert info.preprocess.color == "L"
@@ -63,7 +63,7 @@ def test_class_names_are_read(save_npz: SaveNpz) -> None:
     assert info.classes == ("a", "b", "c", "d", "e")
 
 
-def test_a_label_without_images_is_warned_of(save_npz: SaveNpz, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_label_without_images_gives_a_warning(save_npz: SaveNpz, caplog: pytest.LogCaptureFixture) -> None:
     content = arrays()
     content["y_train"][content["y_train"] == 2] = 1
     assert data.load(save_npz(**content)).info.num_classes == 4
@@ -100,7 +100,7 @@ def test_a_wrong_array_is_named_with_its_shape_or_value(save_npz: SaveNpz, fault
     assert caught.value.hint
 
 
-def test_missing_keys_are_answered_with_those_there_are(save_npz: SaveNpz) -> None:
+def test_missing_keys_give_the_present_ones(save_npz: SaveNpz) -> None:
     content = arrays()
     content["labels"] = content.pop("y_test")
     with pytest.raises(CompressError, match="keys labels, x_test, x_train, y_train") as caught:
@@ -109,7 +109,7 @@ def test_missing_keys_are_answered_with_those_there_are(save_npz: SaveNpz) -> No
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])
-def test_a_truncated_archive_is_called_truncated(save_npz: SaveNpz, keep: float) -> None:
+def test_a_truncated_archive_is_reported_as_truncated(save_npz: SaveNpz, keep: float) -> None:
     name = save_npz(**arrays())
     path = Path(name.removeprefix("npz:"))
     whole = path.read_bytes()
@@ -119,7 +119,7 @@ def test_a_truncated_archive_is_called_truncated(save_npz: SaveNpz, keep: float)
     assert caught.value.code == "data-unreadable"
 
 
-def test_damaged_pixels_are_noticed(save_npz: SaveNpz) -> None:
+def test_damaged_pixels_are_detected(save_npz: SaveNpz) -> None:
     name = save_npz(**arrays())
     path = Path(name.removeprefix("npz:"))
     whole = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Which process sees which image, and when."""
+"""Order of the images and their distribution over processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ batch_sizes = st.integers(1, 64)
 
 
 @given(sizes, worlds, batch_sizes)
-def test_test_shards_hold_every_image_once_and_in_order(size: int, world: int, batch_size: int) -> None:
+def test_test_shards_contain_every_image_once_in_order(size: int, world: int, batch_size: int) -> None:
     seen = [
         part
         for rank in range(world)
@@ -65,7 +65,7 @@ def test_fewer_images_than_processes_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("rank", "world", "batch_size"), [(2, 2, 1), (-1, 2, 1), (0, 1, 0)])
-def test_an_impossible_share_is_refused(rank: int, world: int, batch_size: int) -> None:
+def test_an_invalid_rank_or_batch_size_is_refused(rank: int, world: int, batch_size: int) -> None:
     with pytest.raises(CompressError):
         order.test_batches(10, batch_size=batch_size, rank=rank, world=world)
 
@@ -76,6 +76,6 @@ def test_a_seed_is_the_same_in_another_process() -> None:
     assert int(out) == order.stable_seed("order", 3, 7)
 
 
-def test_draws_are_different_numbers_and_no_more_than_there_are() -> None:
+def test_drawn_indices_are_different_and_at_most_all() -> None:
     drawn = order.draw(10, 25, seed=0).tolist()
     assert sorted(drawn) == list(range(10))

@@ -1,4 +1,4 @@
-"""Images on the device that trains: the same samples, made there, without a look at any value."""
+"""Images held on the device that trains: the same samples, computed there without synchronization."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def images(save_npz: SaveNpz) -> ImageData:
 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (0, 2), (1, 2)])
-def test_samples_are_those_of_torchvisions_pad_crop_flip_and_normalise(
+def test_samples_equal_torchvisions_pad_crop_flip_and_normalize(
     images: ImageData, rank: int, world: int
 ) -> None:
     """The same draws through torchvision's own functions give the same images to the bit."""
@@ -47,7 +47,7 @@ def test_samples_are_those_of_torchvisions_pad_crop_flip_and_normalise(
     assert at == 8 * len(chosen)
 
 
-def test_batches_are_made_on_the_device_and_read_no_value_there(images: ImageData) -> None:
+def test_batches_are_computed_on_the_device_without_synchronization(images: ImageData) -> None:
     """A meta tensor has no values: whatever looked at one would fail."""
     assert isinstance(images, InMemory)
     moved = images.on_device(META)
@@ -57,7 +57,7 @@ def test_batches_are_made_on_the_device_and_read_no_value_there(images: ImageDat
     assert {x.device.type for x, _ in moved.test_batches(batch_size=4)} == {"meta"}
 
 
-def test_images_that_fit_are_moved_and_others_stay(images: ImageData) -> None:
+def test_images_that_fit_are_moved_and_others_are_not(images: ImageData) -> None:
     assert isinstance(images, InMemory)
     need = images.pixel_bytes
     assert need == sum(a.size for k, a in arrays().items() if k[0] == "x") + 8 * (50 + 23)
@@ -70,14 +70,14 @@ def test_images_that_fit_are_moved_and_others_stay(images: ImageData) -> None:
     assert place_data(images, META, "on", free=need).on_device
 
 
-def test_off_leaves_them_and_a_cpu_has_them_already(images: ImageData) -> None:
+def test_off_does_not_move_and_a_cpu_needs_no_move(images: ImageData) -> None:
     off = place_data(images, META, "off")
     assert (off.data, off.on_device) == (images, False)
     on = place_data(images, CPU, "on")
     assert (on.data, on.on_device) == (images, True)
 
 
-def test_another_normalisation_can_be_moved_too(images: ImageData) -> None:
+def test_data_with_another_normalization_can_be_moved(images: ImageData) -> None:
     own = data.with_normalization(images, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert place_data(own, META, "auto", free=10**9).on_device
     x, _ = own.test_arrays(4)
@@ -85,7 +85,7 @@ def test_another_normalisation_can_be_moved_too(images: ImageData) -> None:
     torch.testing.assert_close(x, raw / 127.5 - 1, atol=1e-6, rtol=1e-5)
 
 
-def test_images_decoded_one_by_one_stay_with_the_host(tmp_path: Path) -> None:
+def test_images_decoded_one_by_one_stay_on_the_host(tmp_path: Path) -> None:
     from PIL import Image
 
     for part in ("train", "val"):

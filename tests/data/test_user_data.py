@@ -155,7 +155,7 @@ def test_class_names_come_from_inside_a_subset() -> None:
     assert made.info.classes == ("a", "b", "c", "d") and made.info.name == "torch:Noisy"
 
 
-def test_the_fingerprint_tells_contents_apart() -> None:
+def test_the_fingerprint_depends_on_the_content() -> None:
     one, same, other = (data.from_torch(tensors(n), tensors(8)).info.fingerprint for n in (20, 20, 24))
     assert one == same != other
 
@@ -185,7 +185,7 @@ def test_a_wrong_sample_is_named(sample: Any, message: str) -> None:
     assert raised.value.code == "data-format" and raised.value.hint
 
 
-def test_unknown_classes_are_asked_for() -> None:
+def test_an_unknown_number_of_classes_gives_a_hint() -> None:
     class Nameless(Dataset[Any]):
         def __len__(self) -> int:
             return 4

@@ -1,4 +1,4 @@
-"""Networks from torchvision, timm and the user's own files."""
+"""Networks of torchvision and timm, and from a user's file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def test_a_torchvision_network_gives_one_tensor_in_training_mode_too(name: str) 
     assert out.shape == (2, 6)
 
 
-def test_torchvision_refuses_gray_images_saying_what_to_do() -> None:
+def test_torchvision_refuses_gray_images_with_a_hint() -> None:
     with pytest.raises(CompressError, match="3 channels, not 1") as caught:
         models.build("torchvision/resnet18", 10, (1, 64, 64))
     assert "3,64,64" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["torchvision/resnet81", "torchvision/fcn_resnet50"])
-def test_an_unknown_or_not_classifying_torchvision_name_is_refused(name: str) -> None:
+def test_an_unknown_torchvision_name_or_one_that_does_not_classify_is_refused(name: str) -> None:
     with pytest.raises(CompressError) as caught:
         models.model_spec(name)
     assert caught.value.code == "unknown-model"
@@ -50,7 +50,7 @@ def test_an_unknown_timm_name_gets_near_matches() -> None:
 
 
 def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm", None)  # Python's own way to say: not importable
+    monkeypatch.setitem(sys.modules, "timm", None)  # makes the import fail
     with pytest.raises(CompressError) as caught:
         models.build("timm/resnet18")
     assert caught.value.exit is Exit.MISSING
@@ -101,14 +101,14 @@ def model_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("factory", "classes"), [("tiny", 5), ("through", 5), ("fixed", 4)])
-def test_a_factory_gets_the_arguments_it_names(model_file: Path, factory: str, classes: int) -> None:
+def test_a_factory_gets_the_arguments_it_accepts(model_file: Path, factory: str, classes: int) -> None:
     path = list(sys.path)
     model = models.build(f"{model_file}:{factory}", 5, (3, 8, 8))
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, classes)
     assert sys.path == path
 
 
-def test_a_factory_gets_the_channels_when_it_names_them(model_file: Path) -> None:
+def test_a_factory_gets_the_channels_if_it_accepts_them(model_file: Path) -> None:
     model = models.build(f"{model_file}:tiny", 5, (1, 8, 8))
     assert model(torch.randn(2, 1, 8, 8)).shape == (2, 5)
 
@@ -118,7 +118,7 @@ def test_building_twice_gives_the_same_class(model_file: Path) -> None:
     assert type(first) is type(second)
 
 
-def test_neighbours_of_the_same_name_in_two_folders_are_not_confused(tmp_path: Path) -> None:
+def test_modules_of_the_same_name_in_two_folders_are_not_confused(tmp_path: Path) -> None:
     names = []
     for width in (3, 7):
         folder = tmp_path / str(width)
@@ -140,7 +140,7 @@ def test_a_relative_path_is_stored_absolute(model_file: Path, monkeypatch: pytes
     assert models.build_from_spec(ModelSpec.model_validate_json(record.model_dump_json()))
 
 
-def test_a_changed_file_is_noticed(model_file: Path) -> None:
+def test_a_changed_file_is_detected(model_file: Path) -> None:
     record = models.model_spec(f"{model_file}:tiny", 5, (3, 8, 8))
     model_file.write_text(model_file.read_text() + "\n# changed\n")
     with pytest.raises(CompressError, match="has changed") as caught:
@@ -164,14 +164,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("leaves", "SystemExit"),
     ],
 )
-def test_a_factory_that_fails_is_explained(model_file: Path, factory: str, words: str) -> None:
+def test_a_failing_factory_gives_the_reason(model_file: Path, factory: str, words: str) -> None:
     with pytest.raises(CompressError) as caught:
         models.build(f"{model_file}:{factory}" if factory else str(model_file), 5, (3, 8, 8))
     assert words in str(caught.value)
     assert str(model_file) in str(caught.value)
 
 
-def test_a_file_that_does_not_import_is_explained_and_can_be_mended(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_imported_gives_the_reason_and_can_be_fixed(tmp_path: Path) -> None:
     path = tmp_path / "net.py"
     path.write_text("import a_package_that_is_not_there\n")
     with pytest.raises(CompressError, match="a_package_that_is_not_there"):

@@ -1,4 +1,4 @@
-"""Weights from files: what loads, what is refused, and that a refusal leaves the model alone."""
+"""Weights from files: what is loaded, what is refused, and that an error leaves the model unchanged."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_each_form_of_file_fills_the_model(file: str, tmp_path: Path) -> None:
     assert same(models.build("resnet20", weights=tmp_path / file), expected)
 
 
-def test_missing_batch_counters_are_no_fault(tmp_path: Path) -> None:
+def test_missing_batch_counters_are_accepted(tmp_path: Path) -> None:
     expected = {k: v for k, v in state().items() if not k.endswith("num_batches_tracked")}
     torch.save(expected, tmp_path / "old.pth")
     assert same(models.build("resnet20", weights=tmp_path / "old.pth"), expected)
@@ -89,7 +89,7 @@ def test_without_a_new_classifier_another_number_of_classes_names_both(tmp_path:
     assert "weights for 10 classes" in error.hint
 
 
-def test_another_number_of_classes_keeps_the_models_classifier_and_says_so(
+def test_another_number_of_classes_keeps_the_models_classifier_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = state(classes=100)
@@ -114,7 +114,7 @@ def test_reset_head_keeps_the_models_classifier(has_classifier: bool, tmp_path: 
     assert torch.equal(model.get_parameter("conv1.weight"), given["conv1.weight"])
 
 
-def test_a_file_without_a_classifier_is_refused_with_the_option_that_helps(tmp_path: Path) -> None:
+def test_a_file_without_a_classifier_gives_a_hint_to_reset_head(tmp_path: Path) -> None:
     torch.save({k: v for k, v in state().items() if "linear" not in k}, tmp_path / "w.pth")
     assert "--reset-head" in refused(tmp_path / "w.pth").hint
 
@@ -158,7 +158,7 @@ def test_an_unfinished_run_is_refused_as_weights(tmp_path: Path) -> None:
     assert "is not a run" in refused(tmp_path / "other").message
 
 
-def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path) -> None:
+def test_a_file_of_another_type_is_named_in_the_error(tmp_path: Path) -> None:
     picture = Image.new("RGB", (8, 8))
     picture.save(tmp_path / "a.jpg")
     picture.save(tmp_path / "a.png")
@@ -197,7 +197,7 @@ def test_missing_and_unexpected_and_misshaped_names_are_counted_and_listed(tmp_p
 
 @pytest.mark.parametrize("file", ["plain.pth", "legacy.th", "x.safetensors"])
 @pytest.mark.parametrize("keep", [0.0, 0.01, 0.7])
-def test_a_truncated_file_is_called_truncated(file: str, keep: float, tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_as_truncated(file: str, keep: float, tmp_path: Path) -> None:
     path = tmp_path / file
     WRITERS[file](state(), path)
     whole = path.read_bytes()
@@ -205,7 +205,7 @@ def test_a_truncated_file_is_called_truncated(file: str, keep: float, tmp_path: 
     assert "truncated" in refused(path).message
 
 
-def test_a_file_that_needs_pickle_is_refused_unrun(tmp_path: Path) -> None:
+def test_a_file_that_needs_pickle_is_refused_without_running_it(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
     assert refused(tmp_path / "module.pth").code == "weights-need-pickle"
 

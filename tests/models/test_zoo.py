@@ -1,4 +1,4 @@
-"""Every registered network: it trains, exports, adapts to other inputs, and costs what its paper says."""
+"""Every built-in network: it trains, exports, takes other input sizes, and has the costs of its paper."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COUNTS = [
 
 
 @pytest.mark.parametrize(("name", "classes", "size", "macs", "params"), COUNTS, ids=lambda v: str(v))
-def test_dense_macs_and_parameters_are_the_papers(
+def test_dense_macs_and_parameters_equal_those_of_the_papers(
     name: str, classes: int, size: tuple[int, int, int], macs: int, params: int
 ) -> None:
     with torch.device("meta"):
@@ -50,7 +50,7 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
         assert parameter.grad.isfinite().all(), key
 
 
-def test_exported_program_computes_what_the_module_computes(builtin: str) -> None:
+def test_exported_program_computes_the_same_as_the_module(builtin: str) -> None:
     torch.manual_seed(0)
     model = models.build(builtin, 10, (3, 32, 32)).eval()
     x = torch.randn(2, 3, 32, 32)
@@ -78,7 +78,7 @@ def test_the_same_torch_seed_gives_the_same_weights(name: str) -> None:
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_models_come_in_training_mode() -> None:
+def test_models_are_built_in_training_mode() -> None:
     assert models.build("resnet20").training
 
 
@@ -103,14 +103,14 @@ def test_an_unknown_name_gets_near_matches(name: str, guess: str) -> None:
     assert name in caught.value.message
 
 
-def test_a_torchvision_name_without_its_prefix_is_recognised() -> None:
+def test_a_torchvision_name_without_its_prefix_is_recognized() -> None:
     with pytest.raises(CompressError) as caught:
         models.model_spec("resnet50")
     assert "torchvision/resnet50" in caught.value.hint
 
 
 @pytest.mark.parametrize("size", [(3, 32), (3, 0, 32)])
-def test_an_impossible_input_size_is_refused(size: tuple[int, ...]) -> None:
+def test_an_invalid_input_size_is_refused(size: tuple[int, ...]) -> None:
     with pytest.raises(CompressError) as caught:
         models.build("resnet20", 10, size)  # type: ignore[arg-type]
     assert caught.value.code == "input-size"

@@ -76,7 +76,7 @@ def test_every_recipe_names_known_parts_and_valid_settings(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SLOW_UNLESS_FAST)
-def test_costs_are_those_of_the_lists_to_the_digit_and_within_two_percent_of_the_published_ones(
+def test_costs_equal_those_of_the_lists_and_are_within_two_percent_of_the_published_ones(
     name: str,
 ) -> None:
     dense, kept = planned(name)
@@ -95,7 +95,7 @@ def test_every_exact_count_has_a_published_one() -> None:
     assert set(EXACT) <= set(PUBLISHED)
 
 
-def test_every_recipe_with_a_list_has_published_costs_to_be_held_to() -> None:
+def test_every_recipe_with_drop_rates_has_published_costs() -> None:
     listed = {name for name in recipes.list_recipes() if recipes.load(name).drop}
     assert {name for name in listed if not name.startswith("short-")} == set(PUBLISHED)
 
@@ -106,7 +106,7 @@ TARGETED = [
 
 
 @pytest.mark.parametrize("name", TARGETED)
-def test_target_of_a_recipe_is_the_share_its_paper_prints(name: str) -> None:
+def test_target_of_a_recipe_is_the_published_share(name: str) -> None:
     recipe = recipes.load(name)
     found = recipe.published
     assert found is not None and found.dense_macs is not None and recipe.target is not None
@@ -160,7 +160,7 @@ def test_short_recipes_of_a_network_have_the_same_cost(model: str) -> None:
 @pytest.mark.parametrize(
     "name", ["short-dcff-vgg16", "short-l1-vgg16", "short-dcff-resnet56", "short-l1-resnet56"]
 )
-def test_list_of_a_short_recipe_gives_the_published_costs_to_the_digit(name: str) -> None:
+def test_drop_rates_of_a_short_recipe_give_exactly_the_published_costs(name: str) -> None:
     _, kept = planned(name)
     exact = recipes.load(name).exact
     assert exact is not None and (kept.macs, kept.params) == (exact.macs, exact.params)
@@ -230,7 +230,7 @@ def test_measured_recipes_exist() -> None:
     assert set(recipes.load_measured()) <= set(recipes.list_recipes())
 
 
-def test_recipe_is_shown_with_ours_beside_the_published() -> None:
+def test_a_recipe_is_shown_with_measured_and_published_results() -> None:
     ours = recipes.Measured(
         top1=93.1, spread=0.2, best_top1=93.2, seeds=(0, 1), epochs=60, minutes=3.5, macs=1, params=2,
         machine="a GPU", date="2026-11-25T01:02:03",
@@ -264,7 +264,7 @@ def test_user_recipe_is_used_like_a_built_in_one(tmp_path: Path) -> None:
     assert resolved.config.epochs == 7 and resolved.options.model_dump()["freeze"] is True
 
 
-def test_flag_wins_over_recipe_and_recipe_over_default(tmp_path: Path) -> None:
+def test_an_option_has_precedence_over_the_recipe_and_the_recipe_over_the_default(tmp_path: Path) -> None:
     path = write(
         tmp_path, 'model = "vgg_small"\ndata = "digits"\ntarget = "macs=0.4"\n[train]\nepochs = 7\nlr = 0.3\n'
     )
@@ -274,7 +274,7 @@ def test_flag_wins_over_recipe_and_recipe_over_default(tmp_path: Path) -> None:
     assert resolved.config.momentum == TrainConfig().momentum
 
 
-def test_own_target_replaces_the_recipes_list() -> None:
+def test_a_target_option_replaces_the_drop_rates_of_the_recipe() -> None:
     resolved = resolve(TrainRequest(recipe="dcff-vgg16-cifar10", target="macs=0.5"))
     assert resolved.target == "macs=0.5" and not resolved.drop
 
@@ -286,7 +286,7 @@ def graph() -> ChannelGraph:
     return trace(models.build("vgg_small", 10, (1, 16, 16)), torch.rand(2, 1, 16, 16), free_pads=True)
 
 
-def test_pattern_takes_one_rate_for_all_and_leaves_named_groups_out(graph: ChannelGraph) -> None:
+def test_one_rate_applies_to_all_groups_of_a_pattern_but_named_ones(graph: ChannelGraph) -> None:
     widths = recipes.widths_from_drop_rates(graph, {"features.*": [0.5], "features.conv2": [0.9]})
     assert list(widths.values()).count(64) == 2 and widths["features.conv2"] == 3
 
@@ -306,7 +306,7 @@ def test_no_group_becomes_empty(graph: ChannelGraph) -> None:
         ({"features.conv1": [float("nan")]}, "drop-range", ["nan"]),
     ],
 )
-def test_wrong_list_is_refused(
+def test_invalid_drop_rates_are_refused(
     graph: ChannelGraph, drop: dict[str, list[float]], code: str, words: list[str]
 ) -> None:
     with pytest.raises(CompressError) as error:
@@ -337,7 +337,7 @@ def test_missing_recipe_file_is_named(tmp_path: Path) -> None:
         ("target = 'macs=0.5'\n[drop]\nconv1 = [0.5]\n", ["target", "not both"]),
     ],
 )
-def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_an_error_in_a_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
     with pytest.raises(CompressError) as error:
         recipes.load(write(tmp_path, text))
     assert error.value.code == "bad-recipe" and "'mine'" in error.value.message

@@ -1,4 +1,4 @@
-"""The padded shortcut, at its published widths and at others."""
+"""The padded shortcut with its published widths and with others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_any_widening_keeps_all_input_channels_in_order(narrow: int, wide: int) 
     assert y.count_nonzero() == x[:, :, ::2, ::2].count_nonzero()
 
 
-def test_narrowing_is_refused_naming_both_widths() -> None:
+def test_a_smaller_width_is_refused_with_both_widths() -> None:
     with pytest.raises(CompressError, match="cannot carry 32 channels to 16"):
         padded_shortcut(torch.randn(1, 32, 4, 4), 16, 1)
 

@@ -1,4 +1,4 @@
-"""The host's pipeline for folders of images: the same pixels however it is run; what goes wrong is named."""
+"""Decoding by worker processes: the images do not depend on how they are decoded, and errors are clear."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_processes_are_kept_from_epoch_to_epoch_and_change_nothing(image_folder: Path) -> None:
+def test_workers_are_kept_between_epochs_and_do_not_change_images(image_folder: Path) -> None:
     helped, alone = load(image_folder, 2), load(image_folder, 0)
     others = {child.pid for child in psutil.Process().children(recursive=True)}
     children = []
@@ -49,14 +49,14 @@ def test_processes_are_kept_from_epoch_to_epoch_and_change_nothing(image_folder:
     assert children[0] == children[1] == children[2]
 
 
-def test_an_epoch_left_in_the_middle_does_not_reach_into_the_next(image_folder: Path) -> None:
+def test_an_unfinished_epoch_does_not_affect_the_next(image_folder: Path) -> None:
     helped = load(image_folder, 2)
     for _ in helped.train_batches(epoch=0, batch_size=2, seed=5):
         break
     assert same(epoch(helped, 1), epoch(load(image_folder, 0), 1))
 
 
-def test_two_epochs_at_once_do_not_mix(image_folder: Path) -> None:
+def test_two_concurrent_epochs_do_not_mix(image_folder: Path) -> None:
     helped, alone = load(image_folder, 2), load(image_folder, 0)
     pairs = zip(
         helped.train_batches(epoch=0, batch_size=4, seed=5),
@@ -68,7 +68,7 @@ def test_two_epochs_at_once_do_not_mix(image_folder: Path) -> None:
     assert same(list(second), epoch(alone, 1))
 
 
-def test_evaluation_between_epochs_uses_the_same_processes(image_folder: Path) -> None:
+def test_evaluation_between_epochs_uses_the_same_workers(image_folder: Path) -> None:
     helped, alone = load(image_folder, 2), load(image_folder, 0)
     others = set(psutil.Process().children(recursive=True))  # of earlier tests; some may end meanwhile
     epoch(helped, 0)
@@ -80,7 +80,7 @@ def test_evaluation_between_epochs_uses_the_same_processes(image_folder: Path) -
     assert set(psutil.Process().children(recursive=True)) - others == own
 
 
-def test_a_killed_process_is_named(image_folder: Path) -> None:
+def test_a_killed_worker_is_reported(image_folder: Path) -> None:
     others = set(psutil.Process().children(recursive=True))
     helped = load(image_folder, 2)
     batches = iter(helped.train_batches(epoch=0, batch_size=1, seed=5))
@@ -96,7 +96,7 @@ def test_a_killed_process_is_named(image_folder: Path) -> None:
     assert same(epoch(helped, 1), epoch(load(image_folder, 0), 1))  # new ones are started
 
 
-def test_processes_of_images_lost_in_a_cycle_end(image_folder: Path) -> None:
+def test_workers_end_when_their_data_is_collected_in_a_cycle(image_folder: Path) -> None:
     others = set(multiprocessing.active_children())
     lost = [load(image_folder, 2)]
     epoch(lost[0], 0)
@@ -110,7 +110,7 @@ def test_processes_of_images_lost_in_a_cycle_end(image_folder: Path) -> None:
     assert {process.exitcode for process in own} == {0}
 
 
-def test_the_handler_of_ended_children_stays_the_programs(image_folder: Path) -> None:
+def test_the_sigchld_handler_of_the_program_is_kept(image_folder: Path) -> None:
     def own(number: int, frame: FrameType | None) -> None: ...
 
     before = signal.signal(signal.SIGCHLD, own)
@@ -144,20 +144,20 @@ def test_both_decoders_give_the_same_pixels(mode: str, suffix: str, tmp_path: Pa
     assert (pixels_rgb(str(path)).int() - wanted.int()).abs().max() <= (1 if mode == "CMYK" else 0)
 
 
-def test_a_png_that_calls_itself_jpeg_is_read(tmp_path: Path) -> None:
+def test_a_png_with_the_suffix_jpg_is_read(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     path = tmp_path / "really-png.jpg"
     Image.fromarray(pixels).save(path, format="PNG")
     assert torch.equal(pixels_rgb(str(path)), torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def test_paths_of_any_name_come_back() -> None:
+def test_paths_with_any_characters_are_kept() -> None:
     samples = [("/a/ü b.jpg", 1), ("/c", 0), ("/d\udcff.png", 2)]
     images = FolderImages(samples)
     assert [(images.path(i), images.label(i)) for i in range(len(images))] == samples
 
 
-def test_crops_have_the_recipes_area_ratio_and_places() -> None:
+def test_crops_have_the_expected_area_ratio_and_positions() -> None:
     height, width = 300, 400
     crops = [random_crop(height, width, seed) for seed in range(4000)]
     assert all(0 <= c.top <= height - c.height and 0 <= c.left <= width - c.width for c in crops)
@@ -179,7 +179,7 @@ def test_an_image_of_extreme_shape_has_a_crop_inside(height: int, width: int) ->
         assert crop.left >= 0 and crop.left + crop.width <= width
 
 
-def test_crops_are_torchvisions_distribution() -> None:
+def test_crops_are_distributed_as_torchvisions() -> None:
     from torchvision.transforms import RandomResizedCrop
 
     torch.manual_seed(0)
@@ -191,7 +191,7 @@ def test_crops_are_torchvisions_distribution() -> None:
     np.testing.assert_allclose(ours.std(0), theirs.std(0), rtol=0.06, atol=0.5)
 
 
-def test_dali_is_missed_with_the_command_that_installs_it(image_folder: Path) -> None:
+def test_missing_dali_gives_the_command_that_installs_it(image_folder: Path) -> None:
     if _has_dali():
         pytest.skip("DALI is installed")
     with pytest.raises(CompressError, match="needs NVIDIA DALI") as caught:
@@ -200,7 +200,7 @@ def test_dali_is_missed_with_the_command_that_installs_it(image_folder: Path) ->
     assert caught.value.hint.startswith("pip install nvidia-dali-cuda1")
 
 
-def test_dali_is_refused_where_there_are_no_files() -> None:
+def test_dali_is_refused_for_data_without_image_files() -> None:
     with pytest.raises(CompressError, match="'digits' has none") as caught:
         data.load("digits", dali=True)
     assert caught.value.exit is Exit.USAGE

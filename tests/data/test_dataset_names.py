@@ -10,7 +10,7 @@ from compress import data
 from compress.core.errors import CompressError
 
 
-def test_all_sources_are_listed() -> None:
+def test_all_data_sets_are_listed() -> None:
     assert data.list_datasets() == ["cifar10", "cifar100", "digits", "folder:DIR", "hf:NAME", "npz:FILE"]
 
 
@@ -25,7 +25,7 @@ def test_all_sources_are_listed() -> None:
         ("digits:8", "write digits"),
     ],
 )
-def test_a_wrong_name_is_named_and_answered_with_the_right_one(name: str, hint: str) -> None:
+def test_a_wrong_name_gives_a_hint_to_the_right_one(name: str, hint: str) -> None:
     with pytest.raises(CompressError) as caught:
         data.load(name)
     assert caught.value.code == "unknown-data"
@@ -33,12 +33,12 @@ def test_a_wrong_name_is_named_and_answered_with_the_right_one(name: str, hint: 
     assert hint in caught.value.hint
 
 
-def test_a_bare_folder_is_recognised(tmp_path: Path) -> None:
+def test_the_path_of_a_folder_is_recognized(tmp_path: Path) -> None:
     with pytest.raises(CompressError) as caught:
         data.load(str(tmp_path))
     assert f"folder:{tmp_path}" in caught.value.hint
 
 
-def test_an_impossible_input_size_is_refused() -> None:
+def test_an_invalid_input_size_is_refused() -> None:
     with pytest.raises(CompressError, match="input size"):
         data.load("digits", (1, 0, 32))
