@@ -130,6 +130,13 @@ def _check_registered(name: str) -> None:
     """Raise unless `MODELS` has the name; the hint also covers the other forms of names."""
     if name in MODELS:
         return
-    in_torchvision = external.find_torchvision(name)
     forms = "other forms: torchvision/NAME, timm/NAME, path/to/file.py:FACTORY"
-    MODELS.get_or_raise(name, hint=f"or {in_torchvision}? {forms}" if in_torchvision else f"({forms})")
+    in_torchvision = external.find_torchvision(name)
+    if in_torchvision:
+        raise CompressError(
+            f"there is no model {name!r}",
+            hint=f"Did you mean {in_torchvision}? Built-in: {', '.join(MODELS.names())}; {forms}",
+            code="unknown-model",
+            details={"name": name, "known": MODELS.names()},
+        )
+    MODELS.get_or_raise(name, hint=f"({forms})")
