@@ -1,4 +1,4 @@
-"""Command that checks this machine."""
+"""The command doctor."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ app = CommandApp()
 @app.command(rich_help_panel="Start here")
 def doctor(as_json: JsonOption = False) -> None:
     """Check what works on this machine and how to fix what does not."""
-    from compress.doctor import examine, show
+    from compress.doctor import examine
+    from compress.doctor.render import render_report, summarize
 
     report = examine()
     if as_json:
-        console.print_json("doctor", {"works": report.works, **report.model_dump(mode="json")})
+        values = report.model_dump(mode="json", by_alias=True)
+        console.print_json("doctor", {"works": report.works, **values})
     else:
-        console.print_result(*show.parts(report))
-        console.print_message(show.verdict(report))
+        console.print_result(*render_report(report))
+        console.print_message(summarize(report))
     if not report.works:
         raise typer.Exit(int(Exit.MISSING))

@@ -1,4 +1,4 @@
-"""The machine, asked without torch."""
+"""Facts about the machine, read without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compress.doctor.record import Gpu, Machine
 
 
 def this_machine() -> Machine:
-    """Return the record of this machine; what cannot be found out is None."""
+    """Return the facts about this machine; what cannot be read is None."""
     from compress.core import nvml
 
     total, free = _memory()

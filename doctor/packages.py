@@ -1,4 +1,4 @@
-"""Packages, imported for real: one that is installed and cannot be imported is broken."""
+"""Import packages and try them: one that is installed but cannot be imported is broken."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import importlib.metadata
 import importlib.util
 import io
 import platform
+import re
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 from compress.doctor.record import Check
@@ -25,7 +27,7 @@ NEEDED: Mapping[str, str] = {
     "onnxscript": "onnxscript",
     "onnxruntime": "onnxruntime-gpu" if _X86 and sys.platform != "darwin" else "onnxruntime",
 }
-"""Packages of the default path, by import name, with the names pip knows."""
+"""Packages of the default path: name in pip by import name. torch comes first."""
 
 USEFUL: Mapping[str, str] = {
     "tensorrt": "tensorrt",
@@ -34,56 +36,86 @@ USEFUL: Mapping[str, str] = {
     "cryptography": "cryptography",
     "pynvml": "nvidia-ml-py",
 }
-"""Packages that more can be done with."""
+"""Packages of further formats, back ends and features: name in pip by import name."""
 
 FAILURES = (Exception, SystemExit)
-"""Whatever a broken package may raise."""
+"""Exceptions that importing a broken package may raise."""
 
 
 def reason(error: BaseException) -> str:
-    """Return what an exception says in one line."""
+    """Return the class and the first line of an exception."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 @cache
 def probe(module: str, pip: str) -> Check:
-    """Import a package and, where a test of it is known, put it to the test.
+    """Import a package and, if there is a test of it, run the test.
 
     Args:
-        module: the import name.
-        pip: the name pip knows.
+        module: import name.
+        pip: name in pip.
     """
     try:
         if importlib.util.find_spec(module) is None:
-            mend = f"pip install {pip}{_ALSO.get(module, '')}"
-            return Check(name=module, works=False, said="not installed", mend=mend)
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            loaded = importlib.import_module(module)
+            fix = f"pip install {pip}{_REQUIREMENTS.get(module, '')}"
+            return Check(name=module, works=False, detail="not installed", fix=fix)
+        with _IMPORT_CONTEXTS.get(module, nullcontext)():
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                package = importlib.import_module(module)
     except FAILURES as error:
-        mend = f"pip install --force-reinstall {pip}"
-        return Check(name=module, works=False, said=f"cannot be imported: {reason(error)}", mend=mend)
-    version = _version(loaded, pip)
+        fix = f"pip install --force-reinstall {pip}"
+        return Check(name=module, works=False, detail=f"cannot be imported: {reason(error)}", fix=fix)
+    version = _version(package, pip)
     try:
-        said = _TESTS[module](loaded) if module in _TESTS else ""
+        result = _TESTS[module](package) if module in _TESTS else ""
     except FAILURES as error:
-        mend = _MENDS.get(module, f"pip install --force-reinstall {pip}")
-        return Check(name=module, works=False, said=f"{version}, does not work: {reason(error)}", mend=mend)
-    return Check(name=module, works=True, said=f"{version}{said}")
+        fix = _FIXES.get(module, f"pip install --force-reinstall {pip}")
+        return Check(name=module, works=False, detail=f"{version}, does not work: {reason(error)}", fix=fix)
+    return Check(name=module, works=True, detail=f"{version}{result}")
 
 
-def _version(loaded: Any, pip: str) -> str:
-    found = getattr(loaded, "__version__", None)
-    if isinstance(found, str):
-        return found.partition("-")[0]  # some add the commit and the branch they were built from
+def _version(package: Any, pip: str) -> str:
+    version = getattr(package, "__version__", None)
+    if isinstance(version, str):
+        return version.partition("-")[0]  # some add the commit and the branch they were built from
     try:
         return importlib.metadata.version(pip)
     except importlib.metadata.PackageNotFoundError:
-        return "of unknown version"
+        return "unknown version"
 
 
-def _torch(torch: Any) -> str:
-    """A step of training on the CPU, and a sum on the GPU where torch sees one."""
+@contextmanager
+def _without_torch_compiler() -> Iterator[None]:
+    """Import torchvision without torch._dynamo, which takes a second and which one function of it needs.
+
+    A placeholder defers the import of torch._dynamo until that function is called.
+    """
+    name = "torch._dynamo"
+    if name in sys.modules:
+        yield
+        return
+
+    def is_compile_supported(device_type: str) -> bool:
+        return bool(importlib.import_module(f"{name}.utils").is_compile_supported(device_type))
+
+    package, utils = ModuleType(name), ModuleType(f"{name}.utils")
+    package.__path__ = []
+    utils.is_compile_supported = is_compile_supported  # type: ignore[attr-defined]
+    sys.modules.update({name: package, utils.__name__: utils})
+    try:
+        yield
+    finally:
+        for placeholder in (package, utils):
+            if sys.modules.get(placeholder.__name__) is placeholder:
+                del sys.modules[placeholder.__name__]
+
+
+def _test_torch(torch: Any) -> str:
+    """Compute a gradient on the CPU and, if torch sees a GPU, a sum there; check torch's own requirements."""
+    missing = _missing_requirements("torch")
+    if missing:
+        raise RuntimeError(f"it needs {', '.join(missing)}")
     weight = torch.zeros(2, 1, 3, 3, requires_grad=True)
     torch.nn.functional.conv2d(torch.ones(1, 1, 8, 8), weight).sum().backward()
     if float(weight.grad[0, 0, 0, 0]) != 36.0:
@@ -96,24 +128,44 @@ def _torch(torch: Any) -> str:
     return f", CUDA {torch.version.cuda}, computes on {torch.cuda.get_device_name()}"
 
 
-def _builder(trt: Any) -> str:
-    """A builder; TensorRT's needs a GPU, TensorRT-RTX's does not."""
+def _missing_requirements(distribution: str) -> list[str]:
+    """Return the unconditional requirements of a distribution that are not installed."""
+    try:
+        requirements = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    missing = []
+    for requirement in requirements:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name is None or ";" in requirement:
+            continue
+        try:
+            importlib.metadata.version(name[0])
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name[0])
+    return missing
+
+
+def _test_builder(trt: Any) -> str:
+    """Create a builder; that of TensorRT needs a GPU, that of TensorRT-RTX does not."""
     if trt.Builder(trt.Logger(trt.Logger.ERROR)) is None:
-        raise RuntimeError("no builder can be made")
-    return ", a builder can be made"
+        raise RuntimeError("no builder can be created")
+    return ", a builder can be created"
 
 
-def _openvino(openvino: Any) -> str:
+def _test_openvino(openvino: Any) -> str:
     return f", devices {', '.join(openvino.Core().available_devices)}"
 
 
 _TESTS: Mapping[str, Callable[[Any], str]] = {
-    "torch": _torch,
-    "tensorrt": _builder,
-    "tensorrt_rtx": _builder,
-    "openvino": _openvino,
+    "torch": _test_torch,
+    "tensorrt": _test_builder,
+    "tensorrt_rtx": _test_builder,
+    "openvino": _test_openvino,
 }
 
-_ALSO = {"tensorrt": "; it needs an NVIDIA GPU"}
+_IMPORT_CONTEXTS = {"torchvision": _without_torch_compiler}
 
-_MENDS = {"tensorrt": "an NVIDIA GPU, and a driver that supports the CUDA version of the package"}
+_REQUIREMENTS = {"tensorrt": "; it needs an NVIDIA GPU"}
+
+_FIXES = {"tensorrt": "an NVIDIA GPU, and a driver that supports the CUDA version of the package"}

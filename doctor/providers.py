@@ -1,6 +1,6 @@
-"""ONNX Runtime's execution providers, each tried: what a build lists is not what runs.
+"""Try each execution provider of ONNX Runtime: a build also lists providers that do not run here.
 
-A provider whose libraries are missing falls back to the CPU in silence, so the session is asked afterwards.
+A provider whose libraries are missing falls back to the CPU silently, so the session's providers are checked.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from compress.doctor import tiny
 from compress.doctor.packages import FAILURES, NEEDED, probe, reason
 from compress.doctor.record import Check
 
-_ALL = "all of ONNX Runtime's"
-_QUIET = 4  # only what ends the process
-_USUAL = 2
+_ALL = "all providers"
+_FATAL = 4
+_WARNING = 2
 
-_MENDS = {
+_FIXES = {
     "CUDAExecutionProvider": "pip install 'onnxruntime-gpu[cuda,cudnn]'",
     "TensorrtExecutionProvider": "pip install 'onnxruntime-gpu[cuda,cudnn]' tensorrt, "
     "and put tensorrt_libs into LD_LIBRARY_PATH",
@@ -27,11 +27,11 @@ _MENDS = {
 }
 
 
-def providers(*, gpu: bool) -> tuple[Check, ...]:
-    """Open a session with each provider this build lists, and run it.
+def try_providers(*, gpu: bool) -> tuple[Check, ...]:
+    """Open and run a session with each provider that this build lists.
 
     Args:
-        gpu: whether an NVIDIA GPU is here.
+        gpu: whether this machine has an NVIDIA GPU.
     """
     package = probe("onnxruntime", NEEDED["onnxruntime"])
     if not package.works:
@@ -43,38 +43,38 @@ def providers(*, gpu: bool) -> tuple[Check, ...]:
         if gpu and hasattr(onnxruntime, "preload_dlls"):
             with contextlib.redirect_stdout(io.StringIO()):
                 onnxruntime.preload_dlls()
-        onnxruntime.set_default_logger_severity(_QUIET)
+        onnxruntime.set_default_logger_severity(_FATAL)
         try:
             return tuple(
-                _try(onnxruntime, name, model, gpu) for name in onnxruntime.get_available_providers()
+                _try_provider(onnxruntime, name, model, gpu) for name in onnxruntime.get_available_providers()
             )
         finally:
-            onnxruntime.set_default_logger_severity(_USUAL)
+            onnxruntime.set_default_logger_severity(_WARNING)
     except FAILURES as error:
-        mend = f"pip install --force-reinstall onnx {NEEDED['onnxruntime']}"
-        return (Check(name=_ALL, works=False, said=f"not tried: {reason(error)}", mend=mend),)
+        fix = f"pip install --force-reinstall onnx {NEEDED['onnxruntime']}"
+        return (Check(name=_ALL, works=False, detail=f"not tried: {reason(error)}", fix=fix),)
 
 
-def _try(onnxruntime: Any, name: str, model: bytes, gpu: bool) -> Check:
+def _try_provider(onnxruntime: Any, name: str, model: bytes, gpu: bool) -> Check:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
+    options.log_severity_level = _FATAL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints why it falls back
+        with contextlib.redirect_stdout(io.StringIO()):  # the reason of a fallback is printed
             session = onnxruntime.InferenceSession(model, options, providers=[name])
-        got = session.get_providers()
-        if name not in got:
-            return _fails(name, f"falls back in silence to {', '.join(got)}", gpu)
+        used = session.get_providers()
+        if name not in used:
+            return _failed(name, f"silently falls back to {', '.join(used)}", gpu)
         logits = session.run(None, {"input": np.ones(tiny.SHAPE, np.float32)})[0]
     except FAILURES as error:
-        return _fails(name, reason(error), gpu)
+        return _failed(name, reason(error), gpu)
     if not np.allclose(logits, 64.0, rtol=1e-2):
-        return _fails(name, f"computes {logits.ravel()[0]} where 64 is right", gpu)
-    return Check(name=name, works=True, said="runs")
+        return _failed(name, f"computes {logits.ravel()[0]} instead of 64", gpu)
+    return Check(name=name, works=True, detail="runs")
 
 
-def _fails(name: str, said: str, gpu: bool) -> Check:
-    mend = _MENDS.get(name, "see the provider's page in ONNX Runtime's documentation")
+def _failed(name: str, detail: str, gpu: bool) -> Check:
+    fix = _FIXES.get(name, "see the provider's page in ONNX Runtime's documentation")
     if name in ("CUDAExecutionProvider", "TensorrtExecutionProvider") and not gpu:
-        mend = "an NVIDIA GPU with its driver; none is here"
-    return Check(name=name, works=False, said=said, mend=mend)
+        fix = "needs an NVIDIA GPU with its driver"
+    return Check(name=name, works=False, detail=detail, fix=fix)

@@ -1,24 +1,26 @@
-"""What an examination found."""
+"""Records of a diagnosis."""
 
 from __future__ import annotations
+
+from pydantic import Field
 
 from compress.core.spec import Record
 
 
 class Check(Record):
-    """One thing that was tried.
+    """Result of trying one package, provider, format, back end or step.
 
     Attributes:
-        name: of the package, provider, format, back end or step.
-        works: whether it does.
-        said: its version or what it did; what went wrong where it does not.
-        mend: the command or the deed that mends it; empty where it works.
+        name: of what was tried.
+        works: whether it works here.
+        detail: version or result; the reason if it does not work. In JSON: ``said``.
+        fix: command or action that makes it work; empty if it works. In JSON: ``mend``.
     """
 
     name: str
     works: bool
-    said: str
-    mend: str = ""
+    detail: str = Field(serialization_alias="said")
+    fix: str = Field(default="", serialization_alias="mend")
 
 
 class Gpu(Record):
@@ -30,16 +32,17 @@ class Gpu(Record):
 
 
 class Machine(Record):
-    """The machine; None where something is not known.
+    """Facts about the machine; None if unknown.
 
     Attributes:
-        python: version of the interpreter, and its path.
+        python: version of the interpreter.
+        executable: path of the interpreter.
         platform: operating system and architecture.
-        cores: cores this process may use.
-        memory_bytes, memory_free_bytes: installed, and available now.
-        disk_free_bytes: where the command was given.
-        driver, cuda: version of NVIDIA's driver, and the newest CUDA it supports.
-        gpus: those the driver lists.
+        cores: number of cores that this process may use.
+        memory_bytes, memory_free_bytes: installed and available memory.
+        disk_free_bytes: free space in the working directory.
+        driver, cuda: version of the NVIDIA driver, and the newest CUDA version it supports.
+        gpus: GPUs that the driver lists.
     """
 
     python: str
@@ -54,25 +57,34 @@ class Machine(Record):
     gpus: tuple[Gpu, ...]
 
 
-class Report(Record):
-    """An examination.
+class Probes(Record):
+    """Results of the probes that import packages.
 
     Attributes:
-        path: the default path: train, export to ONNX, measure in ONNX Runtime on the CPU.
-        packages: those the formats and back ends rest on.
-        providers: what ONNX Runtime was built with, each tried with a network.
-        formats: of `compress export`.
-        backends: of `compress bench`.
+        packages: packages that formats and back ends need.
+        providers: execution providers of ONNX Runtime, each tried with a network.
+        formats: formats of `compress export`.
+        backends: back ends of `compress bench`.
     """
 
-    machine: Machine
-    path: tuple[Check, ...]
     packages: tuple[Check, ...]
     providers: tuple[Check, ...]
     formats: tuple[Check, ...]
     backends: tuple[Check, ...]
 
+
+class Report(Probes):
+    """A diagnosis.
+
+    Attributes:
+        machine: facts about this machine.
+        path: steps of the default path: train, export to ONNX, measure with ONNX Runtime on the CPU.
+    """
+
+    machine: Machine
+    path: tuple[Check, ...]
+
     @property
     def works(self) -> bool:
-        """Whether the default path does."""
+        """Whether every step of the default path works."""
         return all(check.works for check in self.path)

@@ -1,4 +1,4 @@
-"""The smallest classifier, as an ONNX file that every runtime of the last years reads."""
+"""A minimal ONNX classifier in an old opset, which every recent runtime reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ CLASSES = 10
 
 
 def classifier() -> bytes:
-    """Return an ONNX model: float32 `[batch, 1, 8, 8]` to the sums `[batch, 10]` of its pixels."""
+    """Return an ONNX model whose ten outputs are the sum of the pixels.
+
+    Input float32 `[batch, 1, 8, 8]`, output float32 `[batch, 10]`.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,4 +1,4 @@
-"""A report for people: the machine in a few lines, then a table."""
+"""Text and table of a diagnosis."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from compress.doctor.record import Check, Machine, Report
 _GIB = 1 << 30
 
 
-def parts(report: Report) -> list[Table | str]:
-    """Return the lines and the table; what does not work ends in what mends it."""
-    out = Table()
-    out.add_column("")
-    out.add_column("what", no_wrap=True)
-    out.add_column("works")
-    out.add_column("said", overflow="fold")
-    out.add_column("to mend it", overflow="fold")
+def render_report(report: Report) -> list[Table | str]:
+    """Return the lines about the machine and the table of all checks."""
+    table = Table()
+    table.add_column("")
+    table.add_column("name", no_wrap=True)
+    table.add_column("works")
+    table.add_column("detail")
+    table.add_column("how to fix it")
     for title, checks in (
         ("default path", report.path),
         ("packages", report.packages),
@@ -26,21 +26,21 @@ def parts(report: Report) -> list[Table | str]:
         ("back ends", report.backends),
     ):
         for i, check in enumerate(checks):
-            out.add_row("" if i else title, *_cells(check), end_section=i == len(checks) - 1)
-    return [*_machine(report.machine), out]
+            table.add_row("" if i else title, *_cells(check), end_section=i == len(checks) - 1)
+    return [*_machine(report.machine), table]
 
 
-def verdict(report: Report) -> str:
-    """Return the outcome in a line."""
+def summarize(report: Report) -> str:
+    """Return the result in one line."""
     if report.works:
         return "the default path works: train, export to ONNX, measure on the CPU"
     broken = next(check for check in report.path if not check.works)
-    return f"the default path does not work: {broken.name}; {broken.said}; {broken.mend}"
+    return f"the default path does not work: {broken.name}; {broken.detail}; {broken.fix}"
 
 
 def _cells(check: Check) -> tuple[Text, Text, Text, Text]:
     mark = Text("yes", style="green") if check.works else Text("no", style="red")
-    return Text(check.name), mark, Text(check.said), Text(check.mend)
+    return Text(check.name), mark, Text(check.detail), Text(check.fix)
 
 
 def _machine(machine: Machine) -> list[Table | str]:
@@ -50,7 +50,7 @@ def _machine(machine: Machine) -> list[Table | str]:
         f"({_gib(machine.memory_free_bytes)} free), disk {_gib(machine.disk_free_bytes)} free",
     ]
     if machine.driver is None:
-        return [*lines, "no NVIDIA driver (or no nvidia-ml-py to ask it with)"]
+        return [*lines, "no NVIDIA driver, or nvidia-ml-py is not installed"]
     lines.append(f"NVIDIA driver {machine.driver}, CUDA up to {machine.cuda}, {len(machine.gpus)} GPUs")
     for gpu in machine.gpus:
         lines.append(f"{gpu.name}, compute capability {gpu.compute_capability}, {_gib(gpu.memory_bytes)}")
