@@ -16,8 +16,8 @@ _CHILD = "import sys; sys.path[:] = sys.argv[2:]; from compress.doctor.probes im
 def examine() -> Report:
     """Examine this machine and its packages. Nothing is changed, and nothing that is broken raises.
 
-    Packages are imported in a process of their own: one that crashes the interpreter is reported too, and this
-    process does not wait for torch to be unloaded.
+    Packages are imported in a child process, so that one that crashes the interpreter is reported too. The
+    child ends without unloading torch, which saves time.
     """
     with tempfile.TemporaryDirectory(prefix="compress-doctor-") as folder:
         result = Path(folder) / "probes.json"

@@ -60,9 +60,9 @@ def probe(module: str, pip: str) -> Check:
         if importlib.util.find_spec(module) is None:
             fix = f"pip install {pip}{_REQUIREMENTS.get(module, '')}"
             return Check(name=module, works=False, detail="not installed", fix=fix)
-        with _IMPORT_CONTEXTS.get(module, nullcontext)():
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                package = importlib.import_module(module)
+        prepared = _IMPORT_CONTEXTS.get(module, nullcontext)
+        with prepared(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            package = importlib.import_module(module)
     except FAILURES as error:
         fix = f"pip install --force-reinstall {pip}"
         return Check(name=module, works=False, detail=f"cannot be imported: {reason(error)}", fix=fix)

@@ -14,7 +14,7 @@ def run_probes(current: Path | None = None) -> Probes:
     """Import every package, then try ONNX Runtime's providers, the formats and the back ends.
 
     Args:
-        current: file that holds the name of the package that is being imported, in case it crashes the process.
+        current: file for the name of the package that is being imported, in case it crashes the process.
     """
     checks = []
     for name, pip in {**packages.NEEDED, **packages.USEFUL}.items():
@@ -38,7 +38,7 @@ def main(result: str) -> None:
 
 
 def _has_gpu(torch_works: bool) -> bool:
-    """Return whether the driver lists a GPU or, should the package that asks it be missing, torch sees one."""
+    """Return whether the driver lists a GPU or, if nvidia-ml-py is missing, torch sees one."""
     from compress.core import nvml
 
     driver = nvml.driver()

@@ -20,60 +20,58 @@ def try_formats() -> tuple[Check, ...]:
     try:
         from compress.export.formats import FORMATS
 
-        known = dict(FORMATS)
+        entries = dict(FORMATS)
     except FAILURES as error:
-        detail = f"cannot be listed: {reason(error)}"
-        return (Check(name="all formats", works=False, detail=detail, fix=REINSTALL),)
-    return tuple(_try_format(name, found) for name, found in known.items())
+        return (_not_listed("all formats", error),)
+    checks = tuple(_try_format(name, entry) for name, entry in entries.items())
+    return (*checks, *_broken_plugins(FORMATS.failures))
 
 
-def _try_format(name: str, found: Any) -> Check:
-    missing = _missing_package(name, found.packages)
+def _try_format(name: str, entry: Any) -> Check:
+    missing = _missing_package(name, entry.packages)
     if missing is not None:
         return missing
     try:
-        if hasattr(found, "check"):
-            found.check()
+        if hasattr(entry, "check"):
+            entry.check()
     except FAILURES as error:
         return _failed(name, error)
-    return Check(name=name, works=True, detail=f"builds with {', '.join(found.packages)}")
+    return Check(name=name, works=True, detail=f"builds with {', '.join(entry.packages)}")
 
 
 def try_backends() -> tuple[Check, ...]:
     """Check for each back end whether it runs here; one that reads ONNX files runs a small one."""
     try:
-        from compress.bench.backends.registry import backends as registered
+        from compress.bench.backends.registry import backends
 
-        known = registered()
+        entries = backends()
     except FAILURES as error:
-        detail = f"cannot be listed: {reason(error)}"
-        return (Check(name="all back ends", works=False, detail=detail, fix=REINSTALL),)
+        return (_not_listed("all back ends", error),)
     with tempfile.TemporaryDirectory(prefix="compress-doctor-") as folder:
         path: Path | None = Path(folder) / "tiny.onnx"
         try:
             Path(folder, "tiny.onnx").write_bytes(tiny.classifier())
         except FAILURES:  # the package onnx is broken, as its own check reports
             path = None
-        return tuple(_try_backend(name, found, path) for name, found in known.items())
+        return tuple(_try_backend(name, entry, path) for name, entry in entries.items())
 
 
-def _try_backend(name: str, found: Any, path: Path | None) -> Check:
+def _try_backend(name: str, entry: Any, path: Path | None) -> Check:
     from compress.bench.backends.registry import RunConfig
 
-    missing = _missing_package(name, found.requires)
+    missing = _missing_package(name, entry.requires)
     if missing is not None:
         return missing
     config = RunConfig(batch=1, threads=1)
     try:
-        if hasattr(found, "check"):
-            found.check(config)
-        if ".onnx" not in getattr(found, "reads", (".onnx",)):
+        if hasattr(entry, "check"):
+            entry.check(config)
+        if ".onnx" not in getattr(entry, "reads", (".onnx",)):
             return Check(name=name, works=True, detail="packages and device are available")
         if path is None:
-            return Check(
-                name=name, works=False, detail="not tried: no ONNX file can be written", fix=REINSTALL
-            )
-        runner = found.load(path, config)
+            detail = "not tried: no ONNX file can be written"
+            return Check(name=name, works=False, detail=detail, fix=REINSTALL)
+        runner = entry.load(path, config)
         try:
             runner.run(1)
         finally:
@@ -83,12 +81,25 @@ def _try_backend(name: str, found: Any, path: Path | None) -> Check:
     return Check(name=name, works=True, detail="runs")
 
 
+def _not_listed(name: str, error: BaseException) -> Check:
+    return Check(name=name, works=False, detail=f"cannot be listed: {reason(error)}", fix=REINSTALL)
+
+
+def _broken_plugins(failures: Mapping[str, str]) -> list[Check]:
+    """Return a failed check for each entry point of another package that could not be loaded."""
+    fix = "repair or uninstall the package that provides it"
+    return [
+        Check(name=name, works=False, detail=f"broken plug-in: {why}", fix=fix)
+        for name, why in failures.items()
+    ]
+
+
 def _missing_package(name: str, packages: Mapping[str, str]) -> Check | None:
     """Return a failed check called `name` for the first package that does not work; None if all do."""
     for module, pip in packages.items():
-        found = probe(module, pip)
-        if not found.works:
-            return Check(name=name, works=False, detail=f"{module}: {found.detail}", fix=found.fix)
+        check = probe(module, pip)
+        if not check.works:
+            return Check(name=name, works=False, detail=f"{module}: {check.detail}", fix=check.fix)
     return None
 
 

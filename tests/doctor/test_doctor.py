@@ -1,3 +1,5 @@
+"""The diagnosis of a machine, also with broken packages."""
+
 from __future__ import annotations
 
 import json
@@ -10,14 +12,15 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from compress import cli
+import compress
 from compress.bench.backends.registry import backends
-from compress.doctor import Report, examine, show
-from compress.doctor.packages import probe
+from compress.doctor import Report, examine
+from compress.doctor.packages import _missing_requirements, probe
 from compress.doctor.record import Check
+from compress.doctor.render import render_report
 from compress.export.formats import FORMATS
 
-ROOT = Path(cli.__file__).parent
+ROOT = Path(compress.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +73,13 @@ def test_a_provider_that_falls_back_does_not_work(report: Report) -> None:
     if report.machine.gpus or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("needs a build with CUDA on a machine without a GPU")
     found = next(check for check in report.providers if check.name == "CUDAExecutionProvider")
-    assert (found.works, "in silence" in found.said) == (False, True)
-    assert "GPU" in found.mend
+    assert (found.works, "silently" in found.detail) == (False, True)
+    assert "GPU" in found.fix
 
 
-def test_whatever_does_not_work_says_what_mends_it(report: Report) -> None:
+def test_each_failed_check_has_a_fix(report: Report) -> None:
     every = (*report.path, *report.packages, *report.providers, *report.formats, *report.backends)
-    assert all(bool(check.mend) is not check.works for check in every)
+    assert all(bool(check.fix) is not check.works for check in every)
 
 
 def test_the_machine_is_known(report: Report) -> None:
@@ -86,9 +89,9 @@ def test_the_machine_is_known(report: Report) -> None:
     assert machine.memory_free_bytes < machine.memory_bytes
 
 
-def test_a_package_that_is_not_here_is_to_be_installed() -> None:
+def test_a_missing_package_is_fixed_by_installing_it() -> None:
     assert probe("no_such_package_at_all", "no-such") == Check(
-        name="no_such_package_at_all", works=False, said="not installed", mend="pip install no-such"
+        name="no_such_package_at_all", works=False, detail="not installed", fix="pip install no-such"
     )
 
 
@@ -97,13 +100,13 @@ def test_the_table_names_every_check(report: Report) -> None:
 
     console = Console(width=200, no_color=True)
     with console.capture() as captured:
-        console.print(*show.parts(report))
+        console.print(*render_report(report))
     text = captured.get()
     for check in (*report.path, *report.packages, *report.formats, *report.backends):
         assert check.name in text
 
 
-def test_a_broken_torch_is_a_finding_and_the_exit_code_says_so(tmp_path: Path) -> None:
+def test_a_broken_torch_is_reported_and_the_exit_code_is_3(tmp_path: Path) -> None:
     code, found = diagnosed(tmp_path, torch="raise ImportError('libtorch.so: no such file')")
     assert (code, found["works"]) == (3, False)
     torch = by_name(found["packages"])["torch"]
@@ -113,7 +116,7 @@ def test_a_broken_torch_is_a_finding_and_the_exit_code_says_so(tmp_path: Path) -
     assert by_name(found["providers"])["CPUExecutionProvider"]["works"]
 
 
-def test_broken_packages_beside_the_path_are_findings_only(tmp_path: Path) -> None:
+def test_broken_optional_packages_do_not_break_the_default_path(tmp_path: Path) -> None:
     code, found = diagnosed(
         tmp_path,
         tensorrt="raise OSError('libnvinfer.so.10: cannot open')",
@@ -128,10 +131,35 @@ def test_broken_packages_beside_the_path_are_findings_only(tmp_path: Path) -> No
     assert found["machine"]["driver"] is None
 
 
-def test_a_broken_part_of_the_export_breaks_that_step_alone(tmp_path: Path) -> None:
+def test_a_broken_export_package_breaks_only_that_step(tmp_path: Path) -> None:
     code, found = diagnosed(tmp_path, onnxscript="raise RuntimeError('old')")
     steps = by_name(found["path"])
     assert code == 3
     assert steps["train"]["works"] and not steps["export --format onnx"]["works"]
     assert steps["export --format onnx"]["mend"] == "pip install --force-reinstall onnxscript"
     assert not by_name(found["formats"])["onnx"]["works"]
+
+
+def test_a_package_that_crashes_the_interpreter_is_named(tmp_path: Path) -> None:
+    code, found = diagnosed(tmp_path, torchvision="import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert (code, found["works"]) == (3, False)
+    crashed = by_name(found["packages"])["torchvision"]
+    assert crashed["said"] == "crashes the interpreter (signal 9)"
+    assert crashed["mend"] == "pip install --force-reinstall torchvision"
+
+
+def test_requirements_of_torch_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    requirements = ["no-such-package>=1", "numpy", "other ; extra == 'x'"]
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: requirements)
+    assert _missing_requirements("torch") == ["no-such-package"]
+
+
+def test_torchvision_is_probed_without_importing_the_compiler_of_torch() -> None:
+    code = (
+        "from compress.doctor.packages import probe\nimport sys\n"
+        "print(probe('torchvision', 'torchvision').works, 'torch._dynamo' in sys.modules)\n"
+        "from torchvision.ops import roi_align\nimport torch\n"
+        "print(roi_align(torch.ones(1, 1, 4, 4), [torch.tensor([[0., 0., 2., 2.]])], 1).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.splitlines() == ["True False", "torch.Size([1, 1, 1, 1])"]
