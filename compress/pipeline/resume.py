@@ -64,7 +64,7 @@ def resolve_from_record(request: TrainRequest) -> ResolvedRequest:
         shown = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, was, now in differing[:5])
         raise CompressError(
             f"cannot resume {str(request.out)!r} with other settings: {shown}",
-            hint="leave them out: --resume --out RUN suffices; or start anew with another --out",
+            hint="leave them out: --resume --out RUN suffices; or train again with another --out",
             code="resume-mismatch",
             details={"differing": [key for key, _, _ in differing]},
         )

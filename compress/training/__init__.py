@@ -1,7 +1,7 @@
-"""Training: the loop and what it needs, on one device or several processes.
+"""Training of a network with any method, on one device or in several processes.
 
-Enters here: what is the same for every method. What a method does differently it does in its hooks
-(`TrainableMethod`); nothing here knows any method by name.
+Reading order: `loop` (epochs), `steps` (one optimizer step), `state` (what a checkpoint contains). A method
+takes part through the hooks of `TrainableMethod`; nothing here knows a method by name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Checkpoints: everything a training needs to go on to the same result.
+"""Checkpoints: everything that a resumed training needs to reach the same result.
 
-A checkpoint is a `torch.save` file of tensors and plain values, readable with ``weights_only=True``. Its
-zip container carries a checksum of every member, all of which are verified before anything is read. No
-state of a random generator is in it: every epoch seeds its own (see `device.seed_everything`).
+A checkpoint is a `torch.save` file of tensors and plain values, readable with ``weights_only=True``. Its zip
+container has a checksum of every member, all of which are verified before anything is read. It contains no
+state of random generators: every epoch seeds its own (see `device.seed_everything`).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Which = Literal["last", "best"]
 
 
 def checkpoint_path(run: RunFolder, which: Which = "last") -> Path:
-    """Return where a run keeps its last or best checkpoint."""
+    """Return the path of a run's last or best checkpoint."""
     return run.checkpoints / f"{which}.pt"
 
 
 def save_checkpoint(run: RunFolder, state: State, *, best: bool) -> None:
-    """Write `state` as the last checkpoint and, if it is the best so far, as the best one first.
+    """Write `state` as the last checkpoint and, before that, as the best one if `best`.
 
     Raises:
-        CompressError: ``disk-full`` or ``not-writable``; the older checkpoint is then intact.
+        CompressError: ``disk-full`` or ``not-writable``; the older checkpoint is then unchanged.
     """
     buffer = io.BytesIO()
     torch.save({"kind": "compress-checkpoint", "schema_version": SCHEMA_VERSION, **state}, buffer)
@@ -55,7 +55,7 @@ def load_checkpoint(run: RunFolder, which: Which = "last") -> State:
     if not path.is_file():
         raise CompressError(
             f"there is no checkpoint {str(path)!r}",
-            hint="train first, or give the folder of a run that finished an epoch",
+            hint="train first, or give the folder of a run with at least one finished epoch",
             code="missing-file",
             exit=Exit.MISSING,
         )
@@ -66,7 +66,7 @@ def load_checkpoint(run: RunFolder, which: Which = "last") -> State:
         raise CompressError(
             f"{str(path)!r} has schema version {state.get('schema_version')!r}; "
             f"this version of compress reads {SCHEMA_VERSION}",
-            hint="use the version of compress that wrote it, or start again with another --out",
+            hint="use the version of compress that wrote it, or train again with another --out",
             code="schema-version",
         )
     return state
@@ -79,15 +79,15 @@ def restore(
 
     Args:
         run: the run.
-        model: the network as the training had it, the method's parametrizations included.
-        method: if given, gets its state back too.
+        model: the network in training, with the method's parametrizations.
+        method: if given, its state is restored too.
         which: ``last`` or ``best``.
 
     Returns:
-        The number of epochs the weights have seen.
+        The number of epochs that the weights were trained.
 
     Raises:
-        CompressError: as `load_checkpoint`; ``weights-mismatch`` if the model is another.
+        CompressError: as `load_checkpoint`; ``weights-mismatch`` if the model is a different one.
     """
     state = load_checkpoint(run, which)
     load_model_state(model, state["ema"]["model"] if state["ema"] else state["model"], run, which)
@@ -100,7 +100,7 @@ def load_model_state(model: nn.Module, tensors: State, run: RunFolder, which: Wh
     """Load a checkpoint's tensors strictly.
 
     Raises:
-        CompressError: ``weights-mismatch``, naming the file and what does not fit.
+        CompressError: ``weights-mismatch``, naming the file and the difference.
     """
     try:
         model.load_state_dict(tensors)
@@ -126,8 +126,8 @@ def _read(run: RunFolder, path: Path) -> Any:
 
 def _damaged(run: RunFolder, path: Path, why: str) -> CompressError:
     best = checkpoint_path(run, "best")
-    again = "start again with another --out"
-    replace = f"to go on from the best epoch, replace it by a copy of {str(best)!r}; or {again}"
+    again = "train again with another --out"
+    replace = f"to resume from the best epoch, replace it by a copy of {str(best)!r}; or {again}"
     return CompressError(
         f"the checkpoint {str(path)!r} is truncated or damaged: {why}",
         hint=replace if path != best and best.is_file() else again,

@@ -1,4 +1,4 @@
-"""Where a training runs: one device or several processes, and in what precision (Accelerate underneath)."""
+"""Device, processes and precision of a training, on top of Accelerate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def resolve_device(config: TrainConfig) -> str:
     """Return ``cpu``, ``cuda`` or ``mps`` for the configured device and precision.
 
     Raises:
-        CompressError: ``no-device`` if the device is not there, ``precision`` if it cannot do the precision.
+        CompressError: ``no-device`` if the device is missing, ``precision`` if it does not support the
+            precision.
     """
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     device = config.device
@@ -52,7 +53,7 @@ def resolve_device(config: TrainConfig) -> str:
 
 @contextlib.contextmanager
 def accelerated(config: TrainConfig) -> Iterator[Accelerator]:
-    """Yield an Accelerator for the configuration, leaving no state of it for the next training.
+    """Yield an Accelerator for the configuration; its global state is reset afterwards.
 
     Raises:
         CompressError: as `resolve_device`; ``batch-size`` if the batch cannot be shared evenly.
@@ -62,7 +63,7 @@ def accelerated(config: TrainConfig) -> Iterator[Accelerator]:
     benchmark = torch.backends.cudnn.benchmark
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    ours = not _grouped()
+    creates_group = not _has_process_group()
     try:
         accelerator = Accelerator(mixed_precision=mixed, cpu=device == "cpu")
         torch.backends.cudnn.benchmark = True
@@ -75,23 +76,23 @@ def accelerated(config: TrainConfig) -> Iterator[Accelerator]:
         yield accelerator
         accelerator.wait_for_everyone()
     finally:
-        if ours and _grouped():
-            # a process that ends while the group still stands can abort the others
+        if creates_group and _has_process_group():
+            # a process that ends while the group exists can abort the others
             torch.distributed.destroy_process_group()
         torch.backends.cudnn.benchmark = benchmark
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
 
 
-def _grouped() -> bool:
+def _has_process_group() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def prepare(accelerator: Accelerator, model: nn.Module, *, channels_last: bool) -> nn.Module:
-    """Move `model` to the device and return what the steps call: itself, or its distributed wrapper.
+    """Move `model` to the device and return the module that is called: itself, or its distributed wrapper.
 
     Accelerate replaces the forward of the model it prepares by a bound method, which a copy of the model
-    would share with the original; that is undone here and the loop opens the autocast region itself.
+    would share with the original; that is undone here, and the loop opens the autocast region itself.
     """
     kept = {name: model.__dict__[name] for name in _WRAPPER_ATTRIBUTES if name in model.__dict__}
     if channels_last:
@@ -113,7 +114,7 @@ def seed_everything(seed: int, epoch: int, rank: int | None = None) -> None:
 
 
 def share_from_first(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
-    """Give every process the first one's values."""
+    """Broadcast the values of the first process to all others."""
     if accelerator.num_processes > 1:
         for tensor in tensors:
             data = tensor.detach()
@@ -121,7 +122,7 @@ def share_from_first(accelerator: Accelerator, tensors: Iterable[Tensor]) -> Non
 
 
 def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
-    """Average the gradients of parameters that the distributed wrapper does not know."""
+    """Average the gradients of parameters that are not in the distributed wrapper."""
     if accelerator.num_processes > 1:
         for parameter in parameters:
             if parameter.grad is not None:

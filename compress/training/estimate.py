@@ -148,20 +148,20 @@ class _Clock:
         The wait for its first batch is noted apart: it comes once an epoch. A block is steps, their seconds,
         and the seconds of these in which a step waited for its batch.
         """
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         source = iter(batches)
         batch = next(source, None)
         start = time.perf_counter()
-        self.firsts.append(start - asked)
+        self.firsts.append(start - requested)
         steps, waited = 0, 0.0
         while batch is not None and not self.over:
             yield batch
             self.steps += 1
             steps += 1
-            asked = time.perf_counter()
+            requested = time.perf_counter()
             batch = next(source, None)
             now = time.perf_counter()
-            waited += now - asked
+            waited += now - requested
             if not self._warm(now):
                 self.warm_up_steps, start, steps, waited = self.steps, now, 0, 0.0
             elif now - start >= BLOCK_SHARE * self.seconds or batch is None:

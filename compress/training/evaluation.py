@@ -18,14 +18,14 @@ from compress.data.pixels import send
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What a classifier does on a data set.
+    """Accuracy of a classifier on a data set.
 
     Attributes:
         top1: fraction of images whose highest output is the label.
-        top5: fraction whose label is among the five highest (all, where there are fewer classes).
+        top5: fraction whose label is among the five highest outputs (1 with at most five classes).
         loss: mean cross-entropy, without label smoothing.
-        count: images.
-        confusion: `[classes, classes]` counts, rows the labels, columns the predictions; None if not asked.
+        count: number of images.
+        confusion: `[classes, classes]` counts, rows are labels, columns predictions; None if not requested.
     """
 
     top1: float
@@ -36,10 +36,11 @@ class EvalResult:
 
 
 def logits_of(outputs: Any) -> Tensor:
-    """Return the class scores `[B, classes]` from a model's output: itself, or its first part.
+    """Return the class scores `[B, classes]` from a model's output: the output, or its first element.
 
     Raises:
-        CompressError: ``model-output`` if it is neither a tensor nor a tuple or record that begins with one.
+        CompressError: ``model-output`` if it is neither a tensor nor a tuple or record whose first element is
+            one.
     """
     if isinstance(outputs, Tensor):
         return outputs
@@ -54,7 +55,7 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 def check_outputs(logits: Tensor, num_classes: int) -> None:
-    """Refuse scores that are not `[B, num_classes]`.
+    """Check that scores are `[B, num_classes]`.
 
     Raises:
         CompressError: ``model-output``, naming both shapes.
@@ -79,25 +80,25 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> EvalResult:
-    """Return accuracy and loss of `model`, which keeps its mode (training or evaluation).
+    """Return accuracy and loss of `model`, whose mode (training or evaluation) is restored.
 
     Args:
         model: a classifier on `device`.
         batches: images `[B, C, H, W]` and labels `[B]`.
-        device: where to compute.
+        device: device of the computation.
         num_classes: width of the output.
-        confusion: count every pair of label and prediction too.
-        channels_last: feed the images in NHWC memory order.
-        autocast: makes the context of each forward pass.
+        confusion: also count every pair of label and prediction.
+        channels_last: pass the images in NHWC memory layout.
+        autocast: returns the context of each forward pass.
         reduce: sums a tensor over processes, each of which evaluates a share of the images.
 
     Raises:
-        CompressError: ``model-output`` for an output of another shape, ``no-data`` for no images.
+        CompressError: ``model-output`` for an output of another shape, ``no-data`` if there are no images.
     """
     device = torch.device(device)
     wide = torch.float32 if device.type == "mps" else torch.float64
     sums = torch.zeros(4, dtype=wide, device=device)
-    table = torch.zeros(num_classes * num_classes if confusion else 0, dtype=torch.int64, device=device)
+    matrix = torch.zeros(num_classes * num_classes if confusion else 0, dtype=torch.int64, device=device)
     was_training = model.training
     model.eval()
     try:
@@ -108,24 +109,24 @@ def evaluate(
             check_outputs(logits, num_classes)
             sums += _score(logits, y, num_classes).to(wide)
             if confusion:
-                table += torch.bincount(y * num_classes + logits.argmax(1), minlength=num_classes**2)
+                matrix += torch.bincount(y * num_classes + logits.argmax(1), minlength=num_classes**2)
     finally:
         model.train(was_training)
     if reduce is not None:
-        sums, table = reduce(sums), reduce(table) if confusion else table
-    return _result(sums.tolist(), table.view(num_classes, -1).tolist() if confusion else None)
+        sums, matrix = reduce(sums), reduce(matrix) if confusion else matrix
+    return _result(sums.tolist(), matrix.view(num_classes, -1).tolist() if confusion else None)
 
 
 def to_device(
     inputs: Tensor, targets: Tensor, device: torch.device, *, channels_last: bool
 ) -> tuple[Tensor, Tensor]:
-    """Move a batch, without waiting for a copy to a GPU, and lay the images out there."""
+    """Move a batch to a device, without waiting for a copy to a GPU, in the requested memory layout."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return send(inputs, device).contiguous(memory_format=layout), send(targets, device)
 
 
 def _score(logits: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """Sums over a batch: loss, hits among the first, hits among the first five, images."""
+    """Return sums over a batch: loss, top-1 hits, top-5 hits, images."""
     five = logits.topk(min(5, num_classes), dim=1).indices
     return torch.stack(
         [

@@ -1,4 +1,4 @@
-"""What the loop asks of a method, and the method that asks for nothing."""
+"""Hooks of a method in the training loop, and ordinary training without a method."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from compress.training.config import TrainConfig
 
 
 class TrainableMethod(Protocol):
-    """The hooks the loop calls. Every hook gets the bare model, never a distributed wrapper.
+    """The hooks that the loop calls, with the bare model, never a distributed wrapper.
 
-    The three hooks of a step must not make the host wait for the device: no ``.item()``, no copy to the CPU,
-    no tensor made of Python numbers, no branch on a tensor's value.
+    The hooks of a step must not make the host wait for the device: no ``.item()``, no copy to the CPU, no
+    tensor made from Python numbers, no branch on the value of a tensor.
 
-    `begin_epoch` and `end_epoch` run on every process and must do the same on each; the generators are
-    seeded from (seed, epoch) before `begin_epoch`. `state_dict` holds tensors, numbers, strings, lists and
-    dicts only.
+    `begin_epoch` and `end_epoch` run on every process and must have the same effect on each; the generators
+    are seeded from (seed, epoch) before `begin_epoch`. `state_dict` holds tensors, numbers, strings, lists
+    and dicts only.
     """
 
     def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Run before the steps of `epoch` (from 0) of `epochs`."""
 
     def begin_step(self, model: nn.Module) -> None:
-        """Run before every step of the epoch: draw what is random in it, set what moves with the steps."""
+        """Run before every step of the epoch: draw its random numbers, set what changes with the steps."""
 
     def loss(
         self, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor, criterion: nn.Module
     ) -> Tensor:
-        """Return the scalar to minimise, for inputs `[B, C, H, W]` and targets `[B]`.
+        """Return the scalar to minimize, for inputs `[B, C, H, W]` and targets `[B]`.
 
-        It may be compiled: what changes from step to step belongs into tensors, set by `begin_step`.
+        It may be compiled: values that change from step to step must be in tensors, set by `begin_step`.
         """
         ...
 
     def end_step(self, model: nn.Module) -> None:
-        """Run after every step: gather its numbers, on the device, without waiting for it."""
+        """Run after every step: accumulate its numbers on the device, without waiting for it."""
 
     def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Return the optimizer's parameter groups."""
@@ -55,11 +55,11 @@ class TrainableMethod(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs beyond the model and the optimizers."""
+        """Return the state that a resumed run needs besides the model and the optimizers."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
 
 
 class PlainMethod:
@@ -87,7 +87,7 @@ class PlainMethod:
         return [{"params": parameters, "lr": lr, "weight_decay": weight_decay}]
 
     def build_optimizers(self, model: nn.Module, config: TrainConfig) -> list[Optimizer] | None:
-        """Leave it to the configuration."""
+        """Return None: the optimizer is that of the configuration."""
         return None
 
     def end_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
@@ -102,4 +102,4 @@ class PlainMethod:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Optimizers by name."""
+"""Optimizers of a training."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def build_optimizers(model: nn.Module, method: TrainableMethod, config: TrainCon
 def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> Optimizer:
     """Return one optimizer of `config.optimizer` over parameter groups.
 
-    SGD and AdamW are fused (one kernel for many parameters, which also heeds fp16's loss scale on the device)
-    where torch has that for the parameters; Adamax goes over them in groups, as torch does by itself.
+    SGD and AdamW are fused (one kernel for many parameters, which also applies the loss scale of fp16 on the
+    device) where torch supports it for the parameters; Adamax has no fused form.
     """
     fused = True if config.optimizer != "adamax" and can_fuse(groups) else None
     if config.optimizer == "sgd":
@@ -52,7 +52,7 @@ def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> Optimi
 
 
 def can_fuse(groups: list[dict[str, Any]]) -> bool:
-    """Whether torch's fused optimizers take all parameters: dense floating point on a GPU or a CPU."""
+    """Return whether fused optimizers support all parameters: dense floating point on a GPU or CPU."""
     every = [parameter for group in groups for parameter in group["params"]]
     return bool(every) and all(
         p.device.type in ("cuda", "cpu") and p.is_floating_point() and p.layout == torch.strided

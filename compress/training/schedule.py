@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step, so that a resumed run has no schedule to restore."""
+"""Learning rate as a pure function of the step, so that a resumed run has no schedule to restore."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from compress.training.config import TrainConfig
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step.
 
-    Warm-up and cosine move at every step; ``step`` changes at the beginning of an epoch. The cosine spans
-    the epochs from the warm-up to `anneal_epochs` and stays down, the milestones count from the first epoch.
+    Warm-up and cosine change at every step; ``step`` changes at the beginning of an epoch. The cosine spans
+    the epochs from the warm-up to `anneal_epochs` and then stays at its minimum; milestones count from the
+    first epoch.
 
     Args:
         config: the settings.
@@ -35,14 +36,14 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
-    """Set every group's rate to `factor` times the rate it was made with."""
+    """Set the learning rate of every group to `factor` times its initial one."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
 def _warmup(config: TrainConfig, step: int, steps: int) -> float:
-    """Rise from `warmup_lr` at step 0 to `lr` at step `steps`."""
+    """Return the rate of a warm-up step, from `warmup_lr` at step 0 to `lr` at step `steps`."""
     if config.warmup == "geometric":
         start = config.warmup_lr if config.warmup_lr is not None else config.lr / 100
         return float(start * (config.lr / start) ** (step / steps))

@@ -1,4 +1,4 @@
-"""All that changes during a training, in one place, so that nothing is forgotten in a checkpoint."""
+"""Everything that changes during a training, in one place, so that a checkpoint is complete."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from compress.training.method import TrainableMethod
 
 @dataclass
 class TrainState:
-    """What is trained and how far it is.
+    """What is trained, and its progress.
 
     Attributes:
         model: the bare network.
-        method: what makes it narrow.
+        method: the method.
         optimizers: one or more, all on one schedule.
-        ema: the average of the weights, if wanted.
+        ema: moving average of the weights, if configured.
         scaler: the loss scaler of fp16.
-        epoch: epochs finished.
+        epoch: finished epochs.
         best_top1: best accuracy on the test images so far, a fraction; below 0 before the first epoch.
         best_epoch: the epoch (from 1) that reached it.
     """
@@ -44,21 +44,21 @@ class TrainState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network whose accuracy counts: the average, if there is one."""
+        """The network that is evaluated: the average, if there is one."""
         return self.ema.module if self.ema is not None else self.model
 
     def outside_parameters(self) -> list[nn.Parameter]:
-        """Return parameters that are trained but are not the network's (a method's own)."""
+        """Return trained parameters that do not belong to the network (a method's own)."""
         inside = {id(parameter) for parameter in self.model.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in inside]
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return everything the optimizers train."""
+        """Return all parameters that the optimizers train."""
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         return [parameter for group in groups for parameter in group["params"]]
 
     def state_dict(self, config: TrainConfig) -> State:
-        """Return everything a resumed training needs, as tensors and plain values."""
+        """Return everything that a resumed training needs, as tensors and plain values."""
         return {
             "epoch": self.epoch,
             "config": config.model_dump(mode="json"),
@@ -71,7 +71,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: State, config: TrainConfig, run: RunFolder) -> None:
-        """Take back what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Raises:
             CompressError: ``resume-mismatch`` naming the settings that differ, ``weights-mismatch``.
@@ -107,7 +107,7 @@ def _require_same(saved: dict[str, Any], config: TrainConfig, run: RunFolder) ->
         shown = ", ".join(f"{key} (was {saved.get(key)!r}, now {now.get(key)!r})" for key in differing)
         raise CompressError(
             f"cannot resume {str(run.path)!r} with other settings: {shown}",
-            hint="resume with the settings in its run.json, or start anew with another --out",
+            hint="resume with the settings in its run.json, or train again with another --out",
             code="resume-mismatch",
             details={"differing": differing},
         )
