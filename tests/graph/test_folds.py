@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from exactness import assert_exact, traced
-from families import CASES, Net, StandardisedConv
+from families import CASES, Net, StandardizedConv
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from compress.planning.plan import FOLD
 from compress.slicing import apply_plan, compare, slice_model
 
 
-def _standardised(name: str = "StandardisedByBatchNorm") -> tuple[nn.Module, ChannelGraph, Tensor]:
+def _standardized(name: str = "StandardizedByBatchNorm") -> tuple[nn.Module, ChannelGraph, Tensor]:
     torch.manual_seed(0)
     model, images = CASES[name].build(), torch.randn(2, 3, 8, 8)
     return model, traced(model, images), images
@@ -33,7 +33,7 @@ def _folded(plan: SlicePlan) -> list[str]:
 
 
 def test_folded_weight_is_what_the_dense_network_computed_without_its_gain() -> None:
-    model, graph, _ = _standardised()
+    model, graph, _ = _standardized()
     plan = graph.plan(keep={"a.0": [0, 2, 3, 7]})
     assert _folded(plan) == ["c.weight"]
     weight = model.c.weight
@@ -45,7 +45,7 @@ def test_folded_weight_is_what_the_dense_network_computed_without_its_gain() -> 
 
 
 def test_weight_whose_filters_lose_no_inputs_is_not_folded() -> None:
-    model, graph, images = _standardised()
+    model, graph, images = _standardized()
     plan = graph.plan(keep={"d": 0.5})
     assert plan.kept["d.weight"].keys() == {0}
     assert not plan.rewrites
@@ -55,20 +55,20 @@ def test_weight_whose_filters_lose_no_inputs_is_not_folded() -> None:
 
 
 def test_folded_network_is_rebuilt_from_its_plan_and_tensors(tmp_path: Path) -> None:
-    model, graph, images = _standardised("StandardisedGroups")
+    model, graph, images = _standardized("StandardizedGroups")
     plan = graph.plan(keep=0.5, criterion="random")
     narrow = slice_model(model, plan).eval()
     save_file(narrow.state_dict(), tmp_path / "weights.safetensors")
     (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
     torch.manual_seed(9)
     again = SlicePlan.from_json(json.loads((tmp_path / "plan.json").read_text()))
-    rebuilt = apply_plan(CASES["StandardisedGroups"].build(), again).eval()
+    rebuilt = apply_plan(CASES["StandardizedGroups"].build(), again).eval()
     rebuilt.load_state_dict(load_file(tmp_path / "weights.safetensors"), strict=True)
     assert compare(narrow, rebuilt, (images,), 0.0).passed
 
 
 def test_folded_network_learns_in_every_parameter() -> None:
-    model, graph, images = _standardised("StandardisedGroups")
+    model, graph, images = _standardized("StandardizedGroups")
     narrow = slice_model(model, graph.plan(keep=0.5)).train()
     before = {name: p.detach().clone() for name, p in narrow.named_parameters()}
     optimizer = torch.optim.SGD(narrow.parameters(), 0.1)
@@ -78,7 +78,7 @@ def test_folded_network_learns_in_every_parameter() -> None:
 
 
 def test_folded_network_can_be_cut_again_without_a_fold() -> None:
-    model, graph, images = _standardised()
+    model, graph, images = _standardized()
     narrow = slice_model(model, graph.plan(keep=0.5))
     second = traced(narrow, images)
     assert {"a.0", "c"} <= {group.name for group in second.groups}
@@ -90,7 +90,7 @@ def test_folded_network_can_be_cut_again_without_a_fold() -> None:
 def test_folded_network_has_no_statistics_left_and_goes_through_onnx() -> None:
     import onnxruntime
 
-    model, graph, images = _standardised("StandardisedGroups")
+    model, graph, images = _standardized("StandardizedGroups")
     narrow = slice_model(model, graph.plan(keep=0.5)).eval()
     assert isinstance(narrow, TracedModel)
     kept = [n for n in narrow.graph.nodes if "batch_norm" in str(n.target)]
@@ -106,7 +106,7 @@ def test_folded_network_has_no_statistics_left_and_goes_through_onnx() -> None:
 
 
 def test_plan_with_a_fold_that_the_model_does_not_have_is_refused() -> None:
-    model, graph, _ = _standardised()
+    model, graph, _ = _standardized()
     plan = graph.plan(keep=0.5)
     model.c.forward = lambda x: F.conv2d(x, model.c.weight, model.c.bias, padding=1)
     with pytest.raises(CompressError, match="does not have"):
@@ -114,18 +114,18 @@ def test_plan_with_a_fold_that_the_model_does_not_have_is_refused() -> None:
 
 
 class Shared(Net):
-    """One standardised convolution under two names."""
+    """One standardized convolution under two names."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.c = StandardisedConv(8, 8)
+        self.c = StandardizedConv(8, 8)
         self.d = self.c
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.b(F.relu(self.d(F.relu(self.c(self.a(x)))))))
 
 
-def test_standardised_convolution_that_is_called_twice_is_protected_or_exact() -> None:
+def test_standardized_convolution_that_is_called_twice_is_protected_or_exact() -> None:
     model, images = Shared(), torch.randn(2, 3, 8, 8)
     graph = traced(model, images)
     assert "c" in {p.name for p in graph.protected}
@@ -133,7 +133,7 @@ def test_standardised_convolution_that_is_called_twice_is_protected_or_exact() -
 
 
 def test_group_norm_describes_the_groups_it_keeps() -> None:
-    model, graph, images = _standardised("GroupNormedResidual")
+    model, graph, images = _standardized("GroupNormedResidual")
     plan = graph.plan(keep=0.5)
     narrow = assert_exact(model, plan, images)
     assert type(narrow) is type(model)

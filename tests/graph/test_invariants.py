@@ -30,8 +30,8 @@ SAMPLE = [
     "UnevenSplit",
     "InPlaceOnHalf",
     "FrozenLayers",
-    "StandardisedByBatchNorm",
-    "StandardisedGroups",
+    "StandardizedByBatchNorm",
+    "StandardizedGroups",
     "GroupNormedResidual",
     "ConvNeXtV2Block",
 ]
