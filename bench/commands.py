@@ -20,6 +20,7 @@ from compress.core.options import (
     RequiredDataOption,
     RequiredModelOption,
     RequiredTargetOption,
+    ResetHeadOption,
     StdOption,
     ThreadsOption,
     TrustOption,
@@ -441,7 +442,16 @@ def bench_scenario(
         command=command_line(),
     )
     _measure_and_judge(
-        paths or [], None, gate, junit, measure, scenarios.read, scenarios.render_scenarios, backend, sizes, as_json
+        paths or [],
+        None,
+        gate,
+        junit,
+        measure,
+        scenarios.read,
+        scenarios.render_scenarios,
+        backend,
+        sizes,
+        as_json,
     )
 
 
@@ -674,6 +684,7 @@ def compare(
     mean: MeanOption = None,
     std: StdOption = None,
     weights: WeightsOption = None,
+    reset_head: ResetHeadOption = None,
     batch_size: Annotated[int | None, training_option(help="Images per step.")] = None,
     lr: Annotated[float | None, training_option(help="Learning rate (kdfs: --set kdfs.lr=0.01).")] = None,
     setting: Annotated[
@@ -712,6 +723,7 @@ def compare(
         mean=parse_floats("--mean", mean),
         std=parse_floats("--std", std),
         weights=weights,
+        reset_head=reset_head,
         align=align,
         latency=latency,
         progress=progress_for(),

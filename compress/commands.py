@@ -24,6 +24,7 @@ from compress.core.options import (
     RequiredDataOption,
     RequiredModelOption,
     RequiredTargetOption,
+    ResetHeadOption,
     StdOption,
     TargetOption,
     WeightsOption,
@@ -104,6 +105,7 @@ def train(
     mean: MeanOption = None,
     std: StdOption = None,
     weights: WeightsOption = None,
+    reset_head: ResetHeadOption = None,
     teacher: Annotated[
         str | None, network_option(help="kdfs: run folder or weights of the trained dense network.")
     ] = None,
@@ -209,6 +211,7 @@ def train(
         mean=parse_floats("--mean", mean),
         std=parse_floats("--std", std),
         weights=weights,
+        reset_head=reset_head,
         teacher=teacher,
         align=align,
         settings={
@@ -246,6 +249,7 @@ def slice_(
     target: RequiredTargetOption,
     out: Annotated[Path, option(help="Run folder.", show_default=False)],
     weights: WeightsOption = None,
+    reset_head: ResetHeadOption = None,
     criterion: Annotated[str, name_option("criteria", "Which channels are kept: {criteria}.")] = "l1",
     num_classes: ClassesOption = None,
     input_size: InputSizeOption = None,
@@ -265,6 +269,7 @@ def slice_(
         data=data,
         out=out,
         weights=weights,
+        reset_head=reset_head,
         input_size=parse_size(input_size),
         num_classes=num_classes,
         mean=parse_floats("--mean", mean),

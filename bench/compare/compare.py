@@ -142,6 +142,7 @@ def compare(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     weights: str | None = None,
+    reset_head: bool | None = None,
     align: str = "auto",
     latency: bool = True,
     progress: Progress | None = None,
@@ -155,7 +156,7 @@ def compare(
         seeds: how many, from 0. out: folder of the cells. settings: of every training, but what a method
             has a default of its own for (the rate and optimizer of KDFS).
         options: of single methods, settings of their training included. input_size, mean, std: of the images.
-        weights: of a dense network to start from;
+        weights, reset_head: of a dense network to start from, as for training;
             without them the methods that need one train it within their epochs.
         align: as for training. latency: measure the first seed's networks in pairs with the dense one.
         progress, say: told how far it is.
@@ -189,6 +190,7 @@ def compare(
                 mean=mean,
                 std=std,
                 weights=weights,
+                reset_head=reset_head,
                 align=align,
                 settings={**(settings or {}), "epochs": epochs},
                 options=dict((options or {}).get(name, {})),

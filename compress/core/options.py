@@ -86,7 +86,17 @@ StdOption = Annotated[
     network_option(help="Standard deviation of each channel, as for --mean, such as 0.229,0.224,0.225."),
 ]
 WeightsOption = Annotated[
-    str | None, network_option(help="Weights of the dense network: a safetensors file or a torch checkpoint.")
+    str | None,
+    network_option(help="Weights of the dense network: safetensors, a torch checkpoint, or a dense run."),
+]
+ResetHeadOption = Annotated[
+    bool | None,
+    network_option(
+        "--reset-head/--no-reset-head",
+        help="Start the classifier from random weights, not those of --weights; "
+        "default: if the number of classes differs.",
+        show_default=False,
+    ),
 ]
 _TARGET_HELP = "macs=F or params=F: a fraction of the dense network, or a number such as 60M."
 TargetOption = Annotated[str | None, option(help=_TARGET_HELP)]

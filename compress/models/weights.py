@@ -249,7 +249,7 @@ def _mismatch(
         return CompressError(
             f"{path} was trained for {in_file[0]} classes and the model has {in_model[0]}:"
             f" {key} is {list(in_file)} in the file and {list(in_model)} in the model",
-            hint=f"give weights for {in_model[0]} classes",
+            hint=f"give weights for {in_model[0]} classes, or --reset-head for a new classifier",
             code="weights-mismatch",
             details={"file_classes": in_file[0], "model_classes": in_model[0]},
         )

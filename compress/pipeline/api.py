@@ -30,6 +30,7 @@ def train(
     out: str | Path | None = None,
     drop: Mapping[str, Sequence[float]] | None = None,
     weights: str | Path | None = None,
+    reset_head: bool | None = None,
     teacher: nn.Module | str | None = None,
     pretrained: bool = True,
     num_classes: int | None = None,
@@ -57,7 +58,9 @@ def train(
         out: the run folder. None: a temporary folder that is removed with the result; `TrainResult.save`
             keeps it.
         drop: layer name or pattern -> fractions dropped, instead of a target.
-        weights: file with weights of the dense network.
+        weights: weights of the dense network: a file, or the run folder of a dense network.
+        reset_head: whether the classifier keeps random weights instead of those in `weights`; None: if its
+            number of classes differs, with a warning.
         teacher: a trained dense network (module, run folder or weights file) for a method that learns from
             one.
         pretrained: whether the weights of a module passed as `model` are trained. If not, a method that
@@ -102,6 +105,7 @@ def train(
         mean=mean,
         std=std,
         weights=str(weights) if weights is not None else None,
+        reset_head=reset_head,
         teacher=teacher,
         pretrained=pretrained,
         align=align,

@@ -78,7 +78,9 @@ def build_network(resolved: ResolvedRequest, num_classes: int, input_size: Size)
         CompressError: unknown model, bad weights, or a network that cannot be traced or reads other images.
     """
     torch.manual_seed(resolved.config.seed)
-    model = resolved.model.build(num_classes, input_size, resolved.request.weights)
+    model = resolved.model.build(
+        num_classes, input_size, resolved.request.weights, resolved.request.reset_head
+    )
     spec = resolved.model.spec(num_classes, input_size)
     graph = trace_network(model, input_size, free_pads=resolved.method.free_pads)
     return PlannedNetwork(model, spec, graph, None, 1)

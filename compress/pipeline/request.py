@@ -43,7 +43,9 @@ class TrainRequest:
         input_size: channels, height and width of an image; None: those of the data.
         mean: normalization per channel, on the 0 to 1 scale; None: the data's own.
         std: likewise.
-        weights: file with weights of the dense network to start from.
+        weights: weights of the dense network to start from: a file, or the run folder of a dense network.
+        reset_head: whether the classifier keeps random weights instead of those in `weights`; None: if its
+            number of classes differs (see `compress.models.load_weights`).
         teacher: run folder or weights file of a trained dense network that a method learns from, or a module.
         pretrained: whether the weights of a module passed as `model` are trained.
         dense_out: run folder of the dense network that is trained first; None: next to `out`.
@@ -69,6 +71,7 @@ class TrainRequest:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     weights: str | None = None
+    reset_head: bool | None = None
     teacher: str | nn.Module | None = None
     pretrained: bool = True
     dense_out: str | Path | None = None
@@ -102,17 +105,23 @@ class DenseSource:
             return cls(model)
         return cls(f"{MODULE_PREFIX}{type(model).__module__}.{type(model).__qualname__}", model)
 
-    def build(self, num_classes: int, input_size: Size, weights: str | None = None) -> nn.Module:
+    def build(
+        self,
+        num_classes: int,
+        input_size: Size,
+        weights: str | None = None,
+        reset_head: bool | None = None,
+    ) -> nn.Module:
         """Return the network, on the CPU, in training mode; a module that was passed is copied.
 
         Raises:
             CompressError: as `compress.models.build`.
         """
         if self.module is None:
-            return models.build(self.name, num_classes, input_size, weights)
+            return models.build(self.name, num_classes, input_size, weights, reset_head=reset_head)
         model = copy.deepcopy(self.module).cpu().train()
         if weights is not None:
-            models.load_weights(model, weights)
+            models.load_weights(model, weights, reset_head=reset_head)
         return model
 
     def spec(self, num_classes: int, input_size: Size) -> ModelSpec:
@@ -188,7 +197,9 @@ class ResolvedRequest:
             if teacher is None or isinstance(teacher, str)
             else DenseSource.of(teacher).name,
             "workers": self.request.workers,
-            **({"dali": True} if self.request.dali else {}),  # absent in runs from before it existed
+            # absent in runs from before they existed
+            **({"dali": True} if self.request.dali else {}),
+            **({} if self.request.reset_head is None else {"reset_head": self.request.reset_head}),
         }
 
     def load_data(self) -> ImageData:

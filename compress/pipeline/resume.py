@@ -111,6 +111,7 @@ def _stored_request(record: RunRecord) -> TrainRequest:
         mean=numbers("mean"),
         std=numbers("std"),
         weights=settings.get("weights"),
+        reset_head=settings.get("reset_head"),
         teacher=settings.get("teacher"),
         align=settings.get("align", "auto"),
         settings={key: settings[key] for key in TrainConfig.model_fields if key in settings},
@@ -138,7 +139,7 @@ def _differences(
     """Return (name, recorded value, given value) of everything that is given and differs."""
     given: dict[str, Any] = {
         key: getattr(request, key)
-        for key in ("target", "drop", "num_classes", "input_size", "mean", "std", "weights")
+        for key in ("target", "drop", "num_classes", "input_size", "mean", "std", "weights", "reset_head")
         if getattr(request, key)
     }
     was: dict[str, Any] = {key: getattr(stored, key) for key in given}

@@ -88,6 +88,7 @@ def slice(
     criterion: Criterion = "l1",
     out: str | Path | None = None,
     weights: str | None = None,
+    reset_head: bool | None = None,
     num_classes: int | None = None,
     input_size: Size | None = None,
     mean: tuple[float, ...] | None = None,
@@ -106,7 +107,8 @@ def slice(
         example_inputs: images `[N, C, H, W]` for the exactness check if there is no `data`; at least 2.
         criterion: how channels are ranked: ``l1``, ``l2``, ``bn-scale`` or ``random``.
         out: run folder to save the compact model in (needs `data`); None: nothing is written.
-        weights: file with weights of the dense network.
+        weights: weights of the dense network: a file, or the run folder of a dense network.
+        reset_head: as in `compress.train`.
         num_classes: classes of the model; None: those of the data.
         input_size: channels, height and width of an image; None: those of the data.
         mean: normalization per channel, on the 0 to 1 scale; None: the data's own.
@@ -132,7 +134,7 @@ def slice(
     info = images.info
     size, classes = info.preprocess.input_size, check_class_count(num_classes, info)
     torch.manual_seed(seed)
-    dense = source.build(classes, size, weights)
+    dense = source.build(classes, size, weights, reset_head)
     batch, _ = images.test_arrays(VERIFY_IMAGES)
     graph = trace_network(dense, size)
     plan, _ = plan_for_target(graph, goal, align, criterion, seed)

@@ -180,7 +180,7 @@ def main_stage(resolved: ResolvedRequest) -> ResolvedRequest:
     epochs = dense_epochs(resolved)
     return replace(
         resolved,
-        request=replace(resolved.request, weights=str(dense_weights(resolved))),
+        request=replace(resolved.request, weights=str(dense_weights(resolved)), reset_head=None),
         config=with_epochs(resolved.config, resolved.config.epochs - epochs),
         dense_epochs=epochs,
     )

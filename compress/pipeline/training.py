@@ -39,8 +39,7 @@ from compress.pipeline.verification import (
 )
 from compress.slicing import VerifyReport
 from compress.training import FitResult, Progress, fit
-from compress.training.faults import RESUMABLE, with_resume_hint
-from compress.training.faults import Saved
+from compress.training.faults import RESUMABLE, Saved, with_resume_hint
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,8 @@ from torch import Tensor
 from compress.artifact import RunFolder
 from compress.core.errors import CompressError, Exit
 from compress.training.device import sum_over_processes
-from compress.training.steps import EAGER, Mode
 from compress.training.probe import NoProbe
-from compress.training.steps import Stepper
+from compress.training.steps import EAGER, Mode, Stepper
 
 logger = logging.getLogger(__name__)
 

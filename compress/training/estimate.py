@@ -25,8 +25,7 @@ from compress.training.checkpoint import checkpoint_path, save_checkpoint
 from compress.training.config import TrainConfig
 from compress.training.device import accelerated, share_from_first, sum_over_processes
 from compress.training.evaluation import evaluate
-from compress.training.faults import explain_failure
-from compress.training.faults import Saved
+from compress.training.faults import Saved, explain_failure
 from compress.training.loop import TrainingLoop
 from compress.training.method import TrainableMethod
 from compress.training.progress import NoProgress
