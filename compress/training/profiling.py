@@ -25,11 +25,17 @@ _SILENT = "6"  # above every level of Kineto's messages
 
 
 class StepProfiler:
-    """Lets some steps go by, times the parts of the next ones, and traces a few more; a `Probe`.
+    """Skips some steps, times the parts of the next ones, and traces a few more; a `Probe`.
+
+    Not by `torch.profiler.schedule`: it counts consecutive steps and starts recording at the end of the step
+    before, so that a trace that begins with an epoch would contain the evaluation before it, and it warns where
+    a training is too short for its warm-up.
 
     Args:
-        folder: where `trace.json` and `table.json` go. device: where the steps run.
-        steps: steps in an epoch. left: steps that are left of the training.
+        folder: folder for `trace.json` and `table.json`.
+        device: device of the steps.
+        steps: steps in an epoch.
+        left: steps that are left of the training.
     """
 
     def __init__(self, folder: Path, device: torch.device, steps: int, left: int) -> None:
@@ -45,13 +51,13 @@ class StepProfiler:
         self._result: dict[str, Any] | None = None
 
     def begin(self, step: int) -> None:
-        """Step `step` of the epoch begins."""
+        """Begin step `step` of the epoch."""
         self._seen += 1
         timed = self._warm + self._clocked
         if self._trace is None and self._result is None and self._seen > timed:
             if step + self._traced - 1 > self._steps:
-                return  # a trace shall not run over the evaluation
-            if self._device.type == "cpu":  # else the tracer writes to stderr that it finds no GPU
+                return  # a trace must not contain the evaluation
+            if self._device.type == "cpu":  # else Kineto reports on stderr that there is no GPU
                 os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
             self._trace = profile(activities=self._activities())
             self._trace.start()
@@ -59,7 +65,7 @@ class StepProfiler:
             self._clock.begin(step)
 
     def part(self, name: str) -> None:
-        """A part begins."""
+        """Begin a part."""
         if self._trace is not None:
             self._close_range()
             self._range = contextlib.ExitStack()
@@ -68,7 +74,7 @@ class StepProfiler:
             self._clock.part(name)
 
     def end(self) -> None:
-        """The step is over."""
+        """End the step."""
         if self._is_clocked or (self._trace is not None and not self._clocked):
             self._clock.end()
         if self._trace is not None:
@@ -131,7 +137,7 @@ class StepProfiler:
 
 
 def _operators(trace: profile, on_gpu: bool) -> list[dict[str, Any]]:
-    """The operators with the most time of their own, on the device that computes."""
+    """Return the operators with the most time of their own, on the device that computes."""
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     events = [
         e

@@ -57,6 +57,7 @@ def test_traced_steps_have_the_losses_of_eager_ones_and_no_epoch_compiles_again(
     assert len(set(eager)) == 4
 
 
+@pytest.mark.slow
 def test_compiled_steps_of_dcff_have_the_losses_of_eager_ones() -> None:
     compiled, eager = (losses("dcff", mode, "inductor") for mode in ("compiled", EAGER))
     assert compiled == pytest.approx(eager, rel=1e-3)

@@ -15,6 +15,8 @@ import torch
 from compress.artifact import RunFolder
 from compress.training import load_checkpoint, read_metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 20
 KILLS = {"dcff": 8, "kdfs": 6, "abp": 6}

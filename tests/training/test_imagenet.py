@@ -16,6 +16,8 @@ from benchmarks.image_folders import image_folder
 from compress.artifact import RunFolder
 from compress.training import load_checkpoint, read_metrics
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:

@@ -1,4 +1,4 @@
-"""The yardsticks rank a trained network, cut it, and train on, within the same number of epochs."""
+"""The baselines rank a trained network, cut it and fine-tune it, within the same number of epochs."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ def test_two_processes_give_the_metrics_of_one_within_noise(tmp_path: Path) -> N
     assert two[-1]["test_top1"] == pytest.approx(one[-1]["test_top1"], abs=0.08)
 
 
+@pytest.mark.slow
 def test_two_processes_resume_and_one_reads_their_checkpoint(tmp_path: Path) -> None:
     assert torchrun(tmp_path / "run", "epochs=1", "ema=0.9").returncode == 0
     again = torchrun(tmp_path / "run", "epochs=1", "ema=0.9", "--resume")
