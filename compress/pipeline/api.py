@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import nn
 
 from compress.core.errors import CompressError
+from compress.data import UserData
 from compress.methods import MethodConfig
 from compress.pipeline.objects import DataLike, as_image_data
 from compress.pipeline.request import Size, TrainRequest
@@ -51,7 +52,7 @@ def train(
     Args:
         model: the dense network, which is not changed, or its name.
         data: a data set of `compress.data`, a pair (train, test) of torch datasets or data loaders, or a
-            name.
+            name. The batch size of a training loader is used unless ``batch_size`` is given.
         method: a configuration object such as ``compress.KDFS()``, or a name with its default settings.
         target: cost of the compact model: ``macs=0.5``, ``macs=50%``, ``params=0.4``, ``macs=60M``, or
             ``speedup=2`` (planned as 2 times fewer MACs).
@@ -93,10 +94,13 @@ def train(
         >>> result.compact.macs < 0.51 * result.dense.macs
         True
     """
+    images = data if isinstance(data, str) else as_image_data(data)
+    if isinstance(images, UserData) and images.batch_size is not None:
+        settings.setdefault("batch_size", images.batch_size)
     request = TrainRequest(
         method=method,
         model=model,
-        data=data if isinstance(data, str) else as_image_data(data),
+        data=images,
         recipe=recipe,
         target=target,
         drop={name: list(rates) for name, rates in (drop or {}).items()},
