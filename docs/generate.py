@@ -139,11 +139,13 @@ def overview_page(commands: list[CommandHelp]) -> str:
     return "\n".join(["# Commands", "", "| command | what it does |", "|---|---|", *rows, "", OVERVIEW])
 
 
-OVERVIEW = """Every command takes `--json`: exactly one JSON object on stdout, with `schema_version`, also when it
-fails. Messages and progress go to stderr. `compress COMMAND --help --json` describes a command as JSON.
+OVERVIEW = """Every command takes `--json`: exactly one JSON object on stdout, with `schema_version`, also
+when it fails. Messages and progress go to stderr. `compress COMMAND --help --json` describes a command in
+JSON.
 
-An option may come from the environment too: `COMPRESS_TRAIN_EPOCHS=5` stands for `train --epochs 5`. A flag has
-precedence over the environment, the environment over a recipe, a recipe over the default. No command prompts.
+An option may come from the environment too: `COMPRESS_TRAIN_EPOCHS=5` stands for `train --epochs 5`. A flag
+has precedence over the environment, the environment over a recipe, a recipe over the default. No command
+prompts.
 
 `compress --install-completion` installs shell completion for commands, options and values.
 

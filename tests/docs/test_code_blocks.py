@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 import typer
-from pages import Block, blocks, generate
+from pages import DOCS, Block, blocks, generate
 
 PLACEHOLDERS = ("...", "COMMAND", "NAME")
 
@@ -66,7 +68,8 @@ def test_the_documentation_calls_every_command() -> None:
     assert names <= called
 
 
-PYTHON = [pytest.param(block, id=str(block)) for block in blocks("python")]
+EXTENDING = DOCS / "extending.md"
+PYTHON = [pytest.param(block, id=str(block)) for block in blocks("python") if block.page != EXTENDING]
 
 
 @pytest.mark.parametrize("block", PYTHON)
@@ -75,6 +78,28 @@ def test_python_blocks_run(block: Block, tmp_path: Path, monkeypatch: pytest.Mon
     code = compile("\n" * (block.line - 1) + block.text, str(block.page), "exec")
     if block.mark != "compile":
         exec(code, {"__name__": "documentation"})
+
+
+def test_every_extension_is_registered_under_its_name(tmp_path: Path) -> None:
+    """Run the page in a process of its own, so that no other test sees the extensions."""
+    text = EXTENDING.read_text(encoding="utf-8")
+    code = "\n".join(block.text for block in blocks("python") if block.page == EXTENDING)
+    code += "\nimport json, compress\n"
+    lists = dict(
+        re.findall(r"^\| \[([a-z ]+)\]\(#[a-z-]+\) \|.* `compress\.(list_\w+)\(\)` \|$", text, re.MULTILINE)
+    )
+    assert len(lists) >= 6
+    code += f"print(json.dumps({{kind: getattr(compress, name)() for kind, name in {lists!r}.items()}}))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    registered = json.loads(done.stdout.splitlines()[-1])
+    for kind, names in registered.items():
+        section = text.partition(f"\n## {kind[0].upper()}{kind[1:]}\n")[2].partition("\n## ")[0]
+        own = re.findall(r"^@[A-Z]+\.register\(\"([\w.-]+)\"", section, re.MULTILINE)
+        assert own, kind
+        assert all(any(name == word or name.startswith(f"{word}:") for name in names) for word in own), kind
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=str(block)) for block in blocks("toml")])

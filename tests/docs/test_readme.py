@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+import yaml
 from pages import ROOT, generate
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +26,16 @@ def test_two_commands_do_the_set_up_themselves() -> None:
 
 def test_ci_runs_the_test_command_of_the_readme_to_the_letter() -> None:
     assert _setup_lines()[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_github_workflow_runs_the_same_checks() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    commands = "\n".join(step.get("run", "") for step in job["steps"])
+    checks = ["ruff check .", "ruff format --check .", "mypy", "lint-imports", "mkdocs build --strict"]
+    for check in [*checks, 'pytest -n auto -m "not slow"', "pytest -n auto -m slow"]:
+        assert check in commands
 
 
 def test_every_command_of_the_program_is_in_the_readme() -> None:
