@@ -263,9 +263,9 @@ def _default_value(field: Any) -> str:
 
 
 def _method_settings(name: str) -> str:
-    from compress import methods
+    from compress.methods import METHODS
 
-    return settings_table(methods.get(name).config_type)
+    return settings_table(METHODS[name].config_type)
 
 
 def _train_settings() -> str:

@@ -31,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> float:
     for protected in graph.protected:
         print(f"protected: {protected.name} ({protected.why})")
 
-    plan = compress.make_plan(graph, macs=options.macs, align=8, criterion="l1")
-    print(plan)
+    plan = graph.plan(macs=options.macs, align=8, criterion="l1")
+    for name, (kept, dense) in plan.widths.items():
+        print(f"{name}: {kept} of {dense} channels")
+    print(f"MACs: {plan.dense.macs:,} -> {plan.narrow.macs:,}")
 
     compact = compress.slice_model(model, plan)
     report = compress.verify(model, plan, compact, torch.rand(16, 3, 32, 32))

@@ -98,6 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> compress.TrainResult:
         "was",
         model.blocks[0].conv1.weight.shape,
     )
+
+    # the run folder does not hold the code of `Net`: loading needs the dense network or a function for it
+    loaded = compress.load(result.run, model=lambda: Net(classes=4))
+    images = torch.stack([Stripes(8, seed=2)[index][0] for index in range(8)])
+    print("loaded model computes the same:", torch.allclose(loaded(images), compact(images)))
     return result
 
 

@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> float:
     # the exported file needs ONNX Runtime only: no torch, no compress
     session = onnxruntime.InferenceSession(str(exported.path), providers=["CPUExecutionProvider"])
     images, labels = load_data("digits").test_arrays(360)
-    (logits,) = session.run(None, {session.get_inputs()[0].name: images})
-    accuracy = float((logits.argmax(1) == labels).mean())
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    accuracy = float((logits.argmax(1) == labels.numpy()).mean())
     print(f"top-1 of {exported.path.name} on {len(labels)} test images: {accuracy:.2%}")
     return accuracy
 

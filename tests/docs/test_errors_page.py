@@ -29,11 +29,18 @@ def _codes() -> set[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == "code":
                 codes |= {value for value in _strings(node.value) if re.fullmatch(CODE, value)}
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Registry" and node.args:
-                kind = node.args[0]
-                if isinstance(kind, ast.Constant):
-                    codes.add(f"unknown-{str(kind.value).replace(' ', '-')}")
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Registry"):
+                codes |= _registry_code(node)
     return codes | {"no-model", "no-data"}
+
+
+def _registry_code(call: ast.Call) -> set[str]:
+    """Return the error code for an unknown name of the registry that a call creates."""
+    given = next((keyword.value for keyword in call.keywords if keyword.arg == "error_code"), None)
+    if isinstance(given, ast.Constant):
+        return {str(given.value)}
+    kind = call.args[0] if call.args else None
+    return {f"unknown-{kind.value.replace(' ', '-')}"} if isinstance(kind, ast.Constant) else set()
 
 
 def _strings(node: ast.AST) -> Iterator[str]:
