@@ -15,6 +15,11 @@ PAGE = (DOCS / "errors.md").read_text(encoding="utf-8")
 DOCUMENTED = re.findall(r"^### (\S+)$", PAGE, re.MULTILINE)
 
 
+def _section(code: str) -> str:
+    """Return the text about an error code."""
+    return PAGE.partition(f"### {code}\n")[2].partition("\n#")[0]
+
+
 def _sources() -> Iterator[ast.Module]:
     for top in ("compress", "export", "bench", "doctor", "cli.py"):
         for file in sorted((ROOT / top).rglob("*.py")) if (ROOT / top).is_dir() else [ROOT / top]:
@@ -64,11 +69,29 @@ def test_no_documented_error_code_is_stale() -> None:
 def test_every_error_code_has_a_cause_an_exit_code_and_a_remedy() -> None:
     known = {str(int(code)) for code in Exit}
     for code in DOCUMENTED:
-        section = PAGE.partition(f"### {code}\n")[2].partition("\n#")[0]
+        section = _section(code)
         exits = re.search(r"\(Exit code ([\d or]+)\.\)", section)
         assert exits is not None, code
         assert set(exits[1].split(" or ")) <= known
         assert re.search(r"^\*\*Fix:\*\* \S", section, re.MULTILINE), code
+
+
+def test_exit_codes_of_errors_are_those_of_the_sources() -> None:
+    used: dict[str, set[str]] = {}
+    for tree in _sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "CompressError":
+                given = {keyword.arg: keyword.value for keyword in node.keywords}
+                code, name = given.get("code"), given.get("exit")
+                if isinstance(code, ast.Constant) and (name is None or isinstance(name, ast.Attribute)):
+                    exit_code = Exit.USAGE if name is None else Exit[name.attr]
+                    used.setdefault(str(code.value), set()).add(str(int(exit_code)))
+    assert len(used) > 80
+    documented = {
+        code: set(re.findall(r"\d+", re.search(r"\(Exit code ([\d or]+)\.\)", _section(code))[1]))  # type: ignore[index]
+        for code in used
+    }
+    assert {code: exits for code, exits in used.items() if not exits <= documented[code]} == {}
 
 
 def test_every_exit_code_is_documented() -> None:
