@@ -7,6 +7,7 @@ dense network with the dropped channels set to zero, and `verify` compares the t
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,8 +29,11 @@ class VerifyReport:
     """How far a sliced network is from the masked dense one.
 
     Attributes:
-        max_abs: largest absolute difference of an output. max_rel: the same divided by the largest output.
-        samples: images compared. passed: whether `max_rel` is within `tolerance`.
+        max_abs: largest absolute difference of an output; infinity if a compared value is not finite.
+        max_rel: the same divided by the largest output.
+        samples: images compared.
+        tolerance: largest allowed `max_rel`.
+        passed: whether every value is finite and `max_rel` is within `tolerance`.
     """
 
     max_abs: float
@@ -39,8 +43,15 @@ class VerifyReport:
     passed: bool
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
+        """Return a JSON object; differences are None where a compared value is not finite."""
+        finite = math.isfinite(self.max_rel)
+        return asdict(self) if finite else asdict(self) | {"max_abs": None, "max_rel": None}
+
+    def describe(self) -> str:
+        """Return the result and the limit as text for an error message."""
+        if not math.isfinite(self.max_rel):
+            return "an output is not finite (NaN or infinity), so the difference cannot be computed"
+        return f"largest relative difference {self.max_rel:.3g}, allowed {self.tolerance:g}"
 
 
 def slice_model(model: nn.Module, plan: SlicePlan) -> nn.Module:
@@ -231,10 +242,10 @@ def outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
 
 
 def difference(wanted: list[Tensor], got: list[Tensor], samples: int, tolerance: float) -> VerifyReport:
-    """Largest difference between two lists of tensors.
+    """Compare two lists of tensors; a value that is not finite, on either side, fails the comparison.
 
     Raises:
-        CompressError: (exit 5) they have other shapes.
+        CompressError: (exit 5) their shapes differ, or there is no value to compare.
     """
     if [t.shape for t in wanted] != [t.shape for t in got]:
         raise CompressError(
@@ -242,13 +253,20 @@ def difference(wanted: list[Tensor], got: list[Tensor], samples: int, tolerance:
             code="parity",
             exit=Exit.PARITY,
         )
-    largest_difference = max(
-        (float((a.double() - b.double()).abs().max()) for a, b in zip(wanted, got, strict=True) if a.numel()),
-        default=0.0,
-    )
-    largest = max((float(a.abs().max()) for a in wanted if a.numel()), default=0.0)
-    relative = largest_difference / largest if largest else largest_difference
-    return VerifyReport(largest_difference, relative, samples, tolerance, relative <= tolerance)
+    pairs = [(a.double(), b.double()) for a, b in zip(wanted, got, strict=True) if a.numel()]
+    if not pairs:
+        raise CompressError(
+            "the networks return no tensor with values, so their outputs cannot be compared",
+            hint="return tensors, or tuples, lists or dicts of tensors, and compare at least one sample",
+            code="parity",
+            exit=Exit.PARITY,
+        )
+    if not all(bool(a.isfinite().all() and b.isfinite().all()) for a, b in pairs):
+        return VerifyReport(math.inf, math.inf, samples, tolerance, passed=False)
+    max_abs = max(float((a - b).abs().max()) for a, b in pairs)
+    largest = max(float(a.abs().max()) for a, _ in pairs)
+    max_rel = max_abs / largest if largest else max_abs
+    return VerifyReport(max_abs, max_rel, samples, tolerance, passed=max_rel <= tolerance)
 
 
 def flatten(output: Any) -> list[Tensor]:

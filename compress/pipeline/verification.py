@@ -113,7 +113,7 @@ def save_verified(
 def _passed(report: VerifyReport, what: str) -> VerifyReport:
     if not report.passed:
         raise CompressError(
-            f"{what}: largest relative difference {report.max_rel:.3g}, allowed {report.tolerance:g}",
+            f"{what}: {report.describe()}",
             hint="no compact model was saved; please report the network",
             code="not-exact",
             exit=Exit.PARITY,

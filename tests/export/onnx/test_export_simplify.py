@@ -115,3 +115,11 @@ def test_a_failing_simplifier_is_reported_by_its_last_line(tmp_path: Path) -> No
     failure = simplifying._run_onnxsim(tmp_path / "bad.onnx", tmp_path / "out.onnx", 60)
     assert failure is not None
     assert "status" in failure
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_result_with_values_that_are_not_finite_differs_infinitely(value: float) -> None:
+    bad = np.array([[1.0, value]], dtype=np.float32)
+    good = np.array([[1.33, 1.0]], dtype=np.float32)
+    for before, after in ((bad, good), (good, bad), (bad, bad.copy())):
+        assert simplifying._relative_difference(before, after) == np.inf

@@ -114,6 +114,16 @@ def test_the_first_broken_link_and_its_worst_layer_are_named(
     assert layers[1] in caught.value.message
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_step_whose_logits_are_not_finite_fails(chain: ParityChain, value: float) -> None:
+    logits = chain.reference.copy()
+    logits[1, 2] = value
+    chain.max_relative, chain.min_agreement = 10.0, 0.0
+    link = chain.add("step", Answers(logits), "test")
+    assert (link.status, link.reason, link.max_rel) == ("failed", "an output is not finite", None)
+    assert not chain.compare_with_compact().passed
+
+
 def test_a_loss_of_accuracy_breaks_a_link_whose_classes_mostly_agree(chain: ParityChain) -> None:
     right = np.flatnonzero(chain.reference.argmax(1) == chain.labels)[:9]
     worse = chain.reference.copy()

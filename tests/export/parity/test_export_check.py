@@ -56,13 +56,26 @@ def test_a_class_that_changes_within_the_tolerance_still_fails() -> None:
     assert (record.agreement, record.passed) == (0.0, False)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_output_that_is_not_finite_fails(value: float) -> None:
-    exported = LOGITS.copy()
-    exported[2, 2] = value
-    record = parity.compare_logits(LOGITS, exported, LABELS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("sides", ["reference", "exported", "both"])
+def test_an_output_that_is_not_finite_fails(value: float, sides: str) -> None:
+    bad = LOGITS.copy()
+    bad[2, 0] = value
+    reference = bad if sides != "exported" else LOGITS
+    exported = bad.copy() if sides != "reference" else LOGITS
+    record = parity.compare_logits(reference, exported, LABELS)
     assert not record.passed
     assert record.max_abs is None
+    assert record.max_rel is None
+    assert parity.describe_parity(record) == "an output is not finite"
+
+
+def test_an_infinite_logit_on_both_sides_does_not_hide_a_difference() -> None:
+    reference = LOGITS.copy()
+    reference[2, 2] = np.inf
+    exported = reference.copy()
+    exported[0, 1] += 0.33
+    assert not parity.compare_logits(reference, exported, LABELS).passed
 
 
 def test_accuracies_of_both_sides_are_recorded() -> None:
