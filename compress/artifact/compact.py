@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from compress import models
 from compress.artifact.run import RunFolder, check_version
 from compress.artifact.weights import load_state, read_weights, save_weights
 from compress.core.errors import CompressError, Exit
@@ -207,8 +208,6 @@ def _folder(run: str | Path | RunFolder) -> Path:
 
 def _build(spec: ModelSpec) -> nn.Module:
     """Build the dense network with seed 0; the global random generators are unchanged."""
-    from compress import models
-
     if spec.name.startswith(MODULE_PREFIX):
         raise CompressError(
             f"the run was trained from a module, {spec.name.removeprefix(MODULE_PREFIX)}, which only Python "
@@ -216,17 +215,9 @@ def _build(spec: ModelSpec) -> nn.Module:
             hint="pass the dense network or a function that makes it: compress.load(run, model=...)",
             code="module-needed",
         )
-    if spec.source_sha256 is not None:
-        now = models.model_spec(spec.name, spec.num_classes, spec.input_size)
-        if now.source_sha256 != spec.source_sha256:
-            raise CompressError(
-                f"the file of model {spec.name!r} has changed since the run",
-                hint="restore the file that the run was trained with, or train again",
-                code="model-changed",
-            )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return models.build(spec.name, spec.num_classes, spec.input_size)
+        return models.build_from_spec(spec)
 
 
 def _copied(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from compress.core.errors import CompressError, Exit
+from compress.core.errors import CompressError
 from compress.core.spec import ModelSpec
 from compress.models import external, from_file
 from compress.models.registry import MODELS, Size
@@ -99,18 +99,17 @@ def build_from_spec(record: ModelSpec) -> nn.Module:
     """Build the dense network that `record` describes.
 
     Raises:
-        CompressError: as `build`; also ``model-file-changed`` if the text of a model file is no longer the
+        CompressError: as `build`; also ``model-changed`` if the text of a model file is no longer the
             recorded one, since its forward could then compute something else with the same weights.
     """
     if record.source_sha256 is not None:
         _, sha = from_file.identify(record.name)
         if sha != record.source_sha256:
             raise CompressError(
-                f"{record.name}: the file has changed since the run was made"
+                f"the file of model {record.name!r} has changed since the run"
                 f" (SHA-256 {sha[:12]}, recorded {record.source_sha256[:12]})",
-                hint="restore the file as it was, or train again",
-                code="model-file-changed",
-                exit=Exit.MISSING,
+                hint="restore the file that the run was trained with, or train again",
+                code="model-changed",
             )
     return build(record.name, record.num_classes, record.input_size)
 

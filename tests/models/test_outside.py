@@ -145,7 +145,7 @@ def test_a_changed_file_is_detected(model_file: Path) -> None:
     model_file.write_text(model_file.read_text() + "\n# changed\n")
     with pytest.raises(CompressError, match="has changed") as caught:
         models.build_from_spec(record)
-    assert caught.value.code == "model-file-changed"
+    assert caught.value.code == "model-changed"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
