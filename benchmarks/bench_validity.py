@@ -36,6 +36,7 @@ from compress.bench.results.record import SessionRecord
 from compress.export.onnx.exporter import to_onnx
 from compress.graph import trace
 from compress.models import build
+from compress.planning import make_plan
 from compress.slicing import slice_model
 
 MODEL = "resnet20"
@@ -55,7 +56,7 @@ def networks(folder: Path, model: str = MODEL, size: tuple[int, int, int] = SIZE
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     full = _settled(build(model, 10, size), size)
-    plan = trace(full, torch.zeros(2, *size)).plan(keep=0.5)
+    plan = make_plan(trace(full, torch.zeros(2, *size)), keep=0.5)
     half = slice_model(full, plan).eval()
     to_onnx(full, torch.zeros(1, *size), found[0])
     shutil.copyfile(found[0], found[1])

@@ -35,6 +35,7 @@ from compress.bench.protocol.peak import resident
 from compress.graph import SlicePlan, trace
 from compress.methods.dcff.fusion import fuse, fused_layers, rows
 from compress.methods.dcff.method import DCFF, code_filters, temperature, update_proxies
+from compress.planning import make_plan
 from compress.slicing import slice_model
 from compress.training import PlainMethod, TrainConfig
 from compress.training.optim import build_optimizers
@@ -52,7 +53,7 @@ def recipe_plan(recipe: str = RECIPE, model: str = MODEL) -> tuple[SlicePlan, li
     """Return the recipe's plan for the network, and the names of the weights that DCFF can fuse."""
     graph = trace(models.build(model), torch.rand(2, *SIZE), free_pads=True)
     widths = recipes.widths_from_drop_rates(graph, recipes.load(recipe).drop)
-    return graph.plan(keep=widths, criterion="window"), graph.mixing_weights()
+    return make_plan(graph, keep=widths, criterion="window"), graph.mixing_weights()
 
 
 def build_network(kind: str, plan: SlicePlan, weights: Sequence[str], model: str = MODEL) -> nn.Module:

@@ -19,7 +19,9 @@ from compress import artifact, models
 from compress.artifact import RunFolder
 from compress.bench.explain import Cause, Explanation, explain, render_explanation
 from compress.core.spec import DataInfo, Preprocess
+from compress.cost import dense_costs
 from compress.graph import trace
+from compress.planning import make_plan
 from compress.slicing import slice_model
 
 from .common import provenance, write_result
@@ -40,7 +42,7 @@ def make_run(path: Path, extra: int) -> Path:
     torch.manual_seed(0)
     dense = models.build(NETWORK, CLASSES, SIZE).eval()
     graph = trace(dense, torch.rand(2, *SIZE))
-    plan = graph.plan(keep={group.name: group.width // 2 + extra for group in graph.groups})
+    plan = make_plan(graph, keep={group.name: group.width // 2 + extra for group in graph.groups})
     spec = models.model_spec(NETWORK, CLASSES, SIZE)
     record = artifact.new_record(
         model=spec,
@@ -53,7 +55,7 @@ def make_run(path: Path, extra: int) -> Path:
             preprocess=Preprocess(input_size=SIZE, mean=(0.0,) * 3, std=(1.0,) * 3),
             augmentation="none",
         ),
-        dense=graph.costs,
+        dense=dense_costs(graph),
         target="widths",
         seed=0,
         method="slice-l1",

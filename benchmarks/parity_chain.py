@@ -22,7 +22,7 @@ from torch import nn
 
 from compress import models
 from compress.core.spec import ModelSpec
-from compress.data import ImageData, with_preprocess, load
+from compress.data import ImageData, load, with_preprocess
 from compress.export.formats import get_format
 from compress.export.onnx import onnx_filename
 from compress.export.options import CALIB_IMAGES, Options, Precision
@@ -31,6 +31,7 @@ from compress.export.pipeline import build_checked
 from compress.export.source import OnnxSources, ParityFailure
 from compress.export.types import ExportInputs
 from compress.graph import trace
+from compress.planning import make_plan
 from compress.slicing import slice_model, verify
 
 from .common import provenance, write_result
@@ -80,7 +81,7 @@ def networks(weights: Path, data: ImageData, steps: int) -> list[BenchmarkNetwor
     dense = models.build("resnet56", 10, SIZE, weights=weights).eval()
     images = data.test_arrays(64)[0]
     graph = trace(dense, images)
-    plan = graph.plan(macs=0.5, criterion="l1")
+    plan = make_plan(graph, macs=0.5, criterion="l1")
     narrow = slice_model(dense, plan)
     report = verify(dense, plan, narrow, images)
     tune(narrow, data, steps)

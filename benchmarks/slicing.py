@@ -22,6 +22,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from compress.planning import make_plan
+
 from .common import provenance, write_result
 
 NETWORKS = {"torchvision/resnet50": 5.0, "torchvision/densenet121": 15.0}
@@ -58,14 +60,14 @@ def measure(name: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    trace(build("resnet20"), torch.zeros(2, 3, 32, 32)).plan(keep=0.5)  # first use of the exporter
+    make_plan(trace(build("resnet20"), torch.zeros(2, 3, 32, 32)), keep=0.5)  # first use of the exporter
     model, images = build(name, 1000, SIZE).eval(), torch.zeros(2, *SIZE)
     size = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     with PeakMemory() as memory:
         times = [time.perf_counter()]
         graph = trace(model, images)
         times.append(time.perf_counter())
-        plan = graph.plan(macs=0.5)
+        plan = make_plan(graph, macs=0.5)
         times.append(time.perf_counter())
         slice_model(model, plan)
         times.append(time.perf_counter())

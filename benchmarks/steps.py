@@ -13,8 +13,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from compress import methods, models
+from compress.cost import dense_costs
 from compress.graph import trace
 from compress.methods import Method, Setup
+from compress.planning import make_plan
 from compress.training import TrainConfig
 from compress.training.device import accelerated, prepare, seed_everything
 from compress.training.ema import Ema
@@ -85,11 +87,11 @@ def side(
     setup = Setup(
         model=dense,
         graph=graph,
-        plan=graph.plan(macs=share, criterion=kind.criterion) if is_planned else None,
+        plan=make_plan(graph, macs=share, criterion=kind.criterion) if is_planned else None,
         config=config,
         steps_per_epoch=STEPS,
         cost="macs",
-        budget=share * graph.costs.macs,
+        budget=share * dense_costs(graph).macs,
         align="none",
         teacher=copy.deepcopy(dense) if kind.uses_teacher else None,
     )

@@ -17,6 +17,7 @@ from torch import nn
 
 from benchmarks.matmul_peak import DTYPES
 from compress.core.spec import Costs
+from compress.cost import dense_costs
 from compress.methods import Setup
 from compress.pipeline import PlannedNetwork, ResolvedRequest, TrainRequest, plan_training, resolve
 from compress.training.optim import build_optimizers
@@ -172,7 +173,7 @@ def variant(
 def costs_of(recipe: str, size: tuple[int, int, int] | None) -> tuple[Costs, Costs]:
     """Return the costs of a recipe's dense network and of its compact network."""
     planned = _planned("scratch", recipe, "fp32", size)[1]
-    return planned.graph.costs, planned.compact_costs
+    return dense_costs(planned.graph), planned.compact_costs
 
 
 def _planned(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import compress
 from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan
+from compress.planning import make_plan
 from compress.slicing import VerifyReport, flatten, verify
 
 from .networks import Network, build, images
@@ -32,7 +33,7 @@ def examine(network: Network) -> dict[str, Any]:
     narrow = compress.slice_model(model, plan)
     sliced = time.perf_counter()
     report, double = exactness(model, plan, narrow, batch)
-    smallest = plan if not reached else graph.plan(keep=1e-9, criterion="random", _check=False)
+    smallest = plan if not reached else make_plan(graph, keep=1e-9, criterion="random", _check=False)
     return {
         "trace_s": round(traced - start, 2),
         "plan_s": round(planned - traced, 2),
@@ -57,7 +58,7 @@ def examine(network: Network) -> dict[str, Any]:
 
 def half_channels(graph: ChannelGraph, model: nn.Module, batch: Tensor) -> dict[str, Any]:
     """The plan that Torch-Pruning gets: half the channels of every group, at random."""
-    plan = graph.plan(keep=0.5, criterion="random")
+    plan = make_plan(graph, keep=0.5, criterion="random")
     report, double = exactness(model, plan, compress.slice_model(model, plan), batch)
     return {
         "macs_ratio": round(plan.narrow.macs / plan.dense.macs, 4),
@@ -69,11 +70,11 @@ def half_channels(graph: ChannelGraph, model: nn.Module, batch: Tensor) -> dict[
 def halved(graph: ChannelGraph) -> tuple[SlicePlan, bool]:
     """A plan with half of the MACs, or with the fewest that can be reached; and whether half was."""
     try:
-        plan = graph.plan(macs=0.5, criterion="random")
+        plan = make_plan(graph, macs=0.5, criterion="random")
     except CompressError as error:
         if error.code != "target-unreachable":
             raise
-        return graph.plan(keep=1e-9, criterion="random"), False
+        return make_plan(graph, keep=1e-9, criterion="random"), False
     return plan, plan.narrow.macs <= 0.51 * plan.dense.macs
 
 

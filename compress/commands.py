@@ -274,7 +274,7 @@ def slice_(
         num_classes=num_classes,
         mean=parse_floats("--mean", mean),
         std=parse_floats("--std", std),
-        criterion=criterion,  # type: ignore[arg-type]
+        criterion=criterion,
         align=align,
         seed=seed,
         command=command_line(),

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from compress.core.errors import CompressError, Exit
-from compress.graph.trace import as_inputs, evaluating
-from compress.planning.plan import Kept, SlicePlan
+from compress.graph.program import as_inputs, evaluating
+from compress.graph.rewrite import traced_copy
+from compress.graph.slice_plan import Kept, SlicePlan
 
 RELATIVE_TOLERANCE = 1e-5
 """Largest difference of a sliced network, relative to the largest output, that counts as exact (float32)."""
@@ -109,8 +110,6 @@ def _scattered(module: nn.Module, args: Any, output: Tensor) -> Tensor:
 
 
 def _traced(model: nn.Module, plan: SlicePlan) -> nn.Module:
-    from compress.graph.rewrite import traced_copy
-
     return traced_copy(model, plan)
 
 

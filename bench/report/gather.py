@@ -186,7 +186,10 @@ class _Reading:
         return tuple(
             ExportFacts(
                 record=entry,
-                fault=next((f for part in entry.parts if (f := manifest.describe_mismatch(self.run.export, part))), None),
+                fault=next(
+                    (f for part in entry.parts if (f := manifest.describe_mismatch(self.run.export, part))),
+                    None,
+                ),
                 is_current=entry.lineage.weights_sha256 == weights,
             )
             for entry in records

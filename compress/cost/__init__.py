@@ -6,7 +6,7 @@ or it was measured, and is read from a table.
 
 from compress.cost.latency import LatencyTable
 from compress.cost.layers import LayerCosts, layer_costs
-from compress.cost.macs import CostModel
+from compress.cost.macs import CostModel, cost_model, dense_costs
 from compress.cost.shapes import LayerShape, ShapedLayer, shaped_layers
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "LayerCosts",
     "LayerShape",
     "ShapedLayer",
+    "cost_model",
+    "dense_costs",
     "layer_costs",
     "shaped_layers",
 ]

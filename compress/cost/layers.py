@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from compress.graph.context import MacTerm
-from compress.graph.trace import as_inputs, dense_pass, export_program, folds_of
+from compress.graph.computed_weights import find_computed_weights
+from compress.graph.program import as_inputs, export_program
+from compress.graph.propagation import run_dense_pass
+from compress.graph.rule_context import LayerTerm
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def layer_costs(
         KeyError: `narrow` lacks the weight of a layer.
     """
     program = export_program(dense, as_inputs(image))
-    facts, _ = dense_pass(program, free_pads, folds_of(program))
+    facts, _ = run_dense_pass(program, free_pads, find_computed_weights(program))
     weights = {**dict(dense.named_parameters(remove_duplicate=False)), **dict(dense.named_buffers())}
     return [
         _costs(term, weights[term.weight], narrow[term.weight], _transposed(dense, term))
@@ -56,7 +58,7 @@ def layer_costs(
     ]
 
 
-def _costs(term: MacTerm, whole: Tensor, cut: Tensor, transposed: bool) -> LayerCosts:
+def _costs(term: LayerTerm, whole: Tensor, cut: Tensor, transposed: bool) -> LayerCosts:
     inputs = 1.0 if term.groups == 0 else term.inputs.size / term.groups
     macs = term.factor * inputs * term.outputs.size
     side = 1 if transposed else 0  # the dimension of the weight in which the outputs lie
@@ -69,7 +71,7 @@ def _costs(term: MacTerm, whole: Tensor, cut: Tensor, transposed: bool) -> Layer
     )
 
 
-def _transposed(network: nn.Module, term: MacTerm) -> bool:
+def _transposed(network: nn.Module, term: LayerTerm) -> bool:
     """Whether the layer is a transposed convolution with weight `[inputs, outputs, ...]`."""
     modules = dict(network.named_modules(remove_duplicate=False))
     layer = modules.get(term.weight.removesuffix(".weight"))

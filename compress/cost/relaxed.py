@@ -34,11 +34,11 @@ class _Products:
             "factor": torch.tensor([factor for factor, _ in rows], dtype=torch.float64),
             "fixed": torch.tensor([side.fixed for side in sides] + [1.0], dtype=torch.float64),
             "side": torch.cat(
-                [torch.full((side.classes.size,), i, dtype=torch.int64) for i, side in enumerate(sides)]
+                [torch.full((side.channels.size,), i, dtype=torch.int64) for i, side in enumerate(sides)]
                 or [torch.empty(0, dtype=torch.int64)]
             ),
             "class": torch.cat(
-                [torch.from_numpy(side.classes) for side in sides] or [torch.empty(0, dtype=torch.int64)]
+                [torch.from_numpy(side.channels) for side in sides] or [torch.empty(0, dtype=torch.int64)]
             ),
             "count": torch.cat(
                 [torch.from_numpy(side.counts) for side in sides] or [torch.empty(0, dtype=torch.float64)]
@@ -47,7 +47,7 @@ class _Products:
         self._placed = self._exact
 
     def __call__(self, keep: Tensor) -> Tensor:
-        """The sum for `keep` `[classes]`, in its precision."""
+        """The sum for `keep` `[channels]`, in its precision."""
         t = self._on(keep)
         widths = t["fixed"].index_add(0, t["side"], t["count"] * keep[t["class"]])
         total: Tensor = (t["factor"] * widths[t["index"]].prod(1)).sum()
@@ -70,7 +70,7 @@ class _Products:
 
 
 class RelaxedCost:
-    """MACs and parameters of a network for a mask `[classes]` with entries in [0, 1].
+    """MACs and parameters of a network for a mask `[channels]` with entries in [0, 1].
 
     Args:
         cost: the integer model.
@@ -90,7 +90,7 @@ class RelaxedCost:
         self._params.place(like)
 
     def macs(self, keep: Tensor) -> Tensor:
-        """MACs of one image, a scalar that can be differentiated in `keep` `[classes]`."""
+        """MACs of one image, a scalar that can be differentiated in `keep` `[channels]`."""
         return self._macs(keep)
 
     def params(self, keep: Tensor) -> Tensor:

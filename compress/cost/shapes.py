@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch.fx import Node
 
 from compress.core.spec import Record
-from compress.graph.context import Labels, MacTerm, short, static_shape
 from compress.graph.groups import layer_name
 from compress.graph.labels import NONE
+from compress.graph.operators import operator_name, operator_of
+from compress.graph.rule_context import Labels, LayerTerm, static_shape
 
 if TYPE_CHECKING:
     from compress.graph import ChannelGraph
@@ -140,9 +142,13 @@ def shaped_layers(graph: ChannelGraph) -> list[ShapedLayer]:
     return list(found.values())
 
 
-def _layer(graph: ChannelGraph, term: MacTerm, name: str, node: Node) -> ShapedLayer:
+def _layer(graph: ChannelGraph, term: LayerTerm, name: str, node: Node) -> ShapedLayer:
     try:
-        shape = _linear(node) if short(node) == "linear" else _conv(node)
+        shape = (
+            _linear(node)
+            if operator_of(node).layer == "linear" and operator_name(node) == "linear"
+            else _conv(node)
+        )
     except _Other as error:
         return ShapedLayer(name, None, (), str(error))
     sides: dict[Axis, Labels] = {"out": term.outputs, "in": term.inputs}
@@ -154,15 +160,15 @@ def _layer(graph: ChannelGraph, term: MacTerm, name: str, node: Node) -> ShapedL
 
 def _cut(graph: ChannelGraph, labels: Labels) -> bool:
     """Whether any of the channels may be dropped."""
-    classes = graph.classes.of(labels)
-    return bool(graph.classes.free[classes[classes != NONE]].any())
+    channels = graph.channels.at(labels)
+    return bool(graph.channels.removable[channels[channels != NONE]].any())
 
 
 def _why(graph: ChannelGraph, name: str, sides: dict[Axis, Labels]) -> str:
     reasons = []
     for axis, labels in sides.items():
-        classes = graph.classes.of(labels)
-        known = (graph.classes.why.get(int(c)) for c in classes[classes != NONE])
+        channels = graph.channels.at(labels)
+        known = (graph.channels.reasons.get(int(c)) for c in channels[channels != NONE])
         side = {"out": "outputs", "in": "inputs", "both": "channels"}[axis]
         reason = next((why for why in known if why), "they are no layer's outputs")
         reasons.append(f"its {side} are never cut: {reason}")
@@ -190,7 +196,7 @@ def _linear(node: Node) -> LayerShape:
 
 
 def _conv(node: Node) -> LayerShape:
-    kind = short(node)
+    kind = operator_name(node)
     x, weight = static_shape(_node(node.args[0])), static_shape(_node(node.args[1]))
     if kind not in ("conv2d", "convolution") or len(x) != 4:
         raise _Other(f"{kind} is not measured, only two-dimensional convolutions and linear layers are")
@@ -226,28 +232,18 @@ def _padding(value: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> 
     return around[0] // 2, around[1] // 2
 
 
-NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
-PLAIN: dict[str, Activation] = {
-    "relu": "relu",
-    "relu6": "relu6",
-    "silu": "silu",
-    "hardswish": "hardswish",
-    "gelu": "gelu",
-}
-
-
 def _after(node: Node) -> tuple[Activation, bool]:
     """The activation that alone reads a layer's output, and whether a norm stands between the two."""
     normed = False
     while len(node.users) == 1:
         node = next(iter(node.users))
-        word = short(node).rstrip("_")
-        if word in NORMS or word == "getitem":
+        row = operator_of(node)
+        if row.norm == "folded" or node.target is operator.getitem:
             normed = True
-        elif word == "hardtanh" and tuple(node.args[1:]) == (0.0, 6.0):
+        elif operator_name(node).rstrip("_") == "hardtanh" and tuple(node.args[1:]) == (0.0, 6.0):
             return "relu6", normed
         else:
-            return PLAIN.get(word, "none"), normed
+            return cast(Activation, row.layer_activation or "none"), normed
     return "none", normed
 
 

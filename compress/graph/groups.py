@@ -1,4 +1,4 @@
-"""From classes of labels to what a user sees: channel groups by name, and what is protected and why."""
+"""From channels of labels to what a user sees: channel groups by name, and what is protected and why."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from compress.graph.classes import Classes, Ints
-from compress.graph.context import Dense
-from compress.graph.labels import NONE
+from compress.graph.channels import Channels
+from compress.graph.dense_pass import DensePass
+from compress.graph.labels import NONE, Ints
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ChannelGroup:
         width: how many channels can be kept or dropped; of channels that go together, how many such sets.
         members: `(parameter or buffer, dimension)` pairs that are cut with them.
         producers: the weights whose rows make them.
-        cells: classes, in blocks of which equally many stay (one block unless a grouped convolution, a
+        parts: channels, in blocks of which equally many stay (one block unless a grouped convolution, a
             shuffle or an even split needs several).
     """
 
@@ -29,12 +29,12 @@ class ChannelGroup:
     width: int
     members: tuple[tuple[str, int], ...]
     producers: tuple[str, ...]
-    cells: tuple[Ints, ...] = field(repr=False)
+    parts: tuple[Ints, ...] = field(repr=False)
 
     @property
-    def classes(self) -> Ints:
-        """All classes of the group, in channel order."""
-        return np.sort(np.concatenate(self.cells))
+    def channels(self) -> Ints:
+        """All channels of the group, in channel order."""
+        return np.sort(np.concatenate(self.parts))
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,23 @@ class Protected:
     why: str
 
 
-def find_groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
-    """Classes with the same members form a group; count ties divide it into cells."""
+def find_groups(dense: DensePass, channels: Channels) -> list[ChannelGroup]:
+    """Channels with the same members form a group; count ties divide it into parts."""
     rng = np.random.default_rng(0)
-    signature, cell = np.zeros((2, classes.count), dtype=np.uint64)
+    signature, part = np.zeros((2, channels.count), dtype=np.uint64)
     dims = dense.registry.dims()
     for _, _, start, width in dims:
-        root = classes.root[start : start + width]
+        root = channels.of_label[start : start + width]
         np.add.at(signature, root, rng.integers(1, 2**63, dtype=np.uint64))
-    for tie in classes.ties:
+    for tie in channels.ties:
         for row in tie.rows:
-            np.add.at(cell, row[row != NONE], rng.integers(1, 2**63, dtype=np.uint64))
+            np.add.at(part, row[row != NONE], rng.integers(1, 2**63, dtype=np.uint64))
     names = _producers(dense)
     order: dict[int, list[int]] = {}
     first: dict[int, list[str]] = {}
     for labels, name in names:
-        for c in dict.fromkeys(classes.root[labels[labels != NONE]].tolist()):
-            if classes.free[c]:
+        for c in dict.fromkeys(channels.of_label[labels[labels != NONE]].tolist()):
+            if channels.removable[c]:
                 key = int(signature[c])
                 bucket = order.setdefault(key, [])
                 if c not in bucket[-1:] and c not in set(bucket):
@@ -72,7 +72,7 @@ def find_groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
                     made.append(name)
     where: dict[int, list[tuple[str, int]]] = {members[0]: [] for members in order.values()}
     for parameter, dim, start, width in dims:
-        for c in set(classes.root[start : start + width].tolist()) & where.keys():
+        for c in set(channels.of_label[start : start + width].tolist()) & where.keys():
             where[c].append((parameter, dim))
     groups: list[ChannelGroup] = []
     used: set[str] = set()
@@ -80,16 +80,16 @@ def find_groups(dense: Dense, classes: Classes) -> list[ChannelGroup]:
         base = layer_name(first[key][0])
         name = base if base not in used else f"{base}#{sum(u.split('#')[0] == base for u in used) + 1}"
         used.add(name)
-        cells: dict[int, list[int]] = {}
+        parts: dict[int, list[int]] = {}
         for c in members:
-            cells.setdefault(int(cell[c]), []).append(c)
+            parts.setdefault(int(part[c]), []).append(c)
         groups.append(
             ChannelGroup(
                 name,
                 len(members),
                 tuple(where[members[0]]),
                 tuple(first[key]),
-                tuple(np.array(c, dtype=np.int64) for c in cells.values()),
+                tuple(np.array(c, dtype=np.int64) for c in parts.values()),
             )
         )
     return groups
@@ -100,12 +100,12 @@ def layer_name(weight: str) -> str:
     return re.sub(r"(\.weight|\.parametrizations\.weight\.original\d*)$", "", weight)
 
 
-def _producers(dense: Dense) -> list[tuple[Ints, str]]:
+def _producers(dense: DensePass) -> list[tuple[Ints, str]]:
     """The output labels of every layer, in the order of the graph, with its weight's name."""
     starts = sorted((start, start + width, name) for name, _, start, width in dense.registry.dims())
     begins = np.array([s[0] for s in starts])
     out = []
-    for labels in dense.produced:
+    for labels in dense.output_labels:
         real = labels[labels != NONE]
         if real.size:
             start, end, name = starts[int(np.searchsorted(begins, real[0], side="right")) - 1]
@@ -114,14 +114,14 @@ def _producers(dense: Dense) -> list[tuple[Ints, str]]:
     return out
 
 
-def find_protected(dense: Dense, classes: Classes) -> list[Protected]:
+def find_protected(dense: DensePass, channels: Channels) -> list[Protected]:
     """Layers some of whose outputs are never cut, with the reasons."""
     out: dict[Protected, None] = {}
     for labels, name in _producers(dense):
         reasons: dict[str, int] = {}
-        for c in classes.root[labels[labels != NONE]]:
-            if not classes.free[c]:
-                why = classes.why.get(int(c), "")
+        for c in channels.of_label[labels[labels != NONE]]:
+            if not channels.removable[c]:
+                why = channels.reasons.get(int(c), "")
                 reasons[why] = reasons.get(why, 0) + 1
         out.update((Protected(layer_name(name), n, why), None) for why, n in reasons.items())
     return list(out)

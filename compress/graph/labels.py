@@ -1,6 +1,6 @@
 """Labelled tensors: which channel every element of a tensor belongs to, in as few numbers as possible.
 
-A label is an integer: one index of one dimension of one parameter or buffer (see `Registry`). A tensor may
+A label is an integer: one index of one dimension of one parameter or buffer (see `LabelRegistry`). A tensor may
 carry several *fields* of labels: a convolution's weight has one along its output and one along its input
 dimension; activations mostly have one.
 """
@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Ints = NDArray[np.int64]
 
 NONE = -1
 """No channel: data that is never cut, such as the network's input."""
 
 
 @dataclass(frozen=True)
-class Field:
+class LabelField:
     """Labels of a tensor's elements.
 
     Attributes:
@@ -41,21 +45,21 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Lab:
+class LabeledTensor:
     """A tensor as the graph sees it.
 
     Attributes:
         shape: sizes of the tensor.
         fields: its labels.
-        clean: every element is zero wherever the channel of its label is dropped.
+        zero_when_dropped: every element is zero wherever the channel of its label is dropped.
         source: name of the parameter or buffer this is, if nothing has moved or changed it.
         origin: name of the parameter whose elements these are, each where it stood, changed by itself or
             with its row (along dimension 0), as in a weight times a gain for each filter.
     """
 
     shape: tuple[int, ...]
-    fields: tuple[Field, ...] = ()
-    clean: bool = True
+    fields: tuple[LabelField, ...] = ()
+    zero_when_dropped: bool = True
     source: str | None = None
     origin: str | None = None
 
@@ -71,19 +75,19 @@ class Lab:
         every: Tensor = torch.unique(torch.cat([f.labels.reshape(-1) for f in self.fields]))
         return every[every != NONE]
 
-    def fields_along(self, dim: int) -> list[Field]:
+    def fields_along(self, dim: int) -> list[LabelField]:
         """The fields that vary along a dimension."""
         return [f for f in self.fields if dim in f.dims]
 
 
-def vector(labels: Tensor, rank: int, dim: int) -> Field:
+def field_along(labels: Tensor, rank: int, dim: int) -> LabelField:
     """A field of the given rank that varies along `dim` only."""
     shape = [1] * rank
     shape[dim] = labels.numel()
-    return Field(labels.reshape(shape), (dim,))
+    return LabelField(labels.reshape(shape), (dim,))
 
 
-def compact(labels: Tensor) -> Field:
+def compact(labels: Tensor) -> LabelField:
     """A field from fully expanded labels: dimensions along which they are constant shrink to size 1."""
     dims = []
     for d, size in enumerate(labels.shape):
@@ -93,10 +97,10 @@ def compact(labels: Tensor) -> Field:
                 labels = first
             else:
                 dims.append(d)
-    return Field(labels.contiguous(), tuple(dims))
+    return LabelField(labels.contiguous(), tuple(dims))
 
 
-def shrink(labels: Tensor, dims: tuple[int, ...]) -> Field | None:
+def shrink(labels: Tensor, dims: tuple[int, ...]) -> LabelField | None:
     """As `compact`, with the varying dimensions given; None if the labels vary along others too."""
     for d, size in enumerate(labels.shape):
         if d not in dims and size != 1:
@@ -104,7 +108,7 @@ def shrink(labels: Tensor, dims: tuple[int, ...]) -> Field | None:
             if not bool((labels == first).all()):
                 return None
             labels = first
-    return Field(labels.contiguous(), dims)
+    return LabelField(labels.contiguous(), dims)
 
 
 def broadcast(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -115,11 +119,11 @@ def broadcast(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [t.expand(shape) for t in full]
 
 
-Move = Callable[[Sequence[Tensor]], Tensor]
+Movement = Callable[[Sequence[Tensor]], Tensor]
 """A pure data movement from one or several label tensors to one."""
 
 
-class Registry:
+class LabelRegistry:
     """Hands out labels: one for each index of each dimension of each parameter and buffer.
 
     Dimensions of size 1 have none: a single channel is never cut. Zero padding gets labels that belong to
@@ -131,7 +135,7 @@ class Registry:
         self._start: dict[tuple[str, int], tuple[int, int]] = {}
         self._fresh: dict[str, Tensor] = {}
 
-    def parameter(self, name: str, shape: Sequence[int]) -> Lab:
+    def parameter(self, name: str, shape: Sequence[int]) -> LabeledTensor:
         """Labels for a parameter or buffer; the same labels at each call."""
         fields = []
         for dim, width in enumerate(shape):
@@ -140,8 +144,8 @@ class Registry:
                     self._start[name, dim] = (self.size, width)
                     self.size += width
                 start = self._start[name, dim][0]
-                fields.append(vector(torch.arange(start, start + width), len(shape), dim))
-        return Lab(tuple(shape), tuple(fields), True, name)
+                fields.append(field_along(torch.arange(start, start + width), len(shape), dim))
+        return LabeledTensor(tuple(shape), tuple(fields), True, name)
 
     def fresh(self, key: str, width: int) -> Tensor:
         """Labels that belong to no parameter; the same at each call with the same key."""
@@ -151,7 +155,7 @@ class Registry:
         return self._fresh[key]
 
     def dims(self) -> list[tuple[str, int, int, int]]:
-        """Every labelled dimension: `(name, dim, first label, width)`."""
+        """Every labeled dimension: `(name, dim, first label, width)`."""
         return [(name, dim, start, width) for (name, dim), (start, width) in self._start.items()]
 
     def start(self, name: str, dim: int) -> int:

@@ -16,17 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import Node
 
-from compress.graph.context import short, static_shape
-from compress.graph.folds import parameter_only
-from compress.graph.labels import NONE, Lab
-from compress.graph.trace import VIEWS, parameter_names
+from compress.graph.labels import NONE, LabeledTensor
+from compress.graph.operators import operator_of
+from compress.graph.program import parameter_names, parameter_only
+from compress.graph.rule_context import static_shape
 
 if TYPE_CHECKING:
-    from compress.graph.channels import ChannelGraph
-
-NORMS = {"batch_norm", "_native_batch_norm_legit_no_training", "instance_norm", "cudnn_batch_norm"}
-PRODUCTS = {"mul", "mul_", "prelu", "div", "div_"}
-ADDS = {"add", "add_"}
+    from compress.graph.channel_graph import ChannelGraph
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class Placement:
 
     def _is_norm(self, node: Node) -> bool:
         """A norm with weight and bias."""
-        return short(node) in NORMS and all(isinstance(a, Node) for a in node.args[1:3])
+        return operator_of(node).sets_channels and all(isinstance(a, Node) for a in node.args[1:3])
 
     def _parameters(self, node: Node) -> Iterator[str]:
         """Names of the parameters and buffers a node reads, also through what is computed from them alone."""
@@ -93,13 +89,13 @@ class Placement:
 
     def _free_dims(self, name: str) -> list[MaskPoint]:
         """The dimensions of a parameter that make channels which may be dropped."""
-        facts, classes = self._graph.facts, self._graph.classes
+        facts, channels = self._graph.facts, self._graph.channels
         out = []
         for tensor, dim, start, width in facts.registry.dims():
             if (
                 tensor == name
                 and start not in self._consumed
-                and classes.free[classes.root[start : start + width]].any()
+                and channels.removable[channels.of_label[start : start + width]].any()
             ):
                 out.append(MaskPoint(name, dim))
         return out
@@ -108,10 +104,12 @@ class Placement:
     def _consumed(self) -> set[int]:
         """First labels of dimensions that read channels."""
         return {
-            int(labels[labels != NONE][0]) for labels in self._graph.facts.consumed if (labels != NONE).any()
+            int(labels[labels != NONE][0])
+            for labels in self._graph.facts.input_labels
+            if (labels != NONE).any()
         } | {
             self._graph.facts.registry.start(name, 1)
-            for name in self._graph.facts.groups
+            for name in self._graph.facts.group_inputs
             if self._graph.facts.registry.has(name, 1)
         }
 
@@ -135,9 +133,16 @@ class Placement:
             ]
         if node.name in self._groups:
             return list(self._parameters(node))
-        if short(node) in PRODUCTS or short(node) in VIEWS or short(node) in NORMS:
+        row = operator_of(node)
+        scales_zero = row.arithmetic == "mul" and self._data_is_zero(node)
+        if scales_zero or row.view or row.sets_channels:
             return []
         return list(self._parameters(node))
+
+    def _data_is_zero(self, node: Node) -> bool:
+        """Whether the data that a node scales is zero for dropped channels, so that its factor need not be."""
+        data = [self._graph.values.get(n) for n in node.all_input_nodes if n not in self._fixed]
+        return all(v.zero_when_dropped for v in data if isinstance(v, LabeledTensor))
 
     @cached_property
     def before(self) -> tuple[MaskPoint, ...]:
@@ -151,30 +156,30 @@ class Placement:
 
     @cached_property
     def never(self) -> NDArray[np.bool_]:
-        """Classes that a mask on parameters cannot make zero, bool `[classes]`.
+        """Channels that a mask on parameters cannot make zero, bool `[channels]`.
 
         Those that a norm without affine parameters shifts by its running mean, or a buffer is added to.
         """
-        out = np.zeros(self._graph.classes.count, dtype=np.bool_)
+        out = np.zeros(self._graph.channels.count, dtype=np.bool_)
         for node in self._calls:
-            shifts = short(node) in NORMS and not self._is_norm(node)
+            shifts = operator_of(node).sets_channels and not self._is_norm(node)
             adds = not self._is_norm(node) and any(n in self._buffers for n in self._sources(node))
             if (shifts or adds) and self._leaks[node]:
-                out[self._classes_of(node)] = True
+                out[self._channels_of(node)] = True
         return out
 
     @cached_property
     def residual(self) -> NDArray[np.bool_]:
-        """Classes that reach an add of two data tensors, bool `[classes]`."""
-        out = np.zeros(self._graph.classes.count, dtype=np.bool_)
+        """Channels that reach an add of two data tensors, bool `[channels]`."""
+        out = np.zeros(self._graph.channels.count, dtype=np.bool_)
         for node in self._adds():
-            out[self._classes_of(node)] = True
+            out[self._channels_of(node)] = True
         return out
 
     @property
     def streams(self) -> frozenset[str]:
         """Names of the groups that reach an add of two data tensors."""
-        return frozenset(g.name for g in self._graph.groups if self.residual[g.classes].any())
+        return frozenset(g.name for g in self._graph.groups if self.residual[g.channels].any())
 
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
@@ -195,15 +200,15 @@ class Placement:
         layer = end.args[0] if norm is not None else end
         if not isinstance(layer, Node) or len(layer.users) != 1 or self._groups.get(layer.name) != 1:
             return None
-        if short(layer) not in ("conv2d", "conv3d", "conv1d"):
+        if operator_of(layer).layer != "conv":
             return None
         operands = [*layer.args[1:3], *(norm.args[1:5] if norm is not None else ())]
         names = [self._names[a.name] for a in operands if isinstance(a, Node) and a.name in self._names]
-        registry, classes = self._graph.facts.registry, self._graph.classes
+        registry, channels = self._graph.facts.registry, self._graph.channels
         if not names or not all(registry.has(name, 0) for name in names):
             return None
         start, width = registry.start(names[0], 0), static_shape(layer)[1]
-        if not classes.free[classes.root[start : start + width]].all():
+        if not channels.removable[channels.of_label[start : start + width]].all():
             return None
         last = names[-1] if norm is not None else names[0]
         return Branch(
@@ -213,17 +218,25 @@ class Placement:
     def _adds(self) -> Iterator[Node]:
         for node in self._calls:
             both = [a for a in node.args[:2] if isinstance(a, Node) and self._has_channels(a)]
-            if short(node) in ADDS and len(both) == 2 and not any(a.name in self._names for a in both):
+            if (
+                operator_of(node).arithmetic == "add"
+                and len(both) == 2
+                and not any(a.name in self._names for a in both)
+            ):
                 yield node
 
     def _has_channels(self, node: Node) -> bool:
         value = self._graph.values.get(node)
-        return isinstance(value, Lab) and bool(value.fields)
+        return isinstance(value, LabeledTensor) and bool(value.fields)
 
-    def _classes_of(self, node: Node) -> NDArray[np.int64]:
+    def _channels_of(self, node: Node) -> NDArray[np.int64]:
         values = [self._graph.values.get(n) for n in (node, *node.all_input_nodes)]
-        labels = [v.labels().numpy() for v in values if isinstance(v, Lab) and v.fields and v.source is None]
-        root = self._graph.classes.root
+        labels = [
+            v.labels().numpy()
+            for v in values
+            if isinstance(v, LabeledTensor) and v.fields and v.source is None
+        ]
+        root = self._graph.channels.of_label
         return np.unique(root[np.concatenate(labels)]) if labels else np.empty(0, dtype=np.int64)
 
 

@@ -15,18 +15,17 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from compress.core.errors import CompressError, Exit
-from compress.planning.plan import EVALUATES_ONLY, FOLD, PICK, SHARE
+from compress.graph.computed_weights import compute_weight, find_computed_weights, replace_by_parameter
+from compress.graph.operators import operator_of
+from compress.graph.program import export_program
+from compress.graph.slice_plan import EVALUATES_ONLY, FOLD, PICK, SHARE
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from compress.planning.plan import SlicePlan
+    from compress.graph.slice_plan import SlicePlan
 
 BUFFER = "_positions_"
-
-NORM_FLAG = 5
-TRAINING_FLAG = {"batch_norm": 5, "instance_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}
-"""Position of the argument that says whether an operator is training."""
 
 
 class TracedModel(GraphModule):
@@ -47,8 +46,9 @@ class TracedModel(GraphModule):
             )  # fmt: skip
         changed = False
         for node in self.graph.nodes:
-            flag = TRAINING_FLAG.get(_name(node))
-            if flag == NORM_FLAG and node.args[3] is None:
+            row = operator_of(node)
+            flag = row.training_flag
+            if flag is not None and row.norm and node.args[3] is None:
                 continue  # a norm without running statistics always uses those of its input
             if flag is not None and len(node.args) > flag and node.args[flag] is not mode:
                 node.update_arg(flag, mode)
@@ -94,8 +94,6 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
     Raises:
         CompressError: (exit 4) the rewrites do not fit what `torch.export` makes of the model here.
     """
-    from compress.graph.trace import export_program
-
     example = next(iter(model.parameters()), torch.zeros(()))
     dtype = example.dtype if example.is_floating_point() else None
     inputs = tuple(torch.zeros(shape, device=example.device, dtype=dtype) for shape in plan.input_shapes)
@@ -130,13 +128,10 @@ def traced_copy(model: nn.Module, plan: SlicePlan) -> TracedModel:
 
 def _fold(program: ExportedProgram, names: list[str]) -> dict[str, nn.Parameter]:
     """Put the values that the program computes from these parameters in their place; return them."""
-    from compress.graph.folds import computed, put
-    from compress.graph.trace import folds_of
-
-    folds = {fold.name: fold for fold in folds_of(program).values()} if names else {}
+    computed = {w.name: w for w in find_computed_weights(program).values()} if names else {}
     out = {}
     for name in names:
-        if name not in folds:
+        if name not in computed:
             raise CompressError(
                 f"the plan folds what is computed from {name}, which this trace of the model does not have",
                 hint="the plan was made with another version of torch; make it again",
@@ -144,8 +139,8 @@ def _fold(program: ExportedProgram, names: list[str]) -> dict[str, nn.Parameter]
                 exit=Exit.BUILD,
             )
         parameter = program.state_dict[name]
-        out[name] = nn.Parameter(computed(program, folds[name]), parameter.requires_grad)
-        put(program.graph, folds[name])
+        out[name] = nn.Parameter(compute_weight(program, computed[name]), parameter.requires_grad)
+        replace_by_parameter(program.graph, computed[name])
     return out
 
 

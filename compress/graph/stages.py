@@ -16,31 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 
-from compress.graph.context import short, static_shape
-from compress.graph.trace import evaluating, parameter_names
+from compress.graph.operators import operator_of
+from compress.graph.program import evaluating, parameter_names
+from compress.graph.rule_context import static_shape
 
 if TYPE_CHECKING:
-    from compress.graph.channels import ChannelGraph
-
-ACTIVATIONS = {
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "elu",
-    "celu",
-    "selu",
-    "silu",
-    "gelu",
-    "mish",
-    "hardswish",
-    "hardtanh",
-    "clamp",
-    "prelu",
-    "tanh",
-    "sigmoid",
-    "softplus",
-}
-JOINS = {"add", "cat", "mul"}
+    from compress.graph.channel_graph import ChannelGraph
 
 
 @dataclass(frozen=True)
@@ -89,8 +70,8 @@ def _levels(graph: ChannelGraph) -> list[list[Node]]:
 
 
 def _rank(node: Node) -> int:
-    name = short(node).rstrip("_")
-    return 0 if name in ACTIVATIONS | JOINS else 1
+    row = operator_of(node)
+    return 0 if row.activation or row.join else 1
 
 
 def _bottlenecks(graph: ChannelGraph) -> Iterator[Node]:
@@ -102,7 +83,7 @@ def _bottlenecks(graph: ChannelGraph) -> Iterator[Node]:
     reach = max((order[u] for node in data for u in node.users), default=0)
     for i, node in enumerate(nodes):
         if node.op == "call_function" and any(a in data for a in node.all_input_nodes):
-            if short(node) in ("sym_size", "size"):
+            if operator_of(node).bookkeeping:
                 continue
             data.add(node)
             if reach <= i:

@@ -37,7 +37,8 @@ from torch import Tensor, nn
 from compress.core.errors import CompressError
 from compress.core.registry import Registry
 from compress.core.spec import Record
-from compress.graph import ChannelGraph, Criterion, SlicePlan
+from compress.cost import dense_costs
+from compress.graph import ChannelGraph, SlicePlan
 from compress.training.config import TrainConfig
 from compress.training.method import PlainMethod
 
@@ -92,7 +93,7 @@ class Setup:
     @property
     def dense_cost(self) -> float:
         """Cost of the dense network, of the kind that is limited."""
-        return float(getattr(self.graph.costs, self.cost))
+        return float(getattr(dense_costs(self.graph), self.cost))
 
     @property
     def required_plan(self) -> SlicePlan:
@@ -127,7 +128,7 @@ class Method(PlainMethod):
         config_type: type of the settings.
         needs_target: whether it cuts the network and so needs a target and a plan.
         free_pads: how zero-padded shortcuts are treated (see `compress.trace`).
-        criterion: which channels the plan keeps (see `compress.graph.Criterion`).
+        criterion: which channels the plan keeps (see `compress.graph.str`).
         learns_plan: whether it decides during the training what is kept (see `final_plan`).
         starts_from_dense: whether it starts from a trained dense network; without weights one is trained
             first, in the share of the epochs that its configuration gives as ``dense_share``.
@@ -139,7 +140,7 @@ class Method(PlainMethod):
     config_type: ClassVar[type[MethodConfig]] = MethodConfig
     needs_target: ClassVar[bool] = True
     free_pads: ClassVar[bool] = True
-    criterion: ClassVar[Criterion] = "window"
+    criterion: ClassVar[str] = "window"
     learns_plan: ClassVar[bool] = False
     starts_from_dense: ClassVar[bool] = False
     uses_teacher: ClassVar[bool] = False

@@ -15,14 +15,13 @@ from compress.core.errors import CompressError
 from compress.core.files import atomic_path
 from compress.core.formatting import format_count, format_millions, format_percent
 from compress.core.spec import SCHEMA_VERSION, Costs, Record
+from compress.cost import cost_model, dense_costs
 from compress.graph import ChannelGraph, ChannelGroup, trace
-from compress.graph.context import short
-from compress.graph.labels import NONE, Lab
+from compress.graph.labels import NONE, LabeledTensor
+from compress.graph.operators import operator_name, operator_of
 from compress.pipeline.plan import trace_network
 from compress.pipeline.request import Size
-
-JOINS = ("add", "sub", "mul", "div", "maximum", "minimum", "where", "matmul", "bmm")
-"""Operators that tie the channels of two layers when both operands carry them."""
+from compress.planning import narrowest_mask
 
 
 class GroupRow(Record):
@@ -140,23 +139,23 @@ def inspect(
 
 def describe(graph: ChannelGraph, name: str) -> Inspection:
     """Describe a channel graph under a name."""
-    keep = np.ones(graph.classes.count)
+    keep = np.ones(graph.channels.count)
     joined = _joins(graph)
-    total = graph.cost.macs(keep)
+    total = cost_model(graph).macs(keep)
     rows = []
     for group in graph.groups:
         fewer = keep.copy()
-        fewer[[cell[0] for cell in group.cells]] = 0
+        fewer[[part[0] for part in group.parts]] = 0
         rows.append(
             GroupRow(
-                name=group.name, width=group.width, blocks=len(group.cells),
+                name=group.name, width=group.width, blocks=len(group.parts),
                 layers=tuple(p.removesuffix(".weight") for p in group.producers),
-                ties=tuple(sorted({op for op, classes in joined if np.isin(classes, group.classes).any()})),
+                ties=tuple(sorted({op for op, channels in joined if np.isin(channels, group.channels).any()})),
                 macs=round(_producing_macs(graph, group, keep)),
-                macs_per_channel=round((total - graph.cost.macs(fewer)) / len(group.cells)),
+                macs_per_channel=round((total - cost_model(graph).macs(fewer)) / len(group.parts)),
             )
         )  # fmt: skip
-    dense, smallest = graph.costs, graph.cost.costs(graph.smallest())
+    dense, smallest = dense_costs(graph), cost_model(graph).costs(narrowest_mask(graph))
     return Inspection(
         model=name,
         dense=dense,
@@ -170,44 +169,44 @@ def describe(graph: ChannelGraph, name: str) -> Inspection:
 def _producing_macs(graph: ChannelGraph, group: ChannelGroup, keep: Any) -> float:
     """Return the MACs that produce a group's channels: of each layer its share of the outputs."""
     total = 0.0
-    for term, macs in zip(graph.facts.terms, graph.cost.layer_macs(keep), strict=True):
-        inside = np.isin(graph.classes.of(term.outputs), group.classes)
+    for term, macs in zip(graph.facts.terms, cost_model(graph).layer_macs(keep), strict=True):
+        inside = np.isin(graph.channels.at(term.outputs), group.channels)
         total += macs * inside.mean()
     return total
 
 
 def _joins(graph: ChannelGraph) -> list[tuple[str, Any]]:
-    """Return every operator that ties channels of two sources, and the classes it ties."""
+    """Return every operator that ties channels of two sources, and the channels it ties."""
     out = []
     for node in graph.program.graph.nodes:
         if node.op != "call_function":
             continue
-        name = short(node).rstrip("_")
-        if name in JOINS:
-            operands = [_classes(graph, a) for a in node.args if isinstance(a, Node)]
+        if operator_of(node).ties:
+            name = operator_name(node).rstrip("_")
+            operands = [_channels(graph, a) for a in node.args if isinstance(a, Node)]
             if len(operands) > 1 and all(len(o) for o in operands):
                 out.append((name, np.intersect1d(operands[0], operands[1])))
-    for tie in graph.classes.ties:
+    for tie in graph.channels.ties:
         every = np.concatenate(tie.rows)
         out.append((f"{_operator(graph, tie.node)} (equal counts)", every[every != NONE]))
-    for rows in graph.facts.blocks.values():
-        classes = graph.classes.of(rows.reshape(-1))
-        out.append((f"group norm of {rows.shape[1]}", classes[classes != NONE]))
+    for rows in graph.facts.joined.values():
+        channels = graph.channels.at(rows.reshape(-1))
+        out.append((f"group norm of {rows.shape[1]}", channels[channels != NONE]))
     for term in graph.facts.terms:
         if term.groups == 0:
-            out.append(("depthwise", graph.classes.of(term.outputs)))
+            out.append(("depthwise", graph.channels.at(term.outputs)))
     return out
 
 
 def _operator(graph: ChannelGraph, name: str) -> str:
-    return next((short(n) for n in graph.program.graph.nodes if n.name == name), name)
+    return next((operator_name(n) for n in graph.program.graph.nodes if n.name == name), name)
 
 
-def _classes(graph: ChannelGraph, node: Node) -> Any:
+def _channels(graph: ChannelGraph, node: Node) -> Any:
     value = graph.values[node]
-    if not isinstance(value, Lab):
+    if not isinstance(value, LabeledTensor):
         return np.empty(0, dtype=np.int64)
-    return np.unique(graph.classes.of(value.labels().numpy()))
+    return np.unique(graph.channels.at(value.labels().numpy()))
 
 
 def plot(inspection: Inspection, path: str | Path) -> None:

@@ -11,10 +11,12 @@ from torch import nn
 from compress import recipes
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import SCHEMA_VERSION, Costs, ModelSpec
+from compress.cost import dense_costs
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.placement import Placement
 from compress.pipeline.request import ResolvedRequest, Size, check_class_count
 from compress.pipeline.targets import plan_for_target
+from compress.planning import make_plan
 from compress.training.device import resolve_device
 
 
@@ -39,7 +41,7 @@ class PlannedNetwork:
     @property
     def compact_costs(self) -> Costs:
         """Costs of the network that will be deployed."""
-        return self.plan.narrow if self.plan is not None else self.graph.costs
+        return self.plan.narrow if self.plan is not None else dense_costs(self.graph)
 
     def planned(self, resolved: ResolvedRequest) -> PlannedNetwork:
         """Return the same network with a plan, made by its present weights.
@@ -47,12 +49,12 @@ class PlannedNetwork:
         Raises:
             CompressError: (exit 2) a target out of reach, or drop rates of unknown layers.
         """
-        plan, align = make_plan(self.graph, resolved)
+        plan, align = plan_for_request(self.graph, resolved)
         return replace(self, plan=plan, align=align)
 
     def summary(self, resolved: ResolvedRequest) -> dict[str, Any]:
         """Return the plan as numbers, for ``--dry-run --json``."""
-        dense, compact = self.graph.costs, self.compact_costs
+        dense, compact = dense_costs(self.graph), self.compact_costs
         out: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "method": resolved.method.name,
@@ -119,7 +121,7 @@ def trace_network(model: nn.Module, input_size: Size, *, free_pads: bool = False
         ) from error
 
 
-def make_plan(graph: ChannelGraph, resolved: ResolvedRequest) -> tuple[SlicePlan | None, int]:
+def plan_for_request(graph: ChannelGraph, resolved: ResolvedRequest) -> tuple[SlicePlan | None, int]:
     """Return what is kept, and the alignment of its widths; None if the method cuts nothing.
 
     Raises:
@@ -130,7 +132,7 @@ def make_plan(graph: ChannelGraph, resolved: ResolvedRequest) -> tuple[SlicePlan
         return None, 1
     if resolved.drop:
         kept = recipes.widths_from_drop_rates(graph, resolved.drop)
-        return graph.plan(keep=kept, criterion=method.criterion, seed=seed), 1
+        return make_plan(graph, keep=kept, criterion=method.criterion, seed=seed), 1
     assert resolved.target is not None
     whole = resolved.options.residual == "keep" and not method.learns_plan
     return plan_for_target(

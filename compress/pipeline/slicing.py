@@ -15,8 +15,9 @@ from compress.artifact import RunFolder, new_record
 from compress.core.errors import CompressError
 from compress.core.formatting import format_millions, format_percent
 from compress.core.spec import Costs
+from compress.cost import dense_costs
 from compress.data import ImageData
-from compress.graph import Criterion, SlicePlan, trace
+from compress.graph import SlicePlan, trace
 from compress.pipeline.objects import DataLike, as_image_data
 from compress.pipeline.plan import trace_network
 from compress.pipeline.request import DenseSource, Size, check_class_count
@@ -85,7 +86,7 @@ def slice(
     *,
     data: DataLike | None = None,
     example_inputs: Tensor | None = None,
-    criterion: Criterion = "l1",
+    criterion: str = "l1",
     out: str | Path | None = None,
     weights: str | None = None,
     reset_head: bool | None = None,
@@ -145,7 +146,7 @@ def slice(
     record = new_record(
         model=source.spec(classes, size),
         data=info,
-        dense=graph.costs,
+        dense=dense_costs(graph),
         target=target,
         seed=seed,
         method=f"slice-{criterion}",
@@ -167,7 +168,7 @@ def _slice_with_inputs(
     source: DenseSource,
     target: Target,
     inputs: Tensor | None,
-    criterion: Criterion,
+    criterion: str,
     out: str | Path | None,
     weights: str | None,
     align: str,

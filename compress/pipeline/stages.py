@@ -17,6 +17,7 @@ from compress import models
 from compress.artifact import compact_info, load
 from compress.core.errors import CompressError
 from compress.core.spec import ModelSpec
+from compress.cost import dense_costs
 from compress.data import ImageData
 from compress.methods import METHODS, Dense, Method, Setup
 from compress.pipeline.plan import PlannedNetwork, build_network
@@ -103,7 +104,7 @@ def make_setup(
         config=resolved.config,
         steps_per_epoch=len(batches),
         cost=target.cost if target else "",
-        budget=target.budget(network.graph.costs) if target else 0.0,
+        budget=target.budget(dense_costs(network.graph)) if target else 0.0,
         align=resolved.request.align,
         teacher=teacher,
     )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from compress.core.errors import CompressError
 from compress.core.spec import Costs
-from compress.graph import ChannelGraph, Criterion, SlicePlan
-from compress.planning.choose import TOLERANCE
+from compress.graph import ChannelGraph, SlicePlan
+from compress.planning import make_plan
+from compress.planning.selection import TOLERANCE
 
 ALIGNMENTS = (8, 4, 2, 1)
 """Widths that `align="auto"` tries, the widest first: vector units and tensor cores prefer multiples of 8."""
@@ -80,7 +81,7 @@ def plan_for_target(
     graph: ChannelGraph,
     target: Target | str,
     align: str = "auto",
-    criterion: Criterion = "window",
+    criterion: str = "window",
     seed: int = 0,
     whole: Collection[str] = (),
 ) -> tuple[SlicePlan, int]:
@@ -118,7 +119,7 @@ def _plan_aligned(
     graph: ChannelGraph,
     target: Target,
     align: int,
-    criterion: Criterion,
+    criterion: str,
     seed: int,
     whole: Collection[str],
     last: bool,
@@ -126,8 +127,10 @@ def _plan_aligned(
     """Return a plan, or None where a coarse alignment cannot get low enough but a finer one may."""
     try:
         if target.cost == "macs":
-            return graph.plan(macs=target.value, align=align, criterion=criterion, seed=seed, whole=whole)
-        return graph.plan(params=target.value, align=align, criterion=criterion, seed=seed, whole=whole)
+            return make_plan(
+                graph, macs=target.value, align=align, criterion=criterion, seed=seed, whole=whole
+            )
+        return make_plan(graph, params=target.value, align=align, criterion=criterion, seed=seed, whole=whole)
     except CompressError as error:
         if error.code != "target-unreachable":
             raise

@@ -23,6 +23,7 @@ from compress.core.console import is_first_process
 from compress.core.errors import CompressError, Exit
 from compress.core.formatting import format_millions, format_percent
 from compress.core.spec import Costs
+from compress.cost import dense_costs
 from compress.methods import Method
 from compress.pipeline.gate_plot import plot_gates
 from compress.pipeline.plan import PlannedNetwork
@@ -208,7 +209,7 @@ def train_stage(
             profile=stage.request.profile,
         )
         plan = method.final_plan(fitted.model)
-        costs = plan.narrow if plan is not None else network.graph.costs
+        costs = plan.narrow if plan is not None else dense_costs(network.graph)
         model, verify = None, dict[str, Any]()
         if fitted.is_first:
             with with_resume_hint(folder, Saved(stage.config.epochs, fitted.epochs)):
@@ -230,7 +231,7 @@ def train_stage(
         return TrainResult(
             run=stage.out,
             method=method.name,
-            dense=network.graph.costs,
+            dense=dense_costs(network.graph),
             compact=costs,
             top1=fitted.top1,
             best_top1=fitted.best_top1,
@@ -252,7 +253,7 @@ def stage_record(
     return new_record(
         model=network.spec,
         data=run.data.info,
-        dense=network.graph.costs,
+        dense=dense_costs(network.graph),
         target=stage.target.text if stage.target is not None else "",
         seed=stage.config.seed,
         method=stage.method.name,

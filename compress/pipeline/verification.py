@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from compress.artifact import RunFolder, load, save_compact
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import Costs, ModelSpec
+from compress.cost import dense_costs
 from compress.graph import SlicePlan
 from compress.methods import Method
 from compress.pipeline.plan import PlannedNetwork
@@ -62,7 +63,7 @@ def check_parameter_count(compact: nn.Module, costs: Costs, network: PlannedNetw
         CompressError: (exit 1) it has not.
     """
     actual = sum(p.numel() for p in compact.parameters())
-    unused = sum(p.numel() for p in network.model.parameters()) - network.graph.costs.params
+    unused = sum(p.numel() for p in network.model.parameters()) - dense_costs(network.graph).params
     if actual - unused != costs.params:
         raise CompressError(
             f"the compact network has {actual - unused:,} parameters, planned were {costs.params:,}",

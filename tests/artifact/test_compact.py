@@ -22,6 +22,7 @@ from compress.artifact.weights import load_state, read_weights, save_weights
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import Costs
 from compress.graph import trace
+from compress.planning import make_plan
 from compress.slicing import slice_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +58,7 @@ def test_loaded_model_computes_the_same_as_the_saved_one(saved: RunFolder, train
 @pytest.fixture
 def narrow_run(trained: nn.Module, tmp_path: Path) -> Iterator[tuple[RunFolder, nn.Module]]:
     """A run with a cut network whose padded shortcuts need a rewritten forward, and that network."""
-    plan = trace(trained, (torch.randn(2, 3, 32, 32),)).plan(keep=0.5)
+    plan = make_plan(trace(trained, (torch.randn(2, 3, 32, 32),)), keep=0.5)
     assert plan.rewrites
     narrow = slice_model(trained, plan).eval()
     with RunFolder.create(tmp_path / "narrow", record()) as run:

@@ -12,7 +12,8 @@ import compress
 from compress.bench.protocol.stats import Verdict
 from compress.bench.report import figures, svg, words
 from compress.bench.report.facts import LayerRow, LineageRow
-from compress.cost import layer_costs
+from compress.cost import dense_costs, layer_costs
+from compress.planning import make_plan
 
 LAYER = LayerRow(name="conv", width=8, narrow_width=4, macs=800, narrow_macs=200)
 
@@ -39,16 +40,16 @@ class Branches(nn.Module):
 def test_the_layers_of_every_kind_add_up_to_what_the_graph_counts() -> None:
     model, images = Branches().eval(), torch.zeros(2, 3, 8, 8)
     graph = compress.trace(model, images)
-    plan = graph.plan(keep=0.5)
+    plan = make_plan(graph, keep=0.5)
     found = layer_costs(model, compress.slice_model(model, plan).state_dict(), images)
     assert [layer.name for layer in found] == ["plain", "depthwise", "grouped", "transposed", "linear"]
-    assert sum(layer.macs for layer in found) == graph.costs.macs
+    assert sum(layer.macs for layer in found) == dense_costs(graph).macs
     assert sum(layer.narrow_macs for layer in found) == plan.narrow.macs
 
 
 def test_the_widths_of_a_cut_are_those_the_layers_make() -> None:
     model, images = Branches().eval(), torch.zeros(2, 3, 8, 8)
-    narrow = compress.slice_model(model, compress.trace(model, images).plan(keep=0.5))
+    narrow = compress.slice_model(model, make_plan(compress.trace(model, images), keep=0.5))
     found = {layer.name: (layer.width, layer.narrow_width) for layer in layer_costs(
         model, narrow.state_dict(), images)}  # fmt: skip
     assert found["transposed"] == (12, narrow.get_submodule("transposed").out_channels)

@@ -13,6 +13,7 @@ from benchmarks.common import provenance, write_result
 from benchmarks.live_bytes import LiveBytes
 from compress.graph import SlicePlan, trace
 from compress.models import build
+from compress.planning import make_plan
 
 Small = tuple[SlicePlan, list[str]]
 
@@ -20,7 +21,7 @@ Small = tuple[SlicePlan, list[str]]
 @pytest.fixture(scope="module")
 def small() -> Small:
     graph = trace(build("vgg_small"), torch.rand(2, 3, 32, 32), free_pads=True)
-    return graph.plan(keep=0.25, criterion="window"), graph.mixing_weights()
+    return make_plan(graph, keep=0.25, criterion="window"), graph.mixing_weights()
 
 
 def test_plan_has_the_widths_of_the_recipe() -> None:

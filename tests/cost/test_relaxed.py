@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from compress import models
+from compress.cost import cost_model
 from compress.cost.relaxed import RelaxedCost
 from compress.graph import ChannelGraph, trace
 
@@ -40,12 +41,12 @@ def graph_of(name: str) -> ChannelGraph:
 @pytest.mark.parametrize("name", ["grouped", "vgg_small", "resnet20", "googlenet", "mobilenetv2"])
 def test_relaxed_cost_at_zeros_and_ones_is_the_integer_cost_to_the_digit(name: str) -> None:
     graph = graph_of(name)
-    relaxed = RelaxedCost(graph.cost)
+    relaxed = RelaxedCost(cost_model(graph))
     rng = np.random.default_rng(0)
     for _ in range(3):
-        mask = rng.random(graph.classes.count) < 0.6
+        mask = rng.random(graph.channels.count) < 0.6
         keep = torch.from_numpy(mask).double()
-        costs = graph.cost.costs(mask)
+        costs = cost_model(graph).costs(mask)
         assert round(float(relaxed.macs(keep))) == costs.macs
         assert round(float(relaxed.params(keep))) == costs.params
 
@@ -54,11 +55,11 @@ def test_relaxed_cost_at_zeros_and_ones_is_the_integer_cost_to_the_digit(name: s
 @pytest.mark.parametrize("kind", ["macs", "params"])
 def test_gradient_of_the_cost_is_its_finite_difference_on_relaxed_masks(name: str, kind: str) -> None:
     graph = graph_of(name)
-    relaxed = RelaxedCost(graph.cost)
+    relaxed = RelaxedCost(cost_model(graph))
     torch.manual_seed(0)
-    keep = torch.rand(graph.classes.count, dtype=torch.float64, requires_grad=True)
+    keep = torch.rand(graph.channels.count, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(relaxed.of(kind, keep), keep)
-    free = np.flatnonzero(graph.classes.free)
+    free = np.flatnonzero(graph.channels.removable)
     chosen = np.random.default_rng(0).choice(free, size=min(12, free.size), replace=False)
     for i in chosen:
         step = torch.zeros_like(keep)
@@ -70,6 +71,6 @@ def test_gradient_of_the_cost_is_its_finite_difference_on_relaxed_masks(name: st
 
 
 def test_cost_in_single_precision_agrees_with_the_double_one() -> None:
-    relaxed = RelaxedCost(graph_of("vgg_small").cost)
-    keep = torch.rand(graph_of("vgg_small").classes.count)
+    relaxed = RelaxedCost(cost_model(graph_of("vgg_small")))
+    keep = torch.rand(graph_of("vgg_small").channels.count)
     assert float(relaxed.macs(keep)) == pytest.approx(float(relaxed.macs(keep.double())), rel=1e-5)

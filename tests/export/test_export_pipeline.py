@@ -17,6 +17,7 @@ from compress.export.formats import FORMATS, require_packages
 from compress.export.formats.onnx import OnnxFormat
 from compress.export.trust import manifest
 from compress.graph import trace
+from compress.planning import make_plan
 from compress.slicing import slice_model
 from compress.training.evaluation import evaluate
 
@@ -168,7 +169,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
 def test_a_sliced_network_exports_and_scores_as_it_does_in_torch(run: Path, digits: ImageData) -> None:
     dense = artifact.load(run)
     graph = trace(dense, digits.test_arrays(2)[0])
-    plan = graph.plan(keep=0.5)
+    plan = make_plan(graph, keep=0.5)
     narrow = slice_model(dense, plan).eval()
     with RunFolder.open(run, write=True) as folder:
         spec = compact_info(folder).model

@@ -12,6 +12,7 @@ from benchmarks.steps import side, training
 from compress.artifact import RunFolder
 from compress.methods.dcff.method import code_filters
 from compress.pipeline import run_training
+from compress.planning import make_plan
 from compress.training import read_metrics
 from compress.training.steps import EAGER, Mode
 from compress.training.probe import NoProbe
@@ -61,7 +62,7 @@ def test_the_sliced_network_equals_the_masked_one_on_the_gpu() -> None:
     model = compress.build("resnet56").cuda()
     images = torch.randn(8, 3, 32, 32, device="cuda")
     graph = compress.trace(model, images)
-    plan = graph.plan(macs=0.5)
+    plan = make_plan(graph, macs=0.5)
     report = compress.verify(model, plan, compress.slice_model(model, plan), images)
     assert report.max_rel <= 1e-4
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from compress import data, models
+from compress.planning import make_plan
 from compress.slicing import slice_model
 
 SIZE = (3, 32, 32)
@@ -26,7 +27,7 @@ def test_sliced_network_equals_the_masked_dense_one(builtin: str, free_pads: boo
     model = models.build(builtin, input_size=SIZE)
     images = torch.randn(2, *SIZE)
     graph = traced(model, images, free_pads=free_pads)
-    plan = graph.plan(keep=0.5, criterion=criterion)  # type: ignore[arg-type]
+    plan = make_plan(graph, keep=0.5, criterion=criterion)  # type: ignore[arg-type]
     assert_exact(model, plan, images)
 
 
@@ -34,7 +35,7 @@ def test_planned_macs_are_those_the_networks_execute(builtin: str) -> None:
     torch.manual_seed(0)
     model = models.build(builtin, input_size=SIZE)
     graph = traced(model, torch.randn(2, *SIZE), free_pads=True)
-    plan = graph.plan(macs=0.5, criterion="window")
+    plan = make_plan(graph, macs=0.5, criterion="window")
     assert plan.dense.macs == _count(model, SIZE)
     assert plan.narrow.macs == _count(slice_model(model, plan), SIZE)
     assert plan.narrow.params == sum(p.numel() for p in slice_model(model, plan).parameters())
@@ -55,5 +56,5 @@ def test_network_trained_on_digits_is_sliced_exactly(builtin: str) -> None:
     from compress.graph import trace
 
     graph = trace(model, images[:2])
-    plan = graph.plan(keep=0.5, criterion="l1")
+    plan = make_plan(graph, keep=0.5, criterion="l1")
     assert_exact(model, plan, images)

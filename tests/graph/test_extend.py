@@ -1,8 +1,7 @@
-"""An operator the rule table does not know is protected; one decorated function makes it cuttable."""
+"""An operator without a row is protected; one row makes its channels cuttable."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,9 +11,10 @@ from families import Net
 from torch import Tensor
 from torch.fx import Node
 
-from compress.graph.context import Context
-from compress.graph.labels import Lab
-from compress.graph.rules import RULES, rule
+from compress.graph.labels import LabeledTensor
+from compress.graph.operators import OPERATORS, Operator
+from compress.graph.rule_context import RuleContext
+from compress.planning import make_plan
 
 
 @torch.library.custom_op("mylib::squash", mutates_args=())
@@ -49,17 +49,14 @@ class Talking(Net):
         return self.classify(self.b(cross_talk(self.a(x))))
 
 
-@pytest.fixture
-def squash_rule() -> Iterator[None]:
-    """The worked example of the README."""
+def keeps_channels(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Carry channels through an operator that works on each value by itself and keeps zero."""
+    x = args[0]
+    return LabeledTensor(x.shape, x.fields, x.zero_when_dropped)
 
-    @rule("mylib.squash")
-    def keeps_channels(ctx: Context, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        x = args[0]
-        return Lab(x.shape, x.fields, x.clean)
 
-    yield
-    del RULES["mylib.squash"]
+def give_row(monkeypatch: pytest.MonkeyPatch, name: str, row: Operator) -> None:
+    monkeypatch.setitem(OPERATORS._entries, name, row)
 
 
 def test_unknown_operator_protects_what_it_touches_and_stays_exact() -> None:
@@ -68,44 +65,40 @@ def test_unknown_operator_protects_what_it_touches_and_stays_exact() -> None:
         graph = traced(model, images)
         assert [p.why for p in graph.protected if p.name == "a.0"] == [f"no rule for mylib.{name}"]
         assert [g.name for g in graph.groups] == ["b.0"]
-        assert_exact(model, graph.plan(keep=0.5, criterion="random"), images)
+        assert_exact(model, make_plan(graph, keep=0.5, criterion="random"), images)
 
 
-@pytest.mark.usefixtures("squash_rule")
-def test_operator_is_cut_once_it_has_a_rule() -> None:
+def test_operator_is_cut_once_it_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_row(monkeypatch, "mylib.squash", Operator(keeps_channels))
     model, images = Squashed(), torch.randn(2, 3, 8, 8)
     graph = traced(model, images)
     assert [g.name for g in graph.groups] == ["a.0", "b.0"]
-    assert_exact(model, graph.plan(keep=0.5, criterion="random"), images)
+    assert_exact(model, make_plan(graph, keep=0.5, criterion="random"), images)
 
 
-def test_aten_operator_can_be_given_a_rule() -> None:
+def test_aten_operator_can_be_given_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     class Net2(Net):
         def forward(self, x: Tensor) -> Tensor:
             return self.classify(self.b(torch.special.entr(self.a(x))))
 
     model, images = Net2(), torch.randn(2, 3, 8, 8)
     assert "a.0" in {p.name for p in traced(model, images).protected}
-    RULES["special_entr"] = RULES["sin"]
-    try:
-        graph = traced(model, images)
-    finally:
-        del RULES["special_entr"]
+    give_row(monkeypatch, "special_entr", Operator("keeps_zero"))
+    graph = traced(model, images)
     assert "a.0" in {g.name for g in graph.groups}
-    assert_exact(model, graph.plan(keep=0.5, criterion="random"), images)
+    assert_exact(model, make_plan(graph, keep=0.5, criterion="random"), images)
 
 
-def test_rule_that_claims_too_much_is_caught_when_the_slice_is_verified() -> None:
+def test_rule_that_claims_too_much_is_caught_when_the_slice_is_verified(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, images = Talking(), torch.randn(2, 3, 8, 8)
-    RULES["mylib.cross_talk"] = RULES["sin"]
-    try:
-        plan = traced(model, images).plan(keep=0.5, criterion="random")
-    finally:
-        del RULES["mylib.cross_talk"]
+    give_row(monkeypatch, "mylib.cross_talk", Operator("keeps_zero"))
+    plan = make_plan(traced(model, images), keep=0.5, criterion="random")
     with pytest.raises(AssertionError, match="relative error"):
         assert_exact(model, plan, images)
 
 
-def test_second_rule_for_an_operator_is_refused() -> None:
-    with pytest.raises(ValueError, match="conv2d already has a rule"):
-        rule("conv2d")(RULES["relu"])
+def test_second_row_for_an_operator_is_refused() -> None:
+    with pytest.raises(ValueError, match="there already is an? operator named 'conv2d'"):
+        OPERATORS.add("conv2d", Operator("keeps_zero"))

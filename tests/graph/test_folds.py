@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan
 from compress.graph.rewrite import TracedModel
-from compress.planning.plan import FOLD
+from compress.graph.slice_plan import FOLD
 from compress.slicing import apply_plan, compare, slice_model
 
 

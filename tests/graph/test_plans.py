@@ -9,7 +9,9 @@ from families import CASES, Net, block
 from torch import Tensor, nn
 
 from compress.core.errors import CompressError, Exit
+from compress.cost import cost_model, dense_costs
 from compress.graph import ChannelGraph, trace
+from compress.planning import make_plan, narrowest_mask
 
 
 def _graph(name: str = "Plain") -> tuple[nn.Module, ChannelGraph, Tensor]:
@@ -36,31 +38,31 @@ def _wide() -> ChannelGraph:
 @pytest.mark.parametrize("align", [2, 4, 8, 16])
 @pytest.mark.parametrize("target", [{"keep": 0.4}, {"macs": 0.4}, {"params": 0.4}])
 def test_widths_are_multiples_of_the_alignment(align: int, target: dict[str, float]) -> None:
-    plan = _wide().plan(align=align, **target)  # type: ignore[arg-type]
+    plan = make_plan(_wide(), align=align, **target)  # type: ignore[arg-type]
     assert plan.widths
     assert all(kept % align == 0 for kept, _ in plan.widths.values()), plan.widths
 
 
 def test_input_of_a_layer_after_a_concatenation_is_aligned() -> None:
-    plan = _wide().plan(keep=0.4, align=8)
+    plan = make_plan(_wide(), keep=0.4, align=8)
     assert len(plan.kept["d.0.weight"][1]) % 8 == 0
 
 
 def test_group_narrower_than_the_alignment_is_cut_without_it() -> None:
     _, graph, _ = _graph()
-    assert graph.plan(keep=0.5, align=64).widths["a.0"] == (4, 8)
+    assert make_plan(graph, keep=0.5, align=64).widths["a.0"] == (4, 8)
 
 
 @pytest.mark.parametrize("least", [1, 3, 6, 100])
 def test_no_group_gets_narrower_than_the_minimum(least: int) -> None:
-    plan = _wide().plan(keep=0.01, min_width=least)
+    plan = make_plan(_wide(), keep=0.01, min_width=least)
     assert all(kept >= min(least, dense) for kept, dense in plan.widths.values())
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.5, 0.8])
 @pytest.mark.parametrize("what", ["macs", "params"])
 def test_target_is_met_and_not_passed_by_more_than_a_hundredth(what: str, fraction: float) -> None:
-    plan = _wide().plan(**{what: fraction})  # type: ignore[arg-type]
+    plan = make_plan(_wide(), **{what: fraction})  # type: ignore[arg-type]
     dense, narrow = getattr(plan.dense, what), getattr(plan.narrow, what)
     assert abs(narrow / dense - fraction) < 0.05
     assert narrow <= 1.01 * fraction * dense
@@ -68,31 +70,31 @@ def test_target_is_met_and_not_passed_by_more_than_a_hundredth(what: str, fracti
 
 def test_absolute_target_is_the_fraction_of_the_same_cost() -> None:
     graph = _wide()
-    assert graph.plan(macs=graph.costs.macs // 2).widths == graph.plan(macs=0.5).widths
+    assert make_plan(graph, macs=dense_costs(graph).macs // 2).widths == make_plan(graph, macs=0.5).widths
 
 
 def test_unreachable_target_names_the_smallest_and_that_works() -> None:
     graph = _wide()
     with pytest.raises(CompressError, match="cannot be reached") as caught:
-        graph.plan(macs=1e-6)
+        make_plan(graph, macs=1e-6)
     assert caught.value.exit is Exit.USAGE
     smallest = float(caught.value.hint.rsplit("=", 1)[1])
-    plan = graph.plan(macs=smallest)
+    plan = make_plan(graph, macs=smallest)
     assert plan.narrow.macs <= smallest * plan.dense.macs
-    assert plan.narrow.macs == graph.cost.costs(graph.smallest()).macs
+    assert plan.narrow.macs == cost_model(graph).costs(narrowest_mask(graph)).macs
 
 
 def test_unknown_group_is_answered_with_near_names() -> None:
     _, graph, _ = _graph()
     with pytest.raises(CompressError, match=r"a\.00") as caught:
-        graph.plan(keep={"a.00": 0.5})
+        make_plan(graph, keep={"a.00": 0.5})
     assert "a.0" in caught.value.hint
 
 
 def test_protected_layer_is_refused_with_its_reason() -> None:
     _, graph, _ = _graph()
     with pytest.raises(CompressError, match="network output"):
-        graph.plan(keep={"head": 0.5})
+        make_plan(graph, keep={"head": 0.5})
 
 
 @pytest.mark.parametrize("bad", [
@@ -104,23 +106,23 @@ def test_protected_layer_is_refused_with_its_reason() -> None:
 def test_what_is_out_of_range_is_a_usage_error(bad: dict[str, object]) -> None:
     _, graph, _ = _graph()
     with pytest.raises(CompressError) as caught:
-        graph.plan(**bad)  # type: ignore[arg-type]
+        make_plan(graph, **bad)  # type: ignore[arg-type]
     assert caught.value.exit is Exit.USAGE
 
 
 def test_named_ratio_width_pattern_and_indices_choose_those_groups_only() -> None:
     model, graph, images = _graph("Concatenate")
-    assert graph.plan(keep={"a.0": 0.25}).widths == {"a.0": (2, 8), "b.0": (8, 8)}
-    assert graph.plan(keep={"a.0": 3, "b.0": 5}).widths == {"a.0": (3, 8), "b.0": (5, 8)}
-    assert graph.plan(keep={"*": 0.5}).widths == {"a.0": (4, 8), "b.0": (4, 8)}
-    plan = graph.plan(keep={"a.0": [1, 6, 7]})
+    assert make_plan(graph, keep={"a.0": 0.25}).widths == {"a.0": (2, 8), "b.0": (8, 8)}
+    assert make_plan(graph, keep={"a.0": 3, "b.0": 5}).widths == {"a.0": (3, 8), "b.0": (5, 8)}
+    assert make_plan(graph, keep={"*": 0.5}).widths == {"a.0": (4, 8), "b.0": (4, 8)}
+    plan = make_plan(graph, keep={"a.0": [1, 6, 7]})
     assert plan.kept["a.0.weight"] == {0: [1, 6, 7]}
     assert_exact(model, plan, images)
 
 
 def test_groups_tied_in_number_follow_the_one_that_is_named() -> None:
     model, graph, images = _graph("ChunkResidual")
-    plan = graph.plan(keep={"a.0": 1})
+    plan = make_plan(graph, keep={"a.0": 1})
     assert plan.widths["a.0"][0] == plan.widths["a.0#2"][0] == 1
     assert_exact(model, plan, images)
 
@@ -129,13 +131,13 @@ def test_indices_that_break_a_tie_are_refused_and_the_graph_stays() -> None:
     _, graph, _ = _graph("Grouped")
     before = graph.groups
     with pytest.raises(CompressError, match="equally many"):
-        graph.plan(keep={"a.0": [0, 1, 2, 3]})
+        make_plan(graph, keep={"a.0": [0, 1, 2, 3]})
     assert graph.groups == before
 
 
 def test_groups_of_a_grouped_convolution_keep_different_channels_of_the_same_number() -> None:
     model, graph, images = _graph("Grouped")
-    plan = graph.plan(keep={"a.0": [0, 1, 4, 6, 10, 11]})
+    plan = make_plan(graph, keep={"a.0": [0, 1, 4, 6, 10, 11]})
     assert plan.kept["b.0.weight"][1] == [[0, 1], [0, 2], [2, 3]]
     assert_exact(model, plan, images)
 
@@ -147,7 +149,7 @@ def _scored(criterion: str) -> list[int]:
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([1.0, -4.0, 2.0, 3.0]).reshape(4, 1, 1, 1))
         model[1].weight.copy_(torch.tensor([0.9, 0.1, -0.8, 0.2]))
-    plan = trace(model, torch.randn(2, 1, 2, 2)).plan(keep=0.5, criterion=criterion)  # type: ignore[arg-type]
+    plan = make_plan(trace(model, torch.randn(2, 1, 2, 2)), keep=0.5, criterion=criterion)  # type: ignore[arg-type]
     kept: list[int] = plan.kept["0.weight"][0]
     return kept
 
@@ -164,13 +166,13 @@ def test_l1_and_l2_rank_a_spread_and_a_peaked_filter_differently() -> None:
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[0.5, 0.5, 0.5, 0.5], [1.5, 0.0, 0.0, 0.0]]).reshape(2, 4, 1, 1))
     graph = trace(model, torch.randn(2, 4, 4, 4))
-    assert graph.plan(keep=0.5, criterion="l1").kept["0.weight"][0] == [0]
-    assert graph.plan(keep=0.5, criterion="l2").kept["0.weight"][0] == [1]
+    assert make_plan(graph, keep=0.5, criterion="l1").kept["0.weight"][0] == [0]
+    assert make_plan(graph, keep=0.5, criterion="l2").kept["0.weight"][0] == [1]
 
 
 def test_random_criterion_depends_on_the_seed_alone() -> None:
     graph = _wide()
-    one, same, other = (graph.plan(keep=0.5, criterion="random", seed=s).kept for s in (1, 1, 2))
+    one, same, other = (make_plan(graph, keep=0.5, criterion="random", seed=s).kept for s in (1, 1, 2))
     assert one == same
     assert one != other
 
@@ -178,7 +180,7 @@ def test_random_criterion_depends_on_the_seed_alone() -> None:
 def test_free_pads_refuse_criteria_that_scatter() -> None:
     model, images = CASES["PaddedShortcut"].build(), torch.randn(2, 3, 8, 8)
     with pytest.raises(CompressError, match="free pads"):
-        trace(model, images, free_pads=True).plan(keep=0.5, criterion="l1")
+        make_plan(trace(model, images, free_pads=True), keep=0.5, criterion="l1")
 
 
 def test_untraceable_network_is_named_with_the_exporters_reason() -> None:
@@ -192,7 +194,7 @@ def test_untraceable_network_is_named_with_the_exporters_reason() -> None:
 
 
 def test_keep_of_everything_cuts_nothing() -> None:
-    plan = _wide().plan(keep=1.0)
+    plan = make_plan(_wide(), keep=1.0)
     assert not plan.kept
     assert not plan.masked
     assert plan.narrow == plan.dense

@@ -20,18 +20,19 @@ from torch import nn
 from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.groups import layer_name
+from compress.planning import make_plan
 
 CRITERIA = ("l1", "l2", "bn-scale", "random", "window")
 
 
 def _indices(graph: ChannelGraph, rng: random.Random) -> dict[str, list[int]]:
-    """A random choice of channels for every group, as many in each cell as the ties ask for."""
+    """A random choice of channels for every group, as many in each part as the ties ask for."""
     kept: dict[str, list[int]] = {group.name: [] for group in graph.groups}
-    for knob in graph.knobs:
-        for (g, c), count in zip(knob.cells, rng.choice(knob.levels()), strict=True):
+    for choice in graph.width_choices:
+        for (g, c), count in zip(choice.parts, rng.choice(choice.levels()), strict=True):
             group = graph.groups[g]
-            chosen = rng.sample(group.cells[c].tolist(), count)
-            order = group.classes.tolist()
+            chosen = rng.sample(group.parts[c].tolist(), count)
+            order = group.channels.tolist()
             kept[group.name] += [order.index(channel) for channel in chosen]
     return kept
 
@@ -41,18 +42,18 @@ def _plan(graph: ChannelGraph, seed: int) -> SlicePlan:
     options: dict[str, Any] = {"criterion": rng.choice(CRITERIA), "seed": seed}
     kind = rng.choice(["keep", "keep", "indices", "indices", "macs", "params", "some"])
     if kind == "indices" and graph.groups:
-        return graph.plan(keep=_indices(graph, rng))
+        return make_plan(graph, keep=_indices(graph, rng))
     if kind == "some" and graph.groups:
         names = rng.sample([g.name for g in graph.groups], rng.randint(1, len(graph.groups)))
-        return graph.plan(keep=dict.fromkeys(names, 0.4), **options)
+        return make_plan(graph, keep=dict.fromkeys(names, 0.4), **options)
     options |= {"align": rng.choice([1, 1, 2, 4]), "min_width": rng.choice([1, 1, 3])}
     if kind in ("macs", "params"):
         try:
-            return graph.plan(**{kind: rng.choice([0.3, 0.6, 0.9])}, **options)
+            return make_plan(graph, **{kind: rng.choice([0.3, 0.6, 0.9])}, **options)
         except CompressError as error:
             assert error.code == "target-unreachable"
-            return graph.plan(**{kind: min(1.0, error.details["smallest"] * 1.01)}, **options)
-    return graph.plan(keep=rng.choice([0.01, 0.3, 0.5, 0.8]), **options)
+            return make_plan(graph, **{kind: min(1.0, error.details["smallest"] * 1.01)}, **options)
+    return make_plan(graph, keep=rng.choice([0.01, 0.3, 0.5, 0.8]), **options)
 
 
 def _assert_every_layer_is_named(model: nn.Module, graph: ChannelGraph) -> None:

@@ -14,6 +14,7 @@ from compress import cli, models, recipes
 from compress import tables as show
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import Costs
+from compress.cost import dense_costs
 from compress.graph import ChannelGraph, trace
 from compress.methods import METHODS
 from compress.pipeline import TrainRequest, plan_training, resolve
@@ -55,7 +56,7 @@ def planned(name: str) -> tuple[Costs, Costs]:
     resolved = resolve(TrainRequest(recipe=name))
     assert resolved.num_classes is not None and resolved.input_size is not None
     plan = plan_training(resolved, resolved.num_classes, resolved.input_size)
-    return plan.graph.costs, plan.narrow
+    return dense_costs(plan.graph), plan.narrow
 
 
 def write(folder: Path, text: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from compress.graph import Criterion
 from compress.methods.base import METHODS, MethodConfig
 from compress.methods.baselines.base import RankedConfig, RankedSlicing
 
@@ -21,4 +20,4 @@ class L1Method(RankedSlicing):
     """Keep the filters of a trained network with the largest L1 norms, then fine-tune."""
 
     config_type: ClassVar[type[MethodConfig]] = L1
-    criterion: ClassVar[Criterion] = "l1"
+    criterion: ClassVar[str] = "l1"

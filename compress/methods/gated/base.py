@@ -21,10 +21,10 @@ from compress.cost.relaxed import RelaxedCost
 from compress.graph import ChannelGraph, SlicePlan
 from compress.graph.placement import Placement
 from compress.methods.base import Method, MethodConfig, Setup
-from compress.methods.gated.budget import Budget, settle
 from compress.methods.gated.gates import Gates, add_gates, gates_of, plain_state
 from compress.methods.gated.space import Space, scattered_space, whole_space
-from compress.planning.choose import TOLERANCE
+from compress.planning.fit_mask import Budget, fit_mask_to_budget
+from compress.planning.selection import TOLERANCE
 from compress.slicing import slice_model
 
 
@@ -74,7 +74,7 @@ class GatedMethod(Method):
         own = gates(self._space)
         student = copy.deepcopy(setup.model)
         before = place.before if two_places else ()
-        add_gates(student, graph, own, place.after, before, root=self._space.classes.root)
+        add_gates(student, graph, own, place.after, before, root=self._space.channels.of_label)
         super().__init__(config, setup, student)
         own.budget_share.fill_(self.target_at(0, 0, config.ramp))
 
@@ -160,7 +160,7 @@ class GatedMethod(Method):
         budget = Budget(self.setup.cost, self.setup.budget, lambda mask: self._cost(gates, mask))
         scores = self.scores(gates).detach().double().cpu().numpy()
         learned = gates.binary().detach().cpu().numpy() > 0
-        return settle(budget, self._space.layers, scores, learned, self.setup.align)
+        return fit_mask_to_budget(budget, self._space.layers, scores, learned, self.setup.align)
 
     def end_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
         """Count the gates that closed and reopened since the last epoch."""

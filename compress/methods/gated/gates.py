@@ -2,7 +2,7 @@
 
 With a gate at 0 the dense network computes what the network without that channel computes; a gate at 1 has no
 effect. All parameters of a channel share its gate, as parametrizations (`torch.nn.utils.
-parametrize`), so the user's classes, names and forward code are unchanged. Channels of which equally many
+parametrize`), so the user's channels, names and forward code are unchanged. Channels of which equally many
 must be kept (see `CountTie`) share one gate as well; such a set is called a unit.
 """
 
@@ -30,17 +30,17 @@ GATES_NAME = "channel_gates"
 
 
 def units(graph: ChannelGraph, fixed: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the unit of each class `[classes]`; -1 for a class that is always kept.
+    """Return the unit of each class `[channels]`; -1 for a class that is always kept.
 
     Args:
         graph: the channel graph.
-        fixed: classes `[classes]` that are kept in addition to the protected ones.
+        fixed: channels `[channels]` that are kept in addition to the protected ones.
     """
-    classes = graph.classes
-    parent = np.arange(classes.count)
-    free = classes.free & ~fixed
+    channels = graph.channels
+    parent = np.arange(channels.count)
+    free = channels.removable & ~fixed
     changed = True
-    rows = [[np.unique(r[r != NONE]) for r in tie.rows] for tie in classes.ties]
+    rows = [[np.unique(r[r != NONE]) for r in tie.rows] for tie in channels.ties]
     while changed:  # a row with a fixed class fixes its whole tie, which may fix others
         changed = False
         for tie in rows:
@@ -59,7 +59,7 @@ def units(graph: ChannelGraph, fixed: NDArray[np.bool_]) -> NDArray[np.int64]:
             for a, b in zip(tie[0], row, strict=False):
                 if free[a] and free[b]:
                     parent[_root(parent, int(b))] = _root(parent, int(a))
-    out = np.full(classes.count, -1, dtype=np.int64)
+    out = np.full(channels.count, -1, dtype=np.int64)
     roots = np.array([_root(parent, int(i)) for i in np.flatnonzero(free)], dtype=np.int64)
     out[free] = np.unique(roots, return_inverse=True)[1]
     return out
@@ -102,7 +102,7 @@ class Gates(nn.Module):
         unit_of: see `units`.
 
     Attributes:
-        unit_of: unit of each class `[classes]`, the number of units for a class that is always kept.
+        unit_of: unit of each class `[channels]`, the number of units for a class that is always kept.
         fixed: the final gates `[units]`, 0 or 1, once `frozen` is 1.
         budget_share: share of the dense cost that the budget allows in this step.
         two_places: whether there are masks before the norms too; `acts` then selects which ones are active.
@@ -163,7 +163,7 @@ class Gates(nn.Module):
         return self.frozen.new_zeros(()) if before else self.frozen.new_ones(())
 
     def keep(self, of_units: Tensor) -> Tensor:
-        """Return the value of each class `[classes]` from the values of the units `[units]`."""
+        """Return the value of each class `[channels]` from the values of the units `[units]`."""
         return torch.cat([of_units, of_units.new_ones(1)])[self.unit_of]
 
     @torch.no_grad()
@@ -301,12 +301,12 @@ def add_gates(
         gates: the gates of the network.
         after: places where zero stays zero.
         before: places in front of norms (see `Gates.acts`).
-        root: class of each label; None: the graph's.
+        root: channel of each label; None: the graph's.
     """
     places = [(point, False) for point in after] + [(point, True) for point in before]
     gates.two_places = bool(list(before))
     owners, parts = _owners(model), list[GatedTensor]()
-    root, registry = graph.classes.root if root is None else root, graph.facts.registry
+    root, registry = graph.channels.of_label if root is None else root, graph.facts.registry
     for point, is_before in places:
         start = registry.start(point.name, point.dim)
         for module, attribute in owners[point.name]:

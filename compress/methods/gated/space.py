@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.core.errors import CompressError
-from compress.cost import CostModel
+from compress.cost import CostModel, cost_model
 from compress.graph import ChannelGraph, SlicePlan
-from compress.graph.classes import Classes
+from compress.graph.channels import Channels
 from compress.graph.labels import NONE
 from compress.graph.placement import Branch, Placement
-from compress.graph.trace import parameter_names
-from compress.methods.gated.budget import layers
+from compress.graph.program import parameter_names
 from compress.methods.gated.gates import units
+from compress.planning import make_plan
+from compress.planning.fit_mask import layers
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -27,15 +28,15 @@ class Space:
 
     Attributes:
         graph: its channel graph.
-        classes: the graph's classes, or those with the channels of `branches` separated.
-        unit_of: unit of each class `[classes]`, -1 for a class that is always kept.
-        cost: costs of kept classes.
+        channels: the graph's channels, or those with the channels of `branches` separated.
+        unit_of: unit of each class `[channels]`, -1 for a class that is always kept.
+        cost: costs of kept channels.
         layers: the units of each layer.
         branches: layers whose compact output is scattered into a full-width stream.
     """
 
     graph: ChannelGraph
-    classes: Classes
+    channels: Channels
     unit_of: Ints
     cost: CostModel
     layers: tuple[Ints, ...]
@@ -43,23 +44,23 @@ class Space:
 
     @property
     def least(self) -> NDArray[np.float64]:
-        """Kept classes `[classes]` if every layer has one unit left."""
+        """Kept channels `[channels]` if every layer has one unit left."""
         first = [group[0] for group in self.layers]
         return ((self.unit_of < 0) | np.isin(self.unit_of, first)).astype(np.float64)
 
     def plan(self, keep: Bools) -> SlicePlan:
-        """Return the plan that keeps these classes `[classes]`.
+        """Return the plan that keeps these channels `[channels]`.
 
         Raises:
             CompressError: ``not-available``: scattered branches in a network that is cut in a rewritten copy.
         """
         groups = self.graph.groups
-        plan = self.graph.plan(
-            keep={g.name: [int(i) for i in np.flatnonzero(keep[g.classes])] for g in groups}
+        plan = make_plan(
+            self.graph, keep={g.name: [int(i) for i in np.flatnonzero(keep[g.channels])] for g in groups}
         )
         for branch in self.branches:
             start = self.graph.facts.registry.start(*branch.tensors[0])
-            own = keep[self.classes.root[start : start + branch.width]]
+            own = keep[self.channels.of_label[start : start + branch.width]]
             if not own.all():
                 plan = _scatter(plan, branch, own)
         return replace(plan, narrow=self.cost.costs(keep)) if self.branches else plan
@@ -84,17 +85,17 @@ def _scatter(plan: SlicePlan, branch: Branch, own: Bools) -> SlicePlan:
 
 
 def whole_space(graph: ChannelGraph, fixed: Bools) -> Space:
-    """Return the space of the graph's own groups; classes in `fixed` `[classes]` are kept."""
+    """Return the space of the graph's own groups; channels in `fixed` `[channels]` are kept."""
     unit_of = units(graph, fixed)
-    groups = layers((g.classes for g in graph.groups), unit_of)
-    return Space(graph, graph.classes, unit_of, graph.cost, tuple(groups))
+    groups = layers((g.channels for g in graph.groups), unit_of)
+    return Space(graph, graph.channels, unit_of, cost_model(graph), tuple(groups))
 
 
 def scattered_space(graph: ChannelGraph, place: Placement) -> Space:
     """Return the space with uncut residual streams, in which the last layer of a branch has its own units."""
     inner = whole_space(graph, place.never | place.residual)
     registry, branches = graph.facts.registry, place.branches
-    root, count = graph.classes.root.copy(), graph.classes.count
+    root, count = graph.channels.of_label.copy(), graph.channels.count
     unit_of, unit = inner.unit_of, len(np.unique(inner.unit_of[inner.unit_of >= 0]))
     groups, apart = list(inner.layers), np.zeros(registry.size, dtype=np.bool_)
     for branch in branches:
@@ -105,12 +106,12 @@ def scattered_space(graph: ChannelGraph, place: Placement) -> Space:
         own = np.arange(unit, unit + branch.width)
         unit_of, groups = np.concatenate([unit_of, own]), [*groups, own]
         count, unit = count + branch.width, unit + branch.width
-    free = np.concatenate([graph.classes.free, np.ones(count - graph.classes.count, dtype=np.bool_)])
-    classes = Classes(root, count, free, graph.classes.why, graph.classes.ties)
-    return Space(graph, classes, unit_of, _cost(graph, classes, apart), tuple(groups), branches)
+    free = np.concatenate([graph.channels.removable, np.ones(count - graph.channels.count, dtype=np.bool_)])
+    channels = Channels(root, count, free, graph.channels.reasons, graph.channels.ties)
+    return Space(graph, channels, unit_of, _cost(graph, channels, apart), tuple(groups), branches)
 
 
-def _cost(graph: ChannelGraph, classes: Classes, apart: Bools) -> CostModel:
+def _cost(graph: ChannelGraph, channels: Channels, apart: Bools) -> CostModel:
     """Return the costs with uncut streams, which some inputs refer to by the labels of their branches."""
 
     def whole(labels: Ints) -> Ints:
@@ -119,9 +120,9 @@ def _cost(graph: ChannelGraph, classes: Classes, apart: Bools) -> CostModel:
     facts = replace(
         graph.facts,
         terms=[replace(term, inputs=whole(term.inputs)) for term in graph.facts.terms],
-        groups={name: whole(rows) for name, rows in graph.facts.groups.items()},
+        group_inputs={name: whole(rows) for name, rows in graph.facts.group_inputs.items()},
     )
-    return CostModel(facts, classes, _shapes(graph))
+    return CostModel(facts, channels, _shapes(graph))
 
 
 def _shapes(graph: ChannelGraph) -> dict[str, tuple[int, ...]]:

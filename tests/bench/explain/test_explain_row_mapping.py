@@ -21,6 +21,7 @@ from compress.bench.explain.row_mapping import group_nodes, layers_without_nodes
 from compress.core.errors import CompressError
 from compress.export.onnx.exporter import to_onnx
 from compress.graph import trace
+from compress.planning import make_plan
 from compress.slicing import scatter, slice_model
 
 CONFIG = RunConfig(1, threads=1)
@@ -42,7 +43,7 @@ def test_every_layer_has_a_node_and_its_macs(network: str, kind: str, tmp_path: 
     size = (3, 64, 64) if network.startswith("torchvision") else (3, 32, 32)
     model = models.build(network, 10, size).eval()
     graph = trace(model, torch.zeros(2, *size))
-    plan = graph.plan(keep=0.4)
+    plan = make_plan(graph, keep=0.4)
     costs = plan.dense if kind == "dense" else plan.narrow
     chosen = model if kind == "dense" else slice_model(model, plan).eval()
     to_onnx(chosen, torch.zeros(1, *size), tmp_path / "n.onnx")

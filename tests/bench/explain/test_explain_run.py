@@ -20,7 +20,9 @@ from compress.bench.report import report
 from compress.bench.report.explained import layer_bars
 from compress.core import console
 from compress.core.errors import CompressError, Exit
+from compress.cost import dense_costs
 from compress.graph import trace
+from compress.planning import make_plan
 from compress.slicing import slice_model
 
 FACTORY = """
@@ -58,12 +60,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     dense = models.build(name, 10, size).eval()
     graph = trace(dense, torch.zeros(2, *size))
-    plan = graph.plan(keep={group.name: 17 for group in graph.groups})
+    plan = make_plan(graph, keep={group.name: 17 for group in graph.groups})
     spec = models.model_spec(name, 10, size)
     record = artifact.new_record(
         model=spec,
         data=data.load("digits", input_size=size).info,
-        dense=graph.costs,
+        dense=dense_costs(graph),
         target="widths",
         seed=0,
         method="slice-l1",

@@ -17,7 +17,7 @@ from compress.bench.staircase.layer_selection import group_by_shape, select_laye
 from compress.bench.staircase.rounds import MIN_ROUNDS, RoundTimes, measure_rounds, width_ratios
 from compress.bench.staircase.width_grid import width_grid
 from compress.core.errors import CompressError
-from compress.cost import LayerShape, ShapedLayer, shaped_layers
+from compress.cost import LayerShape, ShapedLayer, dense_costs, shaped_layers
 from compress.export.onnx.session import OnnxClassifier
 
 
@@ -87,7 +87,7 @@ def test_the_axes_are_those_a_cut_can_change(layers: dict[str, ShapedLayer]) -> 
 def test_the_shapes_of_a_network_have_its_macs() -> None:
     model = compress.build("mobilenetv2", num_classes=10).eval()
     graph = compress.trace(model, torch.zeros(2, 3, 32, 32))
-    assert sum(layer.shape.macs for layer in shaped_layers(graph) if layer.shape) == graph.costs.macs
+    assert sum(layer.shape.macs for layer in shaped_layers(graph) if layer.shape) == dense_costs(graph).macs
 
 
 # --- selection ------------------------------------------------------------------------------------------

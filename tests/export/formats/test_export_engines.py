@@ -14,6 +14,7 @@ from compress.export.onnx.exporter import to_onnx
 from compress.export.options import Options, Precision
 from compress.export.precision.reduce import reduce_precision
 from compress.graph import trace
+from compress.planning import make_plan
 from compress.slicing import slice_model
 
 rtx = pytest.importorskip("tensorrt_rtx")
@@ -50,7 +51,7 @@ def test_a_network_becomes_an_engine_in_fp32_fp16_and_int8(network: str, kind: s
     size = (3, 64, 64) if network.startswith("torchvision") else (3, 32, 32)
     model = models.build(network, 10, size).eval()
     if kind == "sliced":
-        model = slice_model(model, trace(model, torch.zeros(2, *size)).plan(keep=0.5, align=8)).eval()
+        model = slice_model(model, make_plan(trace(model, torch.zeros(2, *size)), keep=0.5, align=8)).eval()
     to_onnx(model, torch.zeros(1, *size), tmp_path / "fp32.onnx")
     noise = np.random.default_rng(0).standard_normal((4, *size)).astype(np.float32)
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from compress import models
 from compress.artifact import RunFolder, load, new_record, save_compact
+from compress.cost import dense_costs
 from compress.data import load as load_data
 from compress.graph import ChannelGraph, trace
 from compress.methods import METHODS, Setup
 from compress.methods.dcff.fusion import FusedBias, FusedFilters, fused_layers, rows
 from compress.methods.dcff.method import DCFF, DCFFMethod
+from compress.planning import make_plan
 from compress.slicing import compare
 from compress.training import TrainConfig
 from compress.training.ema import Ema
@@ -68,7 +70,7 @@ def prepared(
 ) -> tuple[DCFFMethod, Setup, ChannelGraph]:
     """A network with fused filters, coded for its first epoch."""
     graph = trace(model, torch.rand(2, channels, size, size), free_pads=True)
-    plan = graph.plan(keep=keep, criterion="window")
+    plan = make_plan(graph, keep=keep, criterion="window")
     setup = Setup(model, graph, plan, TrainConfig(epochs=10))
     method = DCFFMethod(DCFF.model_validate(options), setup)
     method.begin_epoch(method.model, 0, 10)
@@ -147,7 +149,7 @@ def test_full_filters_are_the_dense_ones_on_the_kept_inputs() -> None:
 def test_layers_that_keep_all_their_filters_are_plain() -> None:
     model = models.build("vgg_small", 10, (3, 16, 16))
     graph = trace(model, torch.rand(2, 3, 16, 16), free_pads=True)
-    plan = graph.plan(keep={"features.conv3": 0.5}, criterion="window")
+    plan = make_plan(graph, keep={"features.conv3": 0.5}, criterion="window")
     method = DCFFMethod(DCFF(), Setup(model, graph, plan, TrainConfig(epochs=10)))
     assert fused_names(method.model) == {"features.conv3"}
 
@@ -177,13 +179,13 @@ def test_network_trains_a_step_folds_and_comes_back_from_its_artifact(name: str,
     method.begin_epoch(method.model, 9, 10)
     compact = method.finish(method.model)
     assert type(compact) is type(model) and not fused_names(compact)
-    unused = sum(p.numel() for p in model.parameters()) - graph.costs.params
+    unused = sum(p.numel() for p in model.parameters()) - dense_costs(graph).params
     assert sum(p.numel() for p in compact.parameters()) - unused == setup.plan.narrow.params
     report = compare(method.model, compact, (batch(size),))
     assert report.max_abs == 0, report
     record = new_record(
         model=models.model_spec(name, 10, (3, size, size)), data=load_data("digits", (3, size, size)).info,
-        dense=graph.costs, target="keep=0.5", seed=0, method="dcff", settings={},
+        dense=dense_costs(graph), target="keep=0.5", seed=0, method="dcff", settings={},
     )  # fmt: skip
     with RunFolder.create(tmp_path / "run", record) as run:
         save_compact(run, compact, record.model, setup.plan, {})
@@ -339,9 +341,13 @@ def test_every_method_prepares_trains_and_finishes(name: str) -> None:
     kind = METHODS[name]
     model = models.build("vgg_small", 10, (3, 16, 16))
     graph = trace(model, torch.rand(2, 3, 16, 16), free_pads=kind.free_pads)
-    plan = graph.plan(keep=0.5, criterion="window" if kind.free_pads else "l1") if kind.needs_target else None
+    plan = (
+        make_plan(graph, keep=0.5, criterion="window" if kind.free_pads else "l1")
+        if kind.needs_target
+        else None
+    )
     teacher = copy.deepcopy(model) if kind.uses_teacher else None
-    budget = 0.5 * graph.costs.macs
+    budget = 0.5 * dense_costs(graph).macs
     setup = Setup(model, graph, plan, TrainConfig(epochs=2), 1, "macs", budget, "auto", teacher)
     method = kind(kind.config_type(), setup)
     for epoch in range(2):

@@ -13,6 +13,7 @@ from torch import nn
 
 from compress import artifact, models
 from compress.core.errors import CompressError
+from compress.cost import dense_costs
 from compress.graph import trace
 from compress.methods.base import Setup
 from compress.methods.gated.abp import ABP, ABPMethod, AttentionGates, attention, sharpness
@@ -27,7 +28,7 @@ def prepared(target: float = 0.5, **options: object) -> tuple[ABPMethod, nn.Modu
     torch.manual_seed(0)
     model = models.build("vgg_small", input_size=(3, 8, 8))
     graph = trace(model, torch.rand(2, 3, 8, 8))
-    setup = Setup(model, graph, None, TrainConfig(epochs=10), 10, "macs", target * graph.costs.macs)
+    setup = Setup(model, graph, None, TrainConfig(epochs=10), 10, "macs", target * dense_costs(graph).macs)
     method = ABPMethod(ABP(**options), setup)  # type: ignore[arg-type]
     student = method.model
     gates = gates_of(student)

@@ -15,7 +15,8 @@ from compress import models
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.placement import Placement
 from compress.methods.gated.gates import LEAKAGE, Gates, add_gates, gates_of, plain_state, units
-from compress.planning.own_code import _perturb
+from compress.planning import make_plan
+from compress.planning.forward_check import _perturb
 from compress.slicing import compare, mask_model, slice_model
 
 
@@ -90,10 +91,12 @@ def dense(name: str) -> tuple[nn.Module, ChannelGraph, Tensor]:
 def mask_of(graph: ChannelGraph, gates: Gates, mask: NDArray[np.bool_]) -> SlicePlan:
     keep = gates.keep(torch.from_numpy(mask.astype(np.float32))).numpy() > 0
     for group in graph.groups:  # at least one channel stays
-        if not keep[group.classes].any():
-            mask[gates.unit_of[group.classes[0]]] = True
+        if not keep[group.channels].any():
+            mask[gates.unit_of[group.channels[0]]] = True
     keep = gates.keep(torch.from_numpy(mask.astype(np.float32))).numpy() > 0
-    return graph.plan(keep={g.name: [int(i) for i in np.flatnonzero(keep[g.classes])] for g in graph.groups})
+    return make_plan(
+        graph, keep={g.name: [int(i) for i in np.flatnonzero(keep[g.channels])] for g in graph.groups}
+    )
 
 
 def test_gated_network_of_zeros_and_ones_equals_the_masked_and_the_sliced_one(builtin: str) -> None:
@@ -183,5 +186,5 @@ def test_gates_of_zero_are_exactly_zero_when_they_are_frozen() -> None:
 def test_equal_counts_share_their_gates() -> None:
     _, graph, _ = dense("branches")
     of = units(graph, Placement(graph).never)
-    group = next(g for g in graph.groups if len(g.cells) == 4)
-    assert len({tuple(of[cell]) for cell in group.cells}) == 1
+    group = next(g for g in graph.groups if len(g.parts) == 4)
+    assert len({tuple(of[part]) for part in group.parts}) == 1

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compress import models
 from compress.core.errors import CompressError
+from compress.cost import dense_costs
 from compress.graph import SlicePlan, trace
 from compress.graph.stages import stage_ends
 from compress.methods.base import Setup
@@ -39,7 +40,7 @@ def prepared(name: str = "vgg_small", target: float = 0.5, **options: object) ->
     torch.manual_seed(0)
     model = models.build(name, input_size=(3, 16, 16))
     graph = trace(model, torch.rand(2, 3, 16, 16))
-    budget, teacher = target * graph.costs.macs, copy.deepcopy(model)
+    budget, teacher = target * dense_costs(graph).macs, copy.deepcopy(model)
     setup = Setup(model, graph, None, TrainConfig(epochs=8), 10, "macs", budget, "none", teacher)
     method = KDFSMethod(KDFS(**options), setup)  # type: ignore[arg-type]
     student = method.model

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from compress.planning.plan import FOLD, SlicePlan
+from compress.graph import ChannelGraph, SlicePlan
+from compress.graph.cut import plain as plain_arguments
+from compress.graph.slice_plan import FOLD
+from compress.slicing import RELATIVE_TOLERANCE, apply_plan, difference, mask_model, outputs, slice_model
 
-if TYPE_CHECKING:
-    from compress.graph.channels import ChannelGraph
 
-
-def settle(graph: ChannelGraph, plan: SlicePlan) -> SlicePlan:
+def with_needed_rewrites(graph: ChannelGraph, plan: SlicePlan) -> SlicePlan:
     """The plan with the rewrites it needs: none if the model's own code computes the same.
 
     A module may also refuse narrow parameters although its operators need no rewrite: it compares a width
@@ -33,8 +32,6 @@ def settle(graph: ChannelGraph, plan: SlicePlan) -> SlicePlan:
 
 def _runs(graph: ChannelGraph, plan: SlicePlan) -> bool:
     """Whether the narrow module runs, tried with shapes only."""
-    from compress.slicing import apply_plan
-
     try:
         blank = {id(t): _blank(t) for t in (*graph.model.parameters(), *graph.model.buffers())}
         narrow = apply_plan(copy.deepcopy(graph.model, dict(blank)), plan).eval()
@@ -52,8 +49,6 @@ def _blank(tensor: Tensor) -> Tensor:
 
 def _computes(graph: ChannelGraph, plan: SlicePlan) -> bool:
     """Whether the narrow module computes what the masked dense one does, for values that matter."""
-    from compress.slicing import RELATIVE_TOLERANCE, difference, mask_model, outputs, slice_model
-
     # The large weights are only read: one copy of them at a time, for the masked network.
     dense = copy.deepcopy(graph.model, {id(p): p for p in graph.model.parameters() if p.dim() > 1})
     _perturb(dense)
@@ -80,12 +75,10 @@ def _perturb(model: nn.Module) -> None:
 
 def _copy(graph: ChannelGraph) -> dict[str, list[object]]:
     """A rewrite that changes nothing, for a plan that needs the traced copy all the same."""
-    from compress.graph.channels import plain
-
     node = next(
         n for n in graph.program.graph.nodes if n.op == "call_function" and hasattr(n.target, "_schema")
     )
-    return {node.name: [str(node.target), plain(node.args)]}
+    return {node.name: [str(node.target), plain_arguments(node.args)]}
 
 
-__all__ = ["settle"]
+__all__ = ["with_needed_rewrites"]

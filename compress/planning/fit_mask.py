@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.core.errors import CompressError
-from compress.planning.choose import TOLERANCE
+from compress.planning.selection import TOLERANCE
 
 Bools = NDArray[np.bool_]
 Chunk = NDArray[np.int64]
@@ -34,10 +34,10 @@ class Budget:
 
 
 def layers(groups: Iterable[NDArray[np.int64]], unit_of: NDArray[np.int64]) -> list[Chunk]:
-    """The units of each layer, of the classes of each group; layers that share units are one."""
+    """The units of each layer, of the channels of each group; layers that share units are one."""
     out: list[Chunk] = []
-    for classes in groups:
-        own = np.unique(unit_of[classes])
+    for channels in groups:
+        own = np.unique(unit_of[channels])
         own = own[own >= 0]
         touching = [o for o in out if np.intersect1d(o, own).size]
         out = [o for o in out if not any(o is t for t in touching)]
@@ -46,7 +46,7 @@ def layers(groups: Iterable[NDArray[np.int64]], unit_of: NDArray[np.int64]) -> l
     return out
 
 
-def settle(
+def fit_mask_to_budget(
     budget: Budget, groups: Sequence[Chunk], scores: NDArray[np.float64], open_units: Bools, align: str
 ) -> Bools:
     """The mask `[units]` that meets the budget within 1%, near the given one.
@@ -62,7 +62,7 @@ def settle(
     steps = (8, 4, 2, 1) if align == "auto" else (1 if align == "none" else int(align),)
     best: Bools | None = None
     for step in steps:
-        mask = _settle(budget, groups, scores, open_units, step)
+        mask = _fit(budget, groups, scores, open_units, step)
         if budget.met(mask):
             return mask
         if best is None or abs(budget.cost(mask) - budget.goal) < abs(budget.cost(best) - budget.goal):
@@ -77,7 +77,7 @@ def settle(
     )
 
 
-def _settle(
+def _fit(
     budget: Budget, groups: Sequence[Chunk], scores: NDArray[np.float64], open_units: Bools, step: int
 ) -> Bools:
     mask = open_units.copy()

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compress.core.errors import CompressError, did_you_mean
-from compress.graph.ties import Counts, Knob
-from compress.planning.choose import Mask, Scores, best
-
-if TYPE_CHECKING:
-    from compress.graph.channels import ChannelGraph
-    from compress.graph.groups import ChannelGroup
+from compress.graph import ChannelGraph, ChannelGroup
+from compress.graph.cut import Mask
+from compress.graph.feasibility import best_of
+from compress.graph.width_choices import Counts, WidthChoice
+from compress.planning.criteria import Scores
 
 Value = float | int | Sequence[int]
 
 
-def named(graph: ChannelGraph, keep: Mapping[str, Value], scores: Scores, align: int, min_width: int) -> Mask:
+def select_named(
+    graph: ChannelGraph, keep: Mapping[str, Value], scores: Scores, align: int, min_width: int
+) -> Mask:
     """The mask for what is named; other groups stay whole unless a tie makes them follow.
 
     Raises:
         CompressError: (exit 2) an unknown or protected name, a width or indices that cannot be had, or two
             groups that must agree and do not.
     """
-    wanted: dict[int, Value] = {}
+    requested: dict[int, Value] = {}
     for pattern, value in keep.items():
         for g in _find(graph, pattern):
-            wanted[g] = value
-    mask = np.ones(graph.classes.count, dtype=np.bool_)
-    for knob in graph.knobs:
-        asked = {g: wanted[g] for g in sorted(knob.groups()) if g in wanted}
-        if asked:
-            _apply(graph, knob, asked, mask, scores, align, min_width)
+            requested[g] = value
+    mask = np.ones(graph.channels.count, dtype=np.bool_)
+    for choice in graph.width_choices:
+        values = {g: requested[g] for g in sorted(choice.groups()) if g in requested}
+        if values:
+            _apply(graph, choice, values, mask, scores, align, min_width)
     return mask
 
 
@@ -59,23 +59,23 @@ def _find(graph: ChannelGraph, pattern: str) -> list[int]:
 
 def _apply(
     graph: ChannelGraph,
-    knob: Knob,
-    asked: Mapping[int, Value],
+    choice: WidthChoice,
+    values: Mapping[int, Value],
     mask: Mask,
     scores: Scores,
     align: int,
     min_width: int,
 ) -> None:
-    chosen: dict[int, list[int]] = {g: _indices(graph.groups[g], v) for g, v in asked.items() if _is_list(v)}
-    counts = _counts(graph, knob, asked, chosen, align, min_width)
-    for (g, c), count in zip(knob.cells, counts, strict=True):
+    chosen: dict[int, list[int]] = {g: _indices(graph.groups[g], v) for g, v in values.items() if _is_list(v)}
+    counts = _counts(graph, choice, values, chosen, align, min_width)
+    for (g, c), count in zip(choice.parts, counts, strict=True):
         group = graph.groups[g]
-        cell = group.cells[c]
-        mask[cell] = False
+        part = group.parts[c]
+        mask[part] = False
         if g in chosen:
-            mask[np.intersect1d(group.classes[chosen[g]], cell)] = True
+            mask[np.intersect1d(group.channels[chosen[g]], part)] = True
         else:
-            mask[best(scores, cell, count)] = True
+            mask[best_of(scores, part, count)] = True
 
 
 def _is_list(value: Value) -> bool:
@@ -94,16 +94,16 @@ def _indices(group: ChannelGroup, value: Value) -> list[int]:
 
 def _counts(
     graph: ChannelGraph,
-    knob: Knob,
-    asked: Mapping[int, Value],
+    choice: WidthChoice,
+    values: Mapping[int, Value],
     chosen: Mapping[int, list[int]],
     align: int,
     min_width: int,
 ) -> Counts:
     if chosen:
-        return _counts_of_indices(graph, knob, chosen)
+        return _counts_of_indices(graph, choice, chosen)
     targets = {}
-    for g, value in asked.items():
+    for g, value in values.items():
         group = graph.groups[g]
         assert isinstance(value, (int, float))
         exact = isinstance(value, int) and not isinstance(value, bool)
@@ -113,13 +113,15 @@ def _counts(
                 code="group-width",
             )
         targets[g] = value if exact else value * group.width
-    levels = knob.levels(*((1, 1) if any(isinstance(v, int) for v in asked.values()) else (align, min_width)))
+    levels = choice.levels(
+        *((1, 1) if any(isinstance(v, int) for v in values.values()) else (align, min_width))
+    )
     widths = [
-        {g: sum(n for (h, _), n in zip(knob.cells, level, strict=True) if h == g) for g in targets}
+        {g: sum(n for (h, _), n in zip(choice.parts, level, strict=True) if h == g) for g in targets}
         for level in levels
     ]
     at = min(range(len(levels)), key=lambda i: sum(abs(widths[i][g] - t) for g, t in targets.items()))
-    for g, value in asked.items():
+    for g, value in values.items():
         if isinstance(value, int) and widths[at][g] != value:
             possible = sorted({w[g] for w in widths})
             raise CompressError(
@@ -130,13 +132,13 @@ def _counts(
     return levels[at]
 
 
-def _counts_of_indices(graph: ChannelGraph, knob: Knob, chosen: Mapping[int, list[int]]) -> Counts:
-    """What the named indices leave in each cell; cells that are tied to them follow."""
+def _counts_of_indices(graph: ChannelGraph, choice: WidthChoice, chosen: Mapping[int, list[int]]) -> Counts:
+    """What the named indices leave in each part; parts that are tied to them follow."""
     fixed = {
-        i: int(np.isin(graph.groups[g].cells[c], graph.groups[g].classes[chosen[g]]).sum())
-        for i, (g, c) in enumerate(knob.cells) if g in chosen
+        i: int(np.isin(graph.groups[g].parts[c], graph.groups[g].channels[chosen[g]]).sum())
+        for i, (g, c) in enumerate(choice.parts) if g in chosen
     }  # fmt: skip
-    counts = knob.solve(1.0, fixed=fixed)
+    counts = choice.solve(1.0, fixed=fixed)
     if counts is None:
         names = ", ".join(graph.groups[g].name for g in chosen)
         raise CompressError(

@@ -1,19 +1,13 @@
-"""What to keep: a plan is the list of indices that stay, for every parameter and buffer that is cut."""
+"""Slice plans: the indices that stay, for every parameter and buffer that is cut."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import SCHEMA_VERSION, Costs
-
-Criterion = Literal["l1", "l2", "bn-scale", "random", "window"]
-"""How channels are ranked inside a group. `window` keeps the middle ones: for methods that learn their
-filters anew, where it does not matter which stay."""
-
-CRITERIA: tuple[Criterion, ...] = ("l1", "l2", "bn-scale", "random", "window")
 
 PICK = "compress.pick"
 """Operator of a rewrite: pick the listed positions along a dimension, where no range will do."""

@@ -1,7 +1,7 @@
-"""How many channels may stay together: cells of channels whose counts depend on each other.
+"""How many channels may stay together: parts of channels whose counts depend on each other.
 
 A count tie says that of several rows equally many channels stay. Cells are the channels that stand in the
-same rows; a `Knob` is a set of cells joined by ties, and turns a keep ratio into a count for each cell.
+same rows; a `WidthChoice` is a set of parts joined by ties, and turns a keep ratio into a count for each part.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from compress.graph.classes import Classes, Ints
+from compress.graph.channels import Channels
+from compress.graph.labels import Ints
 
 if TYPE_CHECKING:
     from compress.graph.groups import ChannelGroup
 
 Counts = tuple[int, ...]
 LEVELS = 16
-"""How many choices are worked out for cells that are tied in an irregular way."""
+"""How many choices are worked out for parts that are tied in an irregular way."""
 
 
 @dataclass(frozen=True)
-class Knob:
+class WidthChoice:
     """Cells whose counts are chosen together.
 
     Attributes:
-        cells: (group, cell) positions. sizes: channels in each. blocks: cells of each cell's group.
-        equations, constants: every tie as `equations @ counts = constants`, `[ties, cells]` and `[ties]`.
+        parts: (group, part) positions. sizes: channels in each. blocks: parts of each part's group.
+        equations, constants: every tie as `equations @ counts = constants`, `[ties, parts]` and `[ties]`.
     """
 
-    cells: tuple[tuple[int, int], ...]
+    parts: tuple[tuple[int, int], ...]
     sizes: Counts
     blocks: Counts
     equations: Ints
@@ -45,12 +46,12 @@ class Knob:
 
     @property
     def uniform(self) -> bool:
-        """Whether the ties hold exactly if every cell keeps equally many."""
+        """Whether the ties hold exactly if every part keeps equally many."""
         return len(set(self.sizes)) == 1 and not self.equations.sum(1).any() and not self.constants.any()
 
     def groups(self) -> set[int]:
-        """The groups these cells belong to."""
-        return {g for g, _ in self.cells}
+        """The groups these parts belong to."""
+        return {g for g, _ in self.parts}
 
     def levels(self, align: int = 1, min_width: int = 1) -> tuple[Counts, ...]:
         """Every choice of counts from the fewest to all, as far as the ties allow."""
@@ -70,7 +71,7 @@ class Knob:
         return len(levels) - 1 - int(np.argmin(distance[::-1]))
 
     def _step(self, align: int) -> int:
-        """The smallest change of a cell's count that keeps its group's width aligned."""
+        """The smallest change of a part's count that keeps its group's width aligned."""
         return math.lcm(*(align // math.gcd(align, b) for b in self.blocks))
 
     def _low(self, min_width: int) -> Counts:
@@ -82,7 +83,7 @@ class Knob:
         size, step = self.sizes[0], self._step(align)
         step = step if step <= size else 1
         low = min(size, math.ceil(max(self._low(min_width)) / step) * step)
-        return tuple((n,) * len(self.cells) for n in sorted({*range(low, size, step), size}))
+        return tuple((n,) * len(self.parts) for n in sorted({*range(low, size, step), size}))
 
     def _solved(self, align: int, min_width: int) -> tuple[Counts, ...]:
         step = self._step(align)
@@ -103,10 +104,10 @@ class Knob:
         fixed: Mapping[int, int] | None = None,
         step: int = 1,
     ) -> Counts | None:
-        """Counts that satisfy the ties, nearest to `ratio` of each cell; None if there are none.
+        """Counts that satisfy the ties, nearest to `ratio` of each part; None if there are none.
 
         Args:
-            low: smallest counts. fixed: counts that are given, by cell. step: counts are multiples of it.
+            low: smallest counts. fixed: counts that are given, by part. step: counts are multiples of it.
         """
         n = len(self.sizes)
         least = np.array(low if low is not None else [1] * n, dtype=np.float64)
@@ -140,14 +141,14 @@ class Knob:
         return counts if (self.equations @ np.array(counts) == self.constants).all() else None
 
 
-def find_knobs(groups: Sequence[ChannelGroup], classes: Classes) -> tuple[Knob, ...]:
-    """Divide the cells of all groups into knobs."""
-    cells = [(g, c) for g, group in enumerate(groups) for c in range(len(group.cells))]
-    home = np.full(classes.count + 1, -1, dtype=np.int64)
-    for i, (g, c) in enumerate(cells):
-        home[groups[g].cells[c]] = i
-    equations, constants = _equations(classes, home, len(cells))
-    parent = list(range(len(cells)))
+def find_width_choices(groups: Sequence[ChannelGroup], channels: Channels) -> tuple[WidthChoice, ...]:
+    """Divide the parts of all groups into width_choices."""
+    parts = [(g, c) for g, group in enumerate(groups) for c in range(len(group.parts))]
+    home = np.full(channels.count + 1, -1, dtype=np.int64)
+    for i, (g, c) in enumerate(parts):
+        home[groups[g].parts[c]] = i
+    equations, constants = _equations(channels, home, len(parts))
+    parent = list(range(len(parts)))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -159,44 +160,44 @@ def find_knobs(groups: Sequence[ChannelGroup], classes: Classes) -> tuple[Knob, 
         for other in used[1:]:
             parent[root(other)] = root(used[0])
     for g in range(len(groups)):
-        mine = [i for i, (group, _) in enumerate(cells) if group == g] if len(groups[g].cells) > 1 else []
+        mine = [i for i, (group, _) in enumerate(parts) if group == g] if len(groups[g].parts) > 1 else []
         for other in mine[1:]:
             parent[root(other)] = root(mine[0])
     joined: dict[int, list[int]] = {}
-    for i in range(len(cells)):
+    for i in range(len(parts)):
         joined.setdefault(root(i), []).append(i)
     rows_of: dict[int, list[int]] = {}
     for r, row in enumerate(equations):
         rows_of.setdefault(root(int(np.flatnonzero(row)[0])), []).append(r)
     return tuple(
-        _knob(key, mine, cells, groups, equations, constants, rows_of) for key, mine in joined.items()
+        _choice(key, mine, parts, groups, equations, constants, rows_of) for key, mine in joined.items()
     )
 
 
-def _knob(
+def _choice(
     key: int,
     mine: list[int],
-    cells: list[tuple[int, int]],
+    parts: list[tuple[int, int]],
     groups: Sequence[ChannelGroup],
     equations: Ints,
     constants: Ints,
     rows_of: Mapping[int, list[int]],
-) -> Knob:
+) -> WidthChoice:
     rows = rows_of.get(key, [])
-    return Knob(
-        tuple(cells[i] for i in mine),
-        tuple(len(groups[cells[i][0]].cells[cells[i][1]]) for i in mine),
-        tuple(len(groups[cells[i][0]].cells) for i in mine),
+    return WidthChoice(
+        tuple(parts[i] for i in mine),
+        tuple(len(groups[parts[i][0]].parts[parts[i][1]]) for i in mine),
+        tuple(len(groups[parts[i][0]].parts) for i in mine),
         equations[np.ix_(rows, mine)] if rows else np.zeros((0, len(mine)), dtype=np.int64),
         constants[rows] if rows else np.zeros(0, dtype=np.int64),
     )
 
 
-def _equations(classes: Classes, home: Ints, count: int) -> tuple[Ints, Ints]:
-    """Every tie's rows against its first row; a row's share of a cell is how often each channel is in it."""
+def _equations(channels: Channels, home: Ints, count: int) -> tuple[Ints, Ints]:
+    """Every tie's rows against its first row; a row's share of a part is how often each channel is in it."""
     sizes = np.bincount(home[home >= 0], minlength=count)
     found: dict[tuple[int, ...], None] = {}
-    for tie in classes.ties:
+    for tie in channels.ties:
         rows = []
         for row in tie.rows:
             where = home[row]
@@ -213,4 +214,4 @@ def _equations(classes: Classes, home: Ints, count: int) -> tuple[Ints, Ints]:
     return table[:, :-1], table[:, -1]
 
 
-__all__ = ["Counts", "Knob", "find_knobs"]
+__all__ = ["Counts", "WidthChoice", "find_width_choices"]
