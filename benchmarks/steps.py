@@ -21,11 +21,10 @@ from compress.training import TrainConfig
 from compress.training.device import accelerated, prepare, seed_everything
 from compress.training.ema import Ema
 from compress.training.evaluation import to_device
-from compress.training.steps import Forward
 from compress.training.optim import build_optimizers
 from compress.training.probe import NoProbe
 from compress.training.state import TrainState
-from compress.training.steps import Stepper
+from compress.training.steps import Forward, Stepper
 
 CLASSES = 10
 STEPS = 50

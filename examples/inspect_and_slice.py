@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
     for protected in graph.protected:
         print(f"protected: {protected.name} ({protected.why})")
 
-    plan = graph.plan(macs=options.macs, align=8, criterion="l1")
+    plan = compress.make_plan(graph, macs=options.macs, align=8, criterion="l1")
     for name, (kept, dense) in plan.widths.items():
         print(f"{name}: {kept} of {dense} channels")
     print(f"MACs: {plan.dense.macs:,} -> {plan.narrow.macs:,}")

@@ -272,11 +272,11 @@ def positions(shape: Sequence[int], start: int = 2) -> int:
 
 
 __all__ = [
-    "RuleContext",
+    "ChannelMismatch",
     "CountTie",
     "Labels",
     "LayerTerm",
-    "ChannelMismatch",
+    "RuleContext",
     "numbers",
     "positions",
     "spread_fields",

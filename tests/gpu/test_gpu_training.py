@@ -14,9 +14,9 @@ from compress.methods.dcff.method import code_filters
 from compress.pipeline import run_training
 from compress.planning import make_plan
 from compress.training import read_metrics
-from compress.training.steps import EAGER, Mode
-from compress.training.probe import NoProbe
 from compress.training.loss_monitor import LossMonitor
+from compress.training.probe import NoProbe
+from compress.training.steps import EAGER, Mode
 
 SETTINGS = {"epochs": 2, "batch_size": 64, "lr": 0.05, "device": "cuda", "tensorboard": False}
 

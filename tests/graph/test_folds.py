@@ -19,6 +19,7 @@ from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan
 from compress.graph.rewrite import TracedModel
 from compress.graph.slice_plan import FOLD
+from compress.planning import make_plan
 from compress.slicing import apply_plan, compare, slice_model
 
 
@@ -34,7 +35,7 @@ def _folded(plan: SlicePlan) -> list[str]:
 
 def test_folded_weight_is_what_the_dense_network_computed_without_its_gain() -> None:
     model, graph, _ = _standardized()
-    plan = graph.plan(keep={"a.0": [0, 2, 3, 7]})
+    plan = make_plan(graph, keep={"a.0": [0, 2, 3, 7]})
     assert _folded(plan) == ["c.weight"]
     weight = model.c.weight
     spread, mean = torch.var_mean(weight, (1, 2, 3), correction=0, keepdim=True)
@@ -46,7 +47,7 @@ def test_folded_weight_is_what_the_dense_network_computed_without_its_gain() -> 
 
 def test_weight_whose_filters_lose_no_inputs_is_not_folded() -> None:
     model, graph, images = _standardized()
-    plan = graph.plan(keep={"d": 0.5})
+    plan = make_plan(graph, keep={"d": 0.5})
     assert plan.kept["d.weight"].keys() == {0}
     assert not plan.rewrites
     narrow = assert_exact(model, plan, images)
@@ -56,7 +57,7 @@ def test_weight_whose_filters_lose_no_inputs_is_not_folded() -> None:
 
 def test_folded_network_is_rebuilt_from_its_plan_and_tensors(tmp_path: Path) -> None:
     model, graph, images = _standardized("StandardizedGroups")
-    plan = graph.plan(keep=0.5, criterion="random")
+    plan = make_plan(graph, keep=0.5, criterion="random")
     narrow = slice_model(model, plan).eval()
     save_file(narrow.state_dict(), tmp_path / "weights.safetensors")
     (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
@@ -69,7 +70,7 @@ def test_folded_network_is_rebuilt_from_its_plan_and_tensors(tmp_path: Path) -> 
 
 def test_folded_network_learns_in_every_parameter() -> None:
     model, graph, images = _standardized("StandardizedGroups")
-    narrow = slice_model(model, graph.plan(keep=0.5)).train()
+    narrow = slice_model(model, make_plan(graph, keep=0.5)).train()
     before = {name: p.detach().clone() for name, p in narrow.named_parameters()}
     optimizer = torch.optim.SGD(narrow.parameters(), 0.1)
     narrow(images).square().sum().backward()
@@ -79,10 +80,10 @@ def test_folded_network_learns_in_every_parameter() -> None:
 
 def test_folded_network_can_be_cut_again_without_a_fold() -> None:
     model, graph, images = _standardized()
-    narrow = slice_model(model, graph.plan(keep=0.5))
+    narrow = slice_model(model, make_plan(graph, keep=0.5))
     second = traced(narrow, images)
     assert {"a.0", "c"} <= {group.name for group in second.groups}
-    plan = second.plan(keep=0.5)
+    plan = make_plan(second, keep=0.5)
     assert _folded(plan) == []
     assert_exact(narrow, plan, images)
 
@@ -91,7 +92,7 @@ def test_folded_network_has_no_statistics_left_and_goes_through_onnx() -> None:
     import onnxruntime
 
     model, graph, images = _standardized("StandardizedGroups")
-    narrow = slice_model(model, graph.plan(keep=0.5)).eval()
+    narrow = slice_model(model, make_plan(graph, keep=0.5)).eval()
     assert isinstance(narrow, TracedModel)
     kept = [n for n in narrow.graph.nodes if "batch_norm" in str(n.target)]
     assert len(kept) == len([m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]) + 1  # depthwise
@@ -107,7 +108,7 @@ def test_folded_network_has_no_statistics_left_and_goes_through_onnx() -> None:
 
 def test_plan_with_a_fold_that_the_model_does_not_have_is_refused() -> None:
     model, graph, _ = _standardized()
-    plan = graph.plan(keep=0.5)
+    plan = make_plan(graph, keep=0.5)
     model.c.forward = lambda x: F.conv2d(x, model.c.weight, model.c.bias, padding=1)
     with pytest.raises(CompressError, match="does not have"):
         slice_model(model, plan)
@@ -129,12 +130,12 @@ def test_standardized_convolution_that_is_called_twice_is_protected_or_exact() -
     model, images = Shared(), torch.randn(2, 3, 8, 8)
     graph = traced(model, images)
     assert "c" in {p.name for p in graph.protected}
-    assert_exact(model, graph.plan(keep=0.5, criterion="random"), images)
+    assert_exact(model, make_plan(graph, keep=0.5, criterion="random"), images)
 
 
 def test_group_norm_describes_the_groups_it_keeps() -> None:
     model, graph, images = _standardized("GroupNormedResidual")
-    plan = graph.plan(keep=0.5)
+    plan = make_plan(graph, keep=0.5)
     narrow = assert_exact(model, plan, images)
     assert type(narrow) is type(model)
     assert (narrow.last.num_groups, narrow.last.num_channels) == (4, 8)
