@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from compress.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from compress.bench.bench_setup import Choices
+    from compress.bench.bench_setup import BackendOptions
+    from compress.bench.comparison.pipeline import compare
     from compress.bench.pipeline import bench
     from compress.bench.protocol.stats import Verdict
     from compress.bench.results.record import BenchResult, read
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BenchResult": "results.record",
-    "Choices": "bench_setup",
+    "BackendOptions": "bench_setup",
     "SummaryRow": "results.table",
     "Verdict": "protocol.stats",
     "bench": "pipeline",
+    "compare": "comparison.pipeline",
     "read": "results.record",
     "summary_row": "results.table",
     "summary_rows": "results.table",
@@ -31,11 +33,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackendOptions",
     "BenchResult",
-    "Choices",
     "SummaryRow",
     "Verdict",
     "bench",
+    "compare",
     "read",
     "summary_row",
     "summary_rows",

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compress.artifact import RunFolder
-from compress.bench import artefacts
-from compress.bench.artefacts import Subject
+from compress.bench import artifacts
+from compress.bench.artifacts import Subject
 from compress.bench.backends import Backend, RunConfig, backends, usable
 from compress.bench.backends.registry import CHOICES
 from compress.bench.files import Pair, Prepared
@@ -34,7 +34,7 @@ PACKAGES = (
 
 
 @dataclass(frozen=True)
-class Choices:
+class BackendOptions:
     """What may be chosen about a session, for the back ends that have it; see `compress.bench.backends.RunConfig`."""
 
     device: str = "cpu"
@@ -44,7 +44,7 @@ class Choices:
     trust: bool = False
 
 
-def configured(size: int, threads: int, seed: int, choices: Choices) -> RunConfig:
+def configured(size: int, threads: int, seed: int, choices: BackendOptions) -> RunConfig:
     """Return the settings of a session.
 
     Raises:
@@ -93,12 +93,12 @@ def check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[
         for two in subjects:
             for subject in two:
                 if not subject.is_run:
-                    artefacts.side(subject, runtime, None)
+                    artifacts.side(subject, runtime, None)
 
 
 def sides_of(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pair]) -> tuple[Side, Side]:
     """Return what the back end loads for both networks; `files` holds the pair of each run."""
-    first, second = (artefacts.side(subject, runtime, files.get(subject.path)) for subject in two)
+    first, second = (artifacts.side(subject, runtime, files.get(subject.path)) for subject in two)
     return first, second
 
 

@@ -254,11 +254,11 @@ def bench_run(
     as_json: JsonOption = False,
 ) -> None:
     """Measure in pairs: a run's compact model against its dense network, or several artifacts."""
-    from compress.bench import Choices, bench, read, scenarios
+    from compress.bench import BackendOptions, bench, read, scenarios
     from compress.bench.results.table import table
 
     choices, sizes = (
-        Choices(device, channels_last, cuda_graph, transfers, trust),
+        BackendOptions(device, channels_last, cuda_graph, transfers, trust),
         parse_integers("--batch", batch),
     )
     if staircase is not None or staircase_widths is not None:
@@ -346,9 +346,9 @@ def bench_explain(
     as_json: JsonOption = False,
 ) -> None:
     """Explain layer by layer where a run's speed-up was lost, and why."""
-    from compress.bench import Choices
+    from compress.bench import BackendOptions
 
-    choices = Choices(device, channels_last, cuda_graph, transfers, trust)
+    choices = BackendOptions(device, channels_last, cuda_graph, transfers, trust)
     _explain_runs(paths, parse_integers("--batch", batch), threads, pairs, backend, choices, as_json)
 
 
@@ -374,7 +374,7 @@ def bench_staircase(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the latency of a run's layers against their number of channels."""
-    from compress.bench import Choices
+    from compress.bench import BackendOptions
 
     _measure_staircase(
         [path],
@@ -384,7 +384,7 @@ def bench_staircase(
         threads=threads,
         batches=parse_integers("--batch", batch),
         budget_s=budget,
-        choices=Choices(device, channels_last, cuda_graph, transfers, trust),
+        choices=BackendOptions(device, channels_last, cuda_graph, transfers, trust),
         out=out,
         as_json=as_json,
     )
@@ -416,7 +416,7 @@ def bench_scenario(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the scenarios of MLPerf Inference: single stream, offline and server."""
-    from compress.bench import Choices, scenarios
+    from compress.bench import BackendOptions, scenarios
 
     if not paths:
         _check_replay(context, [], None)
@@ -437,7 +437,7 @@ def bench_scenario(
         options=options,
         threads=threads,
         backend=backend,
-        choices=Choices(device, channels_last, cuda_graph, transfers, trust),
+        choices=BackendOptions(device, channels_last, cuda_graph, transfers, trust),
         out=out,
         command=command_line(),
     )
@@ -697,7 +697,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare methods with the same network, data, target and epochs, over several seeds."""
-    from compress.bench.compare.compare import compare
+    from compress.bench.comparison.pipeline import compare
     from compress.training import progress_for
 
     flags = {"batch_size": batch_size, "lr": lr}

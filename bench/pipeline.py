@@ -1,4 +1,4 @@
-"""From artefacts to a result: prepare their networks, measure in several sessions, each a process, gather."""
+"""From artifacts to a result: prepare their networks, measure in several sessions, each a process, gather."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from compress import artifact
-from compress.bench import artefacts
-from compress.bench.artefacts import Subject
+from compress.bench import artifacts
+from compress.bench.artifacts import Subject
 from compress.bench.backends import Backend, RunConfig, fitted
 from compress.bench.bench_setup import (
     PREPARING,
-    Choices,
+    BackendOptions,
     check_kinds,
     configured,
     opened,
@@ -62,15 +62,15 @@ def bench(
     sessions: int | None = None,
     backend: str | Sequence[str] = "ort-cpu",
     seed: int = 0,
-    choices: Choices | None = None,
+    choices: BackendOptions | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
     command: Sequence[str] | None = None,
 ) -> BenchResult:
-    """Measure artefacts in pairs on one or more back ends, and write `bench/results.json` in the first run.
+    """Measure artifacts in pairs on one or more back ends, and write `bench/results.json` in the first run.
 
     Args:
-        named: run folders and exported files; `compress.bench.artefacts` says which is compared with which. A run
+        named: run folders and exported files; `compress.bench.artifacts` says which is compared with which. A run
             alone is its compact network against its dense one.
         batches: batch sizes, each compared by itself.
         threads: intra-op threads; None takes the physical cores this process may use.
@@ -94,9 +94,9 @@ def bench(
             or a process that died (BUILD).
     """
     sizes, count, times = _checked(batches, threads, pairs, budget_s, sessions)
-    configs = tuple(configured(size, count, seed, choices or Choices()) for size in sizes)
+    configs = tuple(configured(size, count, seed, choices or BackendOptions()) for size in sizes)
     runtimes = usable_backends(backend, configs[0])
-    subjects = artefacts.comparisons(named)
+    subjects = artifacts.comparisons(named)
     say = progress or silent
     before = cpu_state()
     with contextlib.ExitStack() as stack:
@@ -192,8 +192,8 @@ class _Part:
             timed=found[0].timed,
             session=found[0].session,
             energy=found[0].energy,
-            baseline=artefacts.described(two[0], own[0], self._files.get(two[0].path)),
-            candidate=artefacts.described(two[1], own[1], self._files.get(two[1].path)),
+            baseline=artifacts.described(two[0], own[0], self._files.get(two[0].path)),
+            candidate=artifacts.described(two[1], own[1], self._files.get(two[1].path)),
             batches=tuple(
                 together(batches, own[0], own[1], seed)
                 for batches in zip(*(entry.batches for entry in found), strict=True)

@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks import gpu_probe, latency_files
 from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.latency_files import RunPair
-from compress.bench import Choices, bench
+from compress.bench import BackendOptions, bench
 from compress.bench.backends import FOLDER, RunConfig, backends, usable
 from compress.bench.protocol.machine import default_threads
 from compress.bench.results.record import BatchRecord, BenchResult
@@ -110,7 +110,7 @@ def measure(pair: RunPair, backend: str, precision: Precision, form: Form) -> Be
         "backend": backend,
     }
     if FOLDER in runtime.reads:
-        return bench(pair.compact, **how, choices=Choices(device=form.device))  # type: ignore[arg-type]
+        return bench(pair.compact, **how, choices=BackendOptions(device=form.device))  # type: ignore[arg-type]
     files = [
         latency_files.exported_file(run, runtime, precision, batches, pair.is_random)
         for run in (pair.dense, pair.compact)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from compress import artifact
 from compress.artifact import RunFolder
-from compress.bench.artefacts import Subject, side
+from compress.bench.artifacts import Subject, side
 from compress.bench.backends import Backend, RunConfig, fitted, usable
-from compress.bench.bench_setup import PREPARING, Choices, configured, part_of, silent, versions_here
+from compress.bench.bench_setup import PREPARING, BackendOptions, configured, part_of, silent, versions_here
 from compress.bench.explain import record
 from compress.bench.explain.profilers import profiler_for
 from compress.bench.explain.record import Explanation, LossAnalysis
@@ -31,7 +31,7 @@ def explain(
     blocks: int = PAIRS,
     backend: str | Sequence[str] = "ort-cpu",
     seed: int = 0,
-    choices: Choices | None = None,
+    choices: BackendOptions | None = None,
     progress: Progress | None = None,
     command: Sequence[str] | None = None,
 ) -> tuple[Explanation, ...]:
@@ -60,7 +60,7 @@ def explain(
             network cannot be exported or the measuring process died (BUILD).
     """
     run = _single_run(named)
-    config = _config(batch, threads, blocks, seed, choices or Choices())
+    config = _config(batch, threads, blocks, seed, choices or BackendOptions())
     names = backend.split(",") if isinstance(backend, str) else list(backend)
     runtimes = []
     for name in dict.fromkeys(names):
@@ -142,7 +142,7 @@ def _single_run(named: Sequence[str | Path]) -> Path:
     return paths[0]
 
 
-def _config(batch: int, threads: int | None, blocks: int, seed: int, choices: Choices) -> RunConfig:
+def _config(batch: int, threads: int | None, blocks: int, seed: int, choices: BackendOptions) -> RunConfig:
     problem = None
     if batch < 1:
         problem = f"the batch size must be at least 1, not {batch}", "give --batch 1 or more"

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from compress.bench import artefacts
+from compress.bench import artifacts
 from compress.bench.gate.rules import Gate, Rule, Target, require_spoken_of
 from compress.bench.gate.scenarios import SCENARIOS, WITHIN_2_PERCENT, unmeasured
 from compress.bench.protocol.stats import SAME_WITHIN
@@ -155,7 +155,7 @@ def foresee(gate: Gate, named: Sequence[str | Path], backend: str, batches: Sequ
     Raises:
         CompressError: see `judge`, or these artefacts cannot be compared.
     """
-    candidates = [two[1] for two in artefacts.comparisons(named)]
+    candidates = [two[1] for two in artifacts.comparisons(named)]
     require_spoken_of(
         gate,
         [

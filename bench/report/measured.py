@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from compress.bench.report.facts import Measured
-from compress.bench.results.record import ArtefactRecord, BatchRecord, BenchResult, ComparisonRecord
+from compress.bench.results.record import ArtifactRecord, BatchRecord, BenchResult, ComparisonRecord
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Told:
     result: BenchResult
 
 
-Wanted = Callable[[ArtefactRecord, Told], bool]
+Wanted = Callable[[ArtifactRecord, Told], bool]
 
 
 def measured(results: Iterable[Told], *wanted: Wanted) -> tuple[Measured, ...]:
@@ -78,7 +78,7 @@ def own_name(result: BenchResult, folder: str) -> str:
 def of_network(network: str) -> Wanted:
     """Whether a side is the ``dense`` or ``compact`` network of the run."""
 
-    def is_it(side: ArtefactRecord, told: Told) -> bool:
+    def is_it(side: ArtifactRecord, told: Told) -> bool:
         return side.artefact == told.name and side.label.rsplit(" ", 1)[-1] == network
 
     return is_it

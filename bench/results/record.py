@@ -29,7 +29,7 @@ one session, whose intervals do not say how sessions differ."""
 FILENAME = "results.json"
 
 
-class ArtefactRecord(Record):
+class ArtifactRecord(Record):
     """One network as one back end runs it.
 
     Attributes:
@@ -182,8 +182,8 @@ class ComparisonRecord(Record):
     timed: str
     session: dict[str, str]
     energy: dict[str, str] = Field(default_factory=dict)
-    baseline: ArtefactRecord
-    candidate: ArtefactRecord
+    baseline: ArtifactRecord
+    candidate: ArtifactRecord
     batches: tuple[BatchRecord, ...]
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from compress.bench.protocol.stats import Verdict
 from compress.bench.results.record import (
-    ArtefactRecord,
+    ArtifactRecord,
     BatchRecord,
     BenchResult,
     ComparisonRecord,
@@ -106,9 +106,9 @@ def _networks(result: BenchResult) -> Table:
     for name in ("MMACs (papers' FLOPs)", "parameters", "file", "file MB", "top-1"):
         made.add_column(name, justify="right")
     seen = dict.fromkeys(
-        tuple(_network_row(artefact))
+        tuple(_network_row(artifact))
         for found in result.comparisons
-        for artefact in (found.baseline, found.candidate)
+        for artifact in (found.baseline, found.candidate)
     )
     for row in seen:
         made.add_row(*row)
@@ -122,14 +122,14 @@ def _title(result: BenchResult) -> str:
     return ", ".join(result.artefacts)
 
 
-def _network_row(artefact: ArtefactRecord) -> list[str]:
+def _network_row(artifact: ArtifactRecord) -> list[str]:
     return [
-        artefact.label,
-        "-" if artefact.macs is None else f"{artefact.macs / 1e6:,.2f}",
-        "-" if artefact.params is None else f"{artefact.params:,}",
-        artefact.file or "modules",
-        "-" if artefact.bytes is None else f"{artefact.bytes / 1e6:,.2f}",
-        "-" if artefact.top1 is None else f"{artefact.top1:.2%}",
+        artifact.label,
+        "-" if artifact.macs is None else f"{artifact.macs / 1e6:,.2f}",
+        "-" if artifact.params is None else f"{artifact.params:,}",
+        artifact.file or "modules",
+        "-" if artifact.bytes is None else f"{artifact.bytes / 1e6:,.2f}",
+        "-" if artifact.top1 is None else f"{artifact.top1:.2%}",
     ]
 
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from compress import artifact
-from compress.bench import artefacts
-from compress.bench.artefacts import Subject
+from compress.bench import artifacts
+from compress.bench.artifacts import Subject
 from compress.bench.backends import FOLDER, Backend, RunConfig, fitted
 from compress.bench.bench_setup import (
     PREPARING,
-    Choices,
+    BackendOptions,
     check_kinds,
     configured,
     opened,
@@ -56,7 +56,7 @@ def run_scenarios(
     threads: int | None = None,
     backend: str | Sequence[str] = "ort-cpu",
     seed: int = 0,
-    choices: Choices | None = None,
+    choices: BackendOptions | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
     command: Sequence[str] | None = None,
@@ -84,9 +84,9 @@ def run_scenarios(
             code="bad-option",
         )
     count = threads or default_threads()
-    config = configured(1, count, seed, choices or Choices())
+    config = configured(1, count, seed, choices or BackendOptions())
     runtimes = usable_backends(backend, config)
-    subjects = artefacts.comparisons(named)
+    subjects = artifacts.comparisons(named)
     say = progress or silent
     before = cpu_state()
     with contextlib.ExitStack() as stack:
@@ -145,8 +145,8 @@ def _measure_on(
         ScenarioComparison(
             **dict(entry),
             backend=runtime.name,
-            baseline=artefacts.described(two[0], own[0], files.get(two[0].path)),
-            candidate=artefacts.described(two[1], own[1], files.get(two[1].path)),
+            baseline=artifacts.described(two[0], own[0], files.get(two[0].path)),
+            candidate=artifacts.described(two[1], own[1], files.get(two[1].path)),
         )
         for two, own, entry in zip(subjects, sides, measured, strict=True)
     ]

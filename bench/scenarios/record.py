@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from compress.bench.protocol.machine import CpuState
-from compress.bench.results.record import ArtefactRecord, RatioRecord
+from compress.bench.results.record import ArtifactRecord, RatioRecord
 from compress.bench.scenarios.latency_summary import LatencySummary
 from compress.bench.scenarios.options import Options
 from compress.bench.scenarios.rate_search import bracket
@@ -208,8 +208,8 @@ class ScenarioComparison(ScenarioMeasurements):
     """One candidate and its baseline on one back end."""
 
     backend: str
-    baseline: ArtefactRecord
-    candidate: ArtefactRecord
+    baseline: ArtifactRecord
+    candidate: ArtifactRecord
 
 
 class ScenarioResult(Record):

@@ -18,7 +18,7 @@ import torch
 from compress import artifact
 from compress.artifact import RunFolder
 from compress.bench.backends import RunConfig, fitted, usable
-from compress.bench.bench_setup import Choices, silent, versions_here
+from compress.bench.bench_setup import BackendOptions, silent, versions_here
 from compress.bench.protocol import process
 from compress.bench.protocol.machine import default_threads
 from compress.bench.protocol.measure import Progress
@@ -105,7 +105,7 @@ def measure_staircase(
     widths: Sequence[int] | None = None,
     budget_s: float | None = None,
     seed: int = 0,
-    choices: Choices | None = None,
+    choices: BackendOptions | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
@@ -127,7 +127,7 @@ def measure_staircase(
         budget_s: seconds for the whole call. The shapes with the most MACs are measured first; curves that do
             not fit are left out, except the first one. None: `CURVE_S` per curve.
         seed: seed of the weights, the input and the order.
-        choices: device, layout and other settings, see `compress.bench.bench_setup.Choices`.
+        choices: device, layout and other settings, see `compress.bench.bench_setup.BackendOptions`.
         out: file of the table; None: `bench/latency-BACKEND-DEVICE.json` of the run. Layers that are not
             measured now are kept if the table has the same settings.
         progress: called with a message and the share that is done.
@@ -140,7 +140,7 @@ def measure_staircase(
             such a layer.
     """
     started = time.time()
-    config = _config(run, backend, threads, batch, budget_s, out, seed, choices or Choices())
+    config = _config(run, backend, threads, batch, budget_s, out, seed, choices or BackendOptions())
     runtime = usable(backend, config)
     with RunFolder.open(Path(run), write=True) as folder:
         network, all_layers = _traced_layers(folder)
@@ -220,7 +220,7 @@ def _config(
     budget_s: float | None,
     out: str | Path | None,
     seed: int,
-    choices: Choices,
+    choices: BackendOptions,
 ) -> RunConfig:
     """Check the options and return the settings of the sessions."""
     problem = None

@@ -175,7 +175,7 @@ class _Division:
         self.protected: tuple[Protected, ...] = tuple(find_protected(facts, self.channels))
 
     def stuck(self) -> list[WidthChoice]:
-        """Choices of tied parts that no smaller numbers fit."""
+        """BackendOptions of tied parts that no smaller numbers fit."""
         return [c for c in self.width_choices if not c.uniform and c.solve(0.0) in (None, c.sizes)]
 
 

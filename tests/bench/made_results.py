@@ -7,7 +7,7 @@ from typing import Any
 from compress.bench.protocol.machine import CpuState
 from compress.bench.protocol.stats import Verdict
 from compress.bench.results.record import (
-    ArtefactRecord,
+    ArtifactRecord,
     BatchRecord,
     BenchResult,
     ComparisonRecord,
@@ -17,7 +17,7 @@ from compress.bench.results.record import (
 from compress.core.machine import Machine
 
 
-def artefact(label: str, **other: Any) -> ArtefactRecord:
+def artifact(label: str, **other: Any) -> ArtifactRecord:
     values: dict[str, Any] = {
         "label": label,
         "artefact": "net",
@@ -30,7 +30,7 @@ def artefact(label: str, **other: Any) -> ArtefactRecord:
         "top1": 0.9 if label == "dense" else 0.89,
         "top1_images": 10_000,
     }
-    return ArtefactRecord(**{**values, **other})
+    return ArtifactRecord(**{**values, **other})
 
 
 def side(label: str, p50_ms: float, **other: Any) -> SideRecord:
@@ -83,8 +83,8 @@ def comparison(*batches: BatchRecord, **other: Any) -> ComparisonRecord:
         "timed": "one session.run",
         "session": {"intra_op_num_threads": "1"},
         "energy": {"rapl": "not available: there is no /sys/class/powercap"},
-        "baseline": artefact("dense"),
-        "candidate": artefact("compact"),
+        "baseline": artifact("dense"),
+        "candidate": artifact("compact"),
         "batches": batches or (batch(),),
     }
     return ComparisonRecord(**{**values, **other})

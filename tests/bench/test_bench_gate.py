@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from made_results import artefact, batch, comparison, result, side, speed
+from made_results import artifact, batch, comparison, result, side, speed
 from rich.console import Console
 
 from compress.bench.gate import Check, Gate, Outcome, judge, junit, read, table, to_json
@@ -122,14 +122,14 @@ def test_what_is_counted_holds_up_to_its_limit(constraint: str, holds: float, fa
 
 
 def test_a_drop_from_an_unknown_accuracy_is_inconclusive() -> None:
-    check = only(result(comparison(baseline=artefact("dense", top1=None))), accuracy_drop_max=1)
+    check = only(result(comparison(baseline=artifact("dense", top1=None))), accuracy_drop_max=1)
     assert check.outcome is INCONCLUSIVE
     assert "'dense'" in check.reason
 
 
 @pytest.mark.parametrize("images", [256, None])
 def test_a_drop_between_accuracies_of_other_images_is_inconclusive(images: int | None) -> None:
-    found = result(comparison(candidate=artefact("int8", top1_images=images)))
+    found = result(comparison(candidate=artifact("int8", top1_images=images)))
     check = only(found, accuracy_drop_max=0.5)
     assert check.outcome is INCONCLUSIVE
     assert "different images (10,000 and" in check.reason
@@ -147,7 +147,7 @@ def test_a_rule_speaks_of_the_artefact_back_end_and_batch_it_names() -> None:
     found = result(
         comparison(batch(1), batch(8)),
         comparison(batch(1), backend="openvino"),
-        comparison(batch(1), candidate=artefact("int8")),
+        comparison(batch(1), candidate=artifact("int8")),
     )
 
     def spoken_of(**rule: Any) -> list[tuple[str, str, int | None]]:

@@ -15,7 +15,7 @@ import torch
 
 import compress
 from compress.artifact import RunFolder, compact_info
-from compress.bench import Choices, bench, scenarios
+from compress.bench import BackendOptions, bench, scenarios
 from compress.bench.backends import FOLDER, RunConfig, Runner, backends, usable
 from compress.bench.evaluate import evaluate_any
 from compress.bench.files import Prepared
@@ -108,7 +108,7 @@ def test_an_engine_that_was_changed_is_not_deserialized(name: str, run: Path) ->
 
 
 def test_a_benchmark_gives_both_times_and_the_speed_up_by_both_clocks(run: Path) -> None:
-    choices = Choices(device="cuda", channels_last=True, transfers=True)
+    choices = BackendOptions(device="cuda", channels_last=True, transfers=True)
     found = bench(run, backend="torch", pairs=10, choices=choices).comparisons[0]
     assert found.session["memory_format"] == "channels_last"
     assert "includes the copies" in found.timed
@@ -128,7 +128,7 @@ def test_the_accuracy_is_that_of_the_cpu(name: str, run: Path) -> None:
 
 def test_the_scenarios_are_measured_on_the_gpu_and_watch_its_memory(run: Path) -> None:
     options = scenarios.options("offline,server", pairs=10, max_batch=4, qps="100", p99_bound_ms=1000)
-    result = scenarios.run_scenarios(run, options=options, backend="torch", choices=Choices(device="cuda"))
+    result = scenarios.run_scenarios(run, options=options, backend="torch", choices=BackendOptions(device="cuda"))
     found = result.comparisons[0]
     assert found.offline is not None
     assert [entry.batch for entry in found.offline.batches] == [1, 2, 4]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from compress import cli, models
-from compress.bench.compare.compare import compare
+from compress.bench.comparison.pipeline import compare
 from compress.pipeline import slice as slice_model
 from compress.pipeline import train
 

@@ -13,7 +13,7 @@ from made_tables import CONV, curve, entry, table
 from PIL import Image
 
 from compress.bench.backends import RunConfig
-from compress.bench.bench_setup import Choices
+from compress.bench.bench_setup import BackendOptions
 from compress.bench.staircase import StaircaseResult, measure_staircase, plot
 from compress.bench.staircase.render import cost_of_one_more
 from compress.bench.staircase.rounds import MAX_ROUNDS, MIN_ROUNDS, RoundTimes
@@ -183,7 +183,7 @@ def test_a_curve_has_the_ratios_of_its_rounds_and_the_noise_of_the_full_width() 
         ({"budget_s": -1}, "above 0 seconds, not -1"),
         ({"out": "table.txt"}, "'table.txt'"),
         ({"backend": "ort-cpuu"}, "no back end 'ort-cpuu'"),
-        ({"choices": Choices(device="gpu")}, "unknown device 'gpu'"),
+        ({"choices": BackendOptions(device="gpu")}, "unknown device 'gpu'"),
         ({"layers": "7"}, "no layer '7'"),
         ({"layers": "0", "widths": (99,)}, "none of the widths 99"),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compress.bench.compare.compare import Cell, Comparison, _beaten, _row, compare
+from compress.bench.comparison.pipeline import Cell, Comparison, _beaten, _row, compare
 from compress.core.errors import CompressError
 
 SETTINGS = {"batch_size": 96, "lr": 0.05, "tensorboard": False, "device": "cpu"}

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import pytest
-from made_results import artefact, batch, comparison, result, speed
+from made_results import artifact, batch, comparison, result, speed
 from rich.console import Console
 
 from compress.bench.protocol.machine import CpuState
@@ -69,14 +69,14 @@ def test_another_session_is_named_for_its_back_end_only() -> None:
 
 def test_what_is_counted_is_compared_across_machines() -> None:
     machine = Machine(cpu="Xeon", cores=64, memory_bytes=1, platform="Linux")
-    second = result(comparison(candidate=artefact("compact", top1=0.8, macs=90)), machine=machine)
+    second = result(comparison(candidate=artifact("compact", top1=0.8, macs=90)), machine=machine)
     found = changes(diff(result(), second))
     assert (found["top-1"], found["MACs"]) == (Change.REGRESSION, Change.IMPROVEMENT)
     assert found["parameters"] is Change.SAME
 
 
 def test_accuracies_of_other_images_are_not_compared() -> None:
-    second = result(comparison(candidate=artefact("compact", top1=0.5, top1_images=256)))
+    second = result(comparison(candidate=artifact("compact", top1=0.5, top1_images=256)))
     assert changes(diff(result(), second))["top-1"] is Change.NOT_COMPARABLE
 
 

@@ -1,4 +1,4 @@
-"""Several artefacts in one run: who is compared with whom, and how they are described."""
+"""Several artifacts in one run: who is compared with whom, and how they are described."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from compress.bench import bench
-from compress.bench.artefacts import Subject, comparisons, described
+from compress.bench.artifacts import Subject, comparisons, described
 from compress.bench.files import Pair
 from compress.bench.protocol.measure import Side
 from compress.bench.results.table import table

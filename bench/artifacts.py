@@ -1,6 +1,6 @@
 """What a user names to `compress bench`: run folders and exported files; and who is compared with whom.
 
-A run is compared with its own dense network. A file has none: it is compared with the first artefact that was
+A run is compared with its own dense network. A file has none: it is compared with the first artifact that was
 named (of a run, its compact network). So `RUN` alone is dense against compact; `RUN_A RUN_B` gives each run's
 speed-up over its own dense network; `RUN model.int8.onnx` adds what the file buys over the compact network;
 and of `a.onnx b.onnx` the first is the baseline.
@@ -18,7 +18,7 @@ from compress.artifact.run import read_record
 from compress.bench.backends import Backend, Network, check_reads
 from compress.bench.files import Pair
 from compress.bench.protocol.measure import Side
-from compress.bench.results.record import ArtefactRecord
+from compress.bench.results.record import ArtifactRecord
 from compress.core.errors import CompressError
 from compress.core.files import sha256_file
 from compress.export.trust import manifest
@@ -117,13 +117,13 @@ def side(subject: Subject, backend: Backend, pair: Pair | None) -> Side:
     )
 
 
-def described(subject: Subject, measured: Side, pair: Pair | None) -> ArtefactRecord:
+def described(subject: Subject, measured: Side, pair: Pair | None) -> ArtifactRecord:
     """Return the record of a side: which file, whose weights, costs, accuracy."""
     if subject.is_run:
         assert pair is not None
         return _of_run(subject, measured, pair)
     record, info = _entry(subject.path), _costs(subject.path)
-    return ArtefactRecord(
+    return ArtifactRecord(
         label=subject.label,
         artefact=subject.path.name,
         model=None if record is None else record.lineage.model.name,
@@ -141,14 +141,14 @@ def described(subject: Subject, measured: Side, pair: Pair | None) -> ArtefactRe
     )
 
 
-def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtefactRecord:
+def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtifactRecord:
     info = artifact.compact_info(subject.path)
     dense = subject.network == "dense"
     costs = info.dense if dense else info.compact
     top1 = info.extra.get("dense_top1" if dense else "top1")
     weights = subject.path / "compact" / "weights.safetensors"
     file = measured.path if measured.path.is_file() else None if dense else weights
-    return ArtefactRecord(
+    return ArtifactRecord(
         label=subject.label,
         artefact=subject.path.resolve().name,
         model=info.model.name,
