@@ -314,11 +314,17 @@ def inspect(
 def list_(
     kind: Annotated[
         Literal["methods", "models", "datasets", "formats", "backends", "criteria", "recipes"],
-        typer.Argument(help="What to list.", show_default=False),
+        typer.Argument(
+            metavar="KIND",
+            help="methods, models, datasets, formats, backends, criteria or recipes.",
+            show_default=False,
+        ),
     ],
     pattern: Annotated[
         str | None,
-        typer.Argument(help="Wildcards, such as 'resnet*' or 'torchvision/*'.", show_default=False),
+        typer.Argument(
+            metavar="PATTERN", help="Wildcards, such as 'resnet*' or 'torchvision/*'.", show_default=False
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -340,7 +346,11 @@ def list_(
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="Name of one recipe, whose settings and commands are shown.", show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            help="Name of one recipe, whose settings and commands are shown.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -12,7 +12,7 @@ from compress.core.command_line import CommandApp
 from compress.core.errors import CompressError, Exit
 from compress.core.options import (
     DataOption,
-    FilePrecisionOption,
+    FilePrecisionsOption,
     JsonOption,
     RunArgument,
     deployment_option,
@@ -48,8 +48,8 @@ app = CommandApp()
 @app.command("export", epilog=EXPORT_EXAMPLES, rich_help_panel="Deploy")
 def export_(
     run: RunArgument,
-    format: Annotated[str, name_option("formats", "File format: {formats}.")] = "onnx",
-    precision: FilePrecisionOption = "fp32",
+    format: Annotated[str, name_option("formats", "File formats, separated by commas: {formats}.")] = "onnx",
+    precision: FilePrecisionsOption = "fp32",
     opset: Annotated[
         int | None, option(help="ONNX operator set, at least 18; default: the exporter's.")
     ] = None,

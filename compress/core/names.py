@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -52,8 +53,18 @@ def fill_names(text: str) -> str:
 
 def complete_names(kind: str, incomplete: str) -> list[str]:
     """Return the completions of an incomplete value, which may be a list with commas between."""
+    return complete_list(registered_names(kind), incomplete)
+
+
+def complete_list(names: Iterable[str], incomplete: str) -> list[str]:
+    """Return the completions of the last name in a list with commas between.
+
+    Example:
+        >>> complete_list(["fp32", "fp16", "int8"], "int8,fp")
+        ['int8,fp32', 'int8,fp16']
+    """
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in registered_names(kind) if name.startswith(last)]
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
 def _join(names: tuple[str, ...]) -> str:

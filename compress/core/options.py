@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from compress.core.errors import CompressError
-from compress.core.names import complete_names
+from compress.core.names import complete_list, complete_names
 
 N = TypeVar("N")
 
@@ -48,10 +48,10 @@ def name_option(kind: str, help: str, **settings: Any) -> Any:
 
 
 def _word_option(words: tuple[str, ...], help: str, **settings: Any) -> Any:
-    """Return an option whose value is one of a few words, which the shell completes."""
+    """Return an option whose values are a few words, which the shell completes."""
 
     def complete(incomplete: str) -> list[str]:
-        return [word for word in words if word.startswith(incomplete)]
+        return complete_list(words, incomplete)
 
     return option(help=help, autocompletion=complete, **settings)
 
@@ -107,10 +107,10 @@ ThreadsOption = Annotated[int | None, option(min=1, help="Number of threads; def
 TrustOption = Annotated[
     bool, option("--trust", help="Load an engine, which is native code, although no manifest lists it.")
 ]
-RunArgument = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-FilePrecisionOption = Annotated[
-    str, _word_option(PRECISIONS, f"Precision of the weights and activations: {', '.join(PRECISIONS)}.")
+FilePrecisionsOption = Annotated[
+    str, _word_option(PRECISIONS, f"Precisions of the file, separated by commas: {', '.join(PRECISIONS)}.")
 ]
 
 

@@ -16,12 +16,14 @@ from rich.text import Text
 
 
 def fit_to_width(part: RenderableType, console: Console) -> RenderableType:
-    """Return a table that fits the width of the console; anything else as it is.
+    """Return a table (or a group of tables) that fits the width of the console; anything else as it is.
 
     Args:
         part: what is to be printed; a table's column widths are set in place.
         console: on which it is printed.
     """
+    if isinstance(part, Group):
+        return Group(*(fit_to_width(item, console) for item in part.renderables))
     if not isinstance(part, Table) or not part.columns:
         return part
     unlimited = console.options.update(max_width=100_000)
@@ -53,19 +55,14 @@ def _share(space: int, narrowest: list[int], widest: list[int]) -> list[int]:
 
 
 def _rows_as_blocks(table: Table) -> Group:
-    """Return the rows of a table as blocks of lines: the first cell, then ``heading: cell`` indented."""
+    """Return the rows of a table as blocks of lines ``heading: cell``, all but the first line indented."""
     headings = [_plain(column.header) for column in table.columns]
     columns = [list(column.cells) for column in table.columns]
     parts: list[RenderableType] = [] if table.title is None else [Text(_plain(table.title))]
     for row in zip(*columns, strict=True):
-        texts = [_plain(cell) for cell in row]
-        first = next((i for i, text in enumerate(texts) if text), 0)
-        parts.append(Text(texts[first]))
-        parts += [
-            Padding(Text(f"{heading}: {text}" if heading else text), (0, 0, 0, 2))
-            for i, (heading, text) in enumerate(zip(headings, texts, strict=True))
-            if text and i != first
-        ]
+        cells = [(heading, _plain(cell)) for heading, cell in zip(headings, row, strict=True)]
+        lines = [f"{heading}: {text}" if heading else text for heading, text in cells if text]
+        parts += [Padding(Text(line), (0, 0, 0, 2 if i else 0)) for i, line in enumerate(lines)]
     return Group(*parts)
 
 
