@@ -115,12 +115,13 @@ def test_tables_about_a_run_fit_80_columns_with_every_word(at_width: object, run
     quick = ("--pairs", 10, "--sessions", 1, "--threads", 1)
     assert at_width(80, "bench", run, *quick).code == 0  # type: ignore[operator]
     assert at_width(80, "export", run, "--samples", 16).code == 0  # type: ignore[operator]
-    stored = run / "bench" / "results.json"
-    for command in (("bench", "--replay", run), ("bench", "diff", stored, stored), ("verify", run)):
+    assert (Path("run") / "bench").samefile(run / "bench")  # a path may be longer than a line
+    stored = "run/bench/results.json"
+    for command in (("bench", "--replay", "run"), ("bench", "diff", stored, stored), ("verify", "run")):
         wide, narrow, narrowest = (at_width(columns, *command) for columns in (1000, 80, 60))  # type: ignore[operator]
         assert (wide.code, narrow.code, narrowest.code) == (0, 0, 0), command
         assert missing_words(wide.out, narrow.out) == set(), command
-        assert max(map(len, narrow.out.splitlines())) <= 80 or command[0] == "verify"
+        assert max(map(len, narrow.out.splitlines())) <= 80
 
 
 def test_the_table_of_doctor_fits_80_columns_with_every_word(
