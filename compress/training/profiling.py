@@ -28,8 +28,8 @@ class StepProfiler:
     """Skips some steps, times the parts of the next ones, and traces a few more; a `Probe`.
 
     Not by `torch.profiler.schedule`: it counts consecutive steps and starts recording at the end of the step
-    before, so that a trace that begins with an epoch would contain the evaluation before it, and it warns where
-    a training is too short for its warm-up.
+    before, so that a trace that begins with an epoch would contain the evaluation before it, and it warns
+    where a training is too short for its warm-up.
 
     Args:
         folder: folder for `trace.json` and `table.json`.
