@@ -12,7 +12,6 @@ from typing import Any, Literal
 from torch import nn
 
 from compress.core.errors import CompressError
-from compress.data import UserData
 from compress.methods import MethodConfig
 from compress.pipeline.objects import DataLike, as_image_data
 from compress.pipeline.request import Size, TrainRequest
@@ -94,13 +93,10 @@ def train(
         >>> result.compact.macs < 0.51 * result.dense.macs
         True
     """
-    images = data if isinstance(data, str) else as_image_data(data)
-    if isinstance(images, UserData) and images.batch_size is not None:
-        settings.setdefault("batch_size", images.batch_size)
     request = TrainRequest(
         method=method,
         model=model,
-        data=images,
+        data=data if isinstance(data, str) else as_image_data(data),
         recipe=recipe,
         target=target,
         drop={name: list(rates) for name, rates in (drop or {}).items()},

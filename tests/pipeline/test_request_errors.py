@@ -118,7 +118,7 @@ def test_settings_of_the_method_belong_to_the_method() -> None:
         ({"target": "macs=0.00001"}, "target-unreachable"),
         ({"weights": "none.safetensors"}, "missing-file"),
         ({"num_classes": 12}, "class-count"),
-        ({"criterion": "best"}, "usage"),
+        ({"criterion": "best"}, "unknown-criterion"),
     ],
 )
 def test_wrong_slice_leaves_nothing(changes: dict[str, Any], code: str, tmp_path: Path) -> None:
