@@ -15,6 +15,7 @@ from compress.core.errors import CompressError, Exit
 from compress.graph import trace
 from compress.methods import Method
 from compress.pipeline.verification import finish_verified, slice_verified
+from compress.planning import make_plan
 
 IMAGES = torch.rand(4, 3, 8, 8)
 
@@ -45,7 +46,7 @@ class ShiftsLogits:
 @pytest.mark.parametrize("fill", [math.nan, math.inf])
 def test_a_slice_whose_output_is_not_finite_is_refused(fill: float) -> None:
     model = Network()
-    plan = trace(model, IMAGES).plan(keep=0.5)
+    plan = make_plan(trace(model, IMAGES), keep=0.5)
     slice_verified(model, plan, IMAGES)
     model.fill = fill
     with pytest.raises(CompressError, match="an output is not finite") as error:

@@ -13,6 +13,7 @@ from families import Net, block
 from torch import Tensor, nn
 
 from compress.core.errors import CompressError, Exit
+from compress.planning import make_plan
 from compress.slicing import VerifyReport, compare, difference, slice_model, verify
 
 TOLERANCE = 1e-5
@@ -118,7 +119,7 @@ def test_compare_fails_if_networks_with_an_output_that_is_not_finite_differ(fill
 def test_verify_fails_if_an_output_of_an_exact_slice_is_not_finite(fill: float, passed: bool) -> None:
     torch.manual_seed(0)
     model, images = TwoOutputs(1.0), torch.randn(2, 3, 8, 8)
-    plan = traced(model, images).plan(keep=0.5)
+    plan = make_plan(traced(model, images), keep=0.5)
     model.fill = fill
     assert verify(model, plan, slice_model(model, plan), images).passed is passed
 
@@ -126,7 +127,7 @@ def test_verify_fails_if_an_output_of_an_exact_slice_is_not_finite(fill: float, 
 def test_verify_fails_if_trained_weights_are_nan() -> None:
     torch.manual_seed(0)
     model, images = nn.Sequential(block(3, 8), block(8, 4)), torch.randn(2, 3, 8, 8)
-    plan = traced(model, images).plan(keep=0.5)
+    plan = make_plan(traced(model, images), keep=0.5)
     with torch.no_grad():
         model[1][0].weight.fill_(math.nan)
     assert not verify(model, plan, slice_model(model, plan), images).passed
