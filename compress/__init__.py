@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         slice,
         train,
     )
+    from compress.planning import list_criteria, make_plan
     from compress.recipes import list_recipes
     from compress.slicing import apply_plan, mask_model, slice_model, verify
 
@@ -49,11 +50,14 @@ _HOMES = {
     "apply_plan": "slicing",
     "build": "models",
     "inspect": "pipeline",
+    "list_criteria": "planning",
     "list_datasets": "data",
+    "list_formats": "export",
     "list_methods": "methods",
     "list_models": "models",
     "list_recipes": "recipes",
     "load": "artifact",
+    "make_plan": "planning",
     "mask_model": "slicing",
     "slice": "pipeline",
     "slice_model": "slicing",
@@ -82,11 +86,14 @@ __all__ = [
     "apply_plan",
     "build",
     "inspect",
+    "list_criteria",
     "list_datasets",
+    "list_formats",
     "list_methods",
     "list_models",
     "list_recipes",
     "load",
+    "make_plan",
     "mask_model",
     "slice",
     "slice_model",

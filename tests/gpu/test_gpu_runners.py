@@ -128,7 +128,9 @@ def test_the_accuracy_is_that_of_the_cpu(name: str, run: Path) -> None:
 
 def test_the_scenarios_are_measured_on_the_gpu_and_watch_its_memory(run: Path) -> None:
     options = scenarios.options("offline,server", pairs=10, max_batch=4, qps="100", p99_bound_ms=1000)
-    result = scenarios.run_scenarios(run, options=options, backend="torch", choices=BackendOptions(device="cuda"))
+    result = scenarios.run_scenarios(
+        run, options=options, backend="torch", choices=BackendOptions(device="cuda")
+    )
     found = result.comparisons[0]
     assert found.offline is not None
     assert [entry.batch for entry in found.offline.batches] == [1, 2, 4]

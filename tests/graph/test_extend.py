@@ -97,8 +97,3 @@ def test_rule_that_claims_too_much_is_caught_when_the_slice_is_verified(
     plan = make_plan(traced(model, images), keep=0.5, criterion="random")
     with pytest.raises(AssertionError, match="relative error"):
         assert_exact(model, plan, images)
-
-
-def test_second_row_for_an_operator_is_refused() -> None:
-    with pytest.raises(ValueError, match="there already is an? operator named 'conv2d'"):
-        OPERATORS.add("conv2d", Operator("keeps_zero"))

@@ -81,10 +81,7 @@ class Written(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
-        if self.noise:
-            y = y + torch.rand_like(y)
-        else:
-            y = nn.functional.dropout(y, 0.5, self.training)
+        y = y + torch.rand_like(y) if self.noise else nn.functional.dropout(y, 0.5, self.training)
         part = y[:, :4]
         part.mul_(2)
         out: Tensor = self.head(y.mean((2, 3)))
