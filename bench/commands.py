@@ -491,7 +491,7 @@ def _measure_and_judge(
         raise CompressError("--junit is given without --gate", hint="add --gate FILE", code="bad-option")
     rules = None if gate is None else gates.read(gate)
     if rules is not None and replay is None:
-        gates.foresee(rules, paths, backend, sizes)
+        gates.check_rules_apply(rules, paths, backend, sizes)
     with console.progress_bar() as progress:
         result = read(replay) if replay is not None else measure(*paths, progress=progress)
     if gate is None or rules is None:
@@ -500,15 +500,15 @@ def _measure_and_judge(
         else:
             console.print_result(table(result))
         return
-    beside = gates.beside(result, replay if replay is not None else paths[0])
-    judged = gates.judge(result, rules, gate.name, beside)
+    companion = gates.find_companion_result(result, replay if replay is not None else paths[0])
+    judged = gates.evaluate_gate(result, rules, gate.name, companion)
     if junit is not None:
         gates.write_junit(judged, junit)
     if as_json:
         console.print_json("bench", {"result": result.model_dump(mode="json"), **gates.to_json(judged)})
     else:
-        console.print_result(table(result), gates.table(judged))
-        console.print_message("\n".join(gates.verdict(judged)))
+        console.print_result(table(result), gates.render_gate(judged))
+        console.print_message("\n".join(gates.summary_lines(judged)))
     raise typer.Exit(int(judged.exit))
 
 

@@ -275,7 +275,7 @@ def _train_settings() -> str:
 
 
 def _gate_limits() -> str:
-    from compress.bench.gate.rules import Constraints
+    from compress.bench.gate.limits import Constraints
 
     meanings = attribute_meanings(Constraints)
     rows = [f"| `{name}` | {_cell(meanings.get(name, ''))} |" for name in Constraints.model_fields]

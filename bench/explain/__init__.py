@@ -6,8 +6,24 @@ measured on the machine. Every row of the result carries the time it lost and th
 
 from __future__ import annotations
 
-from compress.bench.explain.pipeline import explain
-from compress.bench.explain.record import Cause, Explanation, read
-from compress.bench.explain.render import render_explanation
+from typing import TYPE_CHECKING
+
+from compress.core.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from compress.bench.explain.pipeline import explain
+    from compress.bench.explain.record import Cause, Explanation, read
+    from compress.bench.explain.render import render_explanation
 
 __all__ = ["Cause", "Explanation", "explain", "read", "render_explanation"]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "Cause": "record",
+        "Explanation": "record",
+        "explain": "pipeline",
+        "read": "record",
+        "render_explanation": "render",
+    },
+)

@@ -6,7 +6,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from compress.bench.explain.row_mapping import Kind
 from compress.bench.protocol.machine import CpuState
 from compress.bench.results.record import RatioRecord
 from compress.core.files import write_json
@@ -16,6 +15,10 @@ from compress.core.spec import Record
 
 SCHEMA_VERSION = 1
 """Version of the file."""
+
+
+Kind = Literal["layer", "other", "conversion", "scatter"]
+"""Kinds of rows that consist of a runtime's nodes."""
 
 
 class Cause(StrEnum):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.explain.onnx_graph import OnnxGraph, RowKey
 from compress.bench.explain.profilers import Profiled, RuntimeNode
-
-Kind = Literal["layer", "other", "conversion", "scatter"]
+from compress.bench.explain.record import Kind
 
 CONVERSIONS = "format conversions"
 LAYER_OPERATORS = ("conv", "gemm", "matmul", "linear", "addmm", "mm", "fullyconnected", "layer")

@@ -1,30 +1,30 @@
-"""A gate: what a result must hold to be let through, judged by its intervals and its noise floor.
+"""Quality gate: limits in a TOML file that a benchmark result must meet, for CI pipelines.
 
-What may enter: reading the file of constraints, judging a stored or fresh result by it, and telling people
-and pipelines. Nothing here measures.
+A limit is evaluated with the interval and the noise floor of the measurement: it passes, fails, or is
+inconclusive. Nothing is measured here.
 """
 
 from __future__ import annotations
 
-from compress.bench.gate.judge import Check, GateResult, Outcome, foresee, judge
-from compress.bench.gate.report import junit, table, to_json, verdict, write_junit
-from compress.bench.gate.rules import Constraints, Gate, Rule, read
-from compress.bench.gate.scenarios import beside
+from compress.bench.gate.evaluation import GateResult, LimitResult, Outcome, check_rules_apply, evaluate_gate
+from compress.bench.gate.limits import Limits, QualityGate, Rule, read
+from compress.bench.gate.render import render_gate, render_junit, summary_lines, to_json, write_junit
+from compress.bench.gate.scenario_limits import find_companion_result
 
 __all__ = [
-    "Check",
-    "Constraints",
-    "Gate",
     "GateResult",
+    "LimitResult",
+    "Limits",
     "Outcome",
+    "QualityGate",
     "Rule",
-    "beside",
-    "foresee",
-    "judge",
-    "junit",
+    "check_rules_apply",
+    "evaluate_gate",
+    "find_companion_result",
     "read",
-    "table",
+    "render_gate",
+    "render_junit",
+    "summary_lines",
     "to_json",
-    "verdict",
     "write_junit",
 ]

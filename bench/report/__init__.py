@@ -1,6 +1,6 @@
-"""The report: everything a run folder holds on one page, for people who were not there.
+"""The report of one or more runs: everything their folders contain on one page, as HTML and Markdown.
 
-Enters here: reading a run folder, arranging what it says, drawing it. Nothing here measures or judges anew.
+The report only reads run folders; it measures nothing.
 """
 
 from __future__ import annotations

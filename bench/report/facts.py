@@ -1,4 +1,4 @@
-"""What a report is made of: everything a run folder holds, as one record, which `--json` prints."""
+"""Contents of run folders as records: what the report shows and `--json` prints."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from compress.cost import LatencyTable
 from compress.export.trust.manifest import FileRecord
 
 SCHEMA_VERSION = 1
-"""Version of the facts."""
+"""Version of `ReportFacts`."""
 
 Stage = Literal["dense", "narrow", "exported"]
 
 
 class Missing(Record):
-    """A part of the report that the run folder does not hold (yet).
+    """A part of the report that the run folder does not contain.
 
     Attributes:
-        part: what is missing. why: the reason. command: what makes it; None where no command does.
+        part: the missing part.
+        why: the reason.
+        command: command that creates it, or None.
     """
 
     part: Literal["compact", "training", "layers", "export", "bench", "scenarios", "explain", "staircase"]
@@ -38,9 +40,10 @@ class Measured(Record):
 
     Attributes:
         times: latency, throughput and memory.
-        against: label of what it was compared with, and the results of that; None for a mere baseline.
+        against: label of the baseline it was compared with; None if it is the baseline.
+        speedup, verdict, floor: results of that comparison.
         mac_reduction, efficiency: see `compress.bench.results.record.BatchRecord`.
-        others_load: share of the processors that other processes took, 0 to 1.
+        others_load: share of the processors that other processes used, 0 to 1.
     """
 
     backend: str
@@ -57,15 +60,17 @@ class Measured(Record):
 
 
 class LineageRow(Record):
-    """One artefact of a run, from the dense network to the last file.
+    """One artifact of a run: the dense network, the compact network or an exported file.
 
     Attributes:
-        run: name of the run. label: what the artefact is called.
-        made: how it came to be, in a few words.
-        top1: accuracy, 0 to 1. top1_on: on what it was measured.
-        macs, params: of one image; None where they are not known.
-        bytes: size of the file; of a network in a run its weights'.
-        measured: on every back end and at every batch size.
+        run: name of the run.
+        label: name of the artifact.
+        made: how it was created, in a few words.
+        top1: accuracy, 0 to 1.
+        top1_on: images that it was measured on.
+        macs, params: costs of one image; None if unknown.
+        bytes: size of the file; for a network in a run, of its weights.
+        measured: measurements on every back end and at every batch size.
     """
 
     run: str
@@ -85,8 +90,9 @@ class LayerRow(Record):
     """One layer, dense against compact.
 
     Attributes:
-        width, macs: channels it makes, and multiply-accumulates of one image.
-        dense_ms, compact_ms: measured time, where a result has it.
+        width, narrow_width: output channels, dense and compact.
+        macs, narrow_macs: multiply-accumulates of one image, dense and compact.
+        dense_ms, compact_ms: measured time, if known.
     """
 
     name: str
@@ -99,12 +105,15 @@ class LayerRow(Record):
 
 
 class ParityStep(Record):
-    """One link of the chain that proves the deployed file computes what was trained.
+    """One comparison of the chain from the trained network to the deployed file.
 
     Attributes:
-        compared: the two that were compared.
-        max_rel: largest difference over the largest output; None where an output was not finite.
-        limit: what was allowed. agreement: share of the images with the same class, where it was looked at.
+        compared: the two networks that were compared.
+        images: number of images.
+        max_rel: largest difference over the largest output; None if an output was not finite.
+        limit: largest allowed difference.
+        agreement: share of the images with the same predicted class, if recorded.
+        passed: whether the difference is allowed.
     """
 
     compared: str
@@ -119,8 +128,9 @@ class ExportFacts(Record):
     """One exported file.
 
     Attributes:
-        record: the manifest's. fault: how the file differs from it now; None where it does not.
-        is_current: whether it was made from the compact model that the run holds now.
+        record: record of the manifest.
+        fault: how the file differs from the record, or None.
+        is_current: whether it was made from the current compact model.
     """
 
     record: FileRecord
@@ -129,10 +139,11 @@ class ExportFacts(Record):
 
 
 class BenchFacts(Record):
-    """How a benchmark was measured: all of `bench/results.json` but the comparisons.
+    """How a benchmark was measured: `bench/results.json` without the comparisons.
 
     Attributes:
-        timed: what one time contains, by back end. sessions: what each back end ran with.
+        timed: what one time includes, by back end.
+        sessions: settings of the session, by back end.
         is_current: whether it was measured after the compact model was written.
     """
 
@@ -151,19 +162,25 @@ class BenchFacts(Record):
 
 
 class RunFacts(Record):
-    """Everything about one run.
+    """Contents of one run folder.
 
     Attributes:
-        folder: as it was named. record: `run.json`.
-        classes: names of the outputs.
+        folder: path as given by the user.
+        record: `run.json`.
+        extra: additional values of the compact model's record, such as the accuracy.
+        lineage: the artifacts.
         metrics: lines of `metrics.jsonl`.
-        layers_complete: whether the layers add up to the costs that the run recorded.
-        extra: what the compact model's record adds, such as the accuracy.
-        explained: where the speed-up was lost, by `compress bench RUN --explain`.
-        staircases: tables of latency against width, the newest first.
-        signed: whether the export folder has a signature (which `compress verify` checks).
-        scenarios: `bench/scenarios.json`; None where no scenario was measured.
-        scenarios_current: whether they were measured after the compact model was written.
+        layers: layers of the network.
+        layers_complete: whether the layers add up to the recorded costs.
+        parity: comparisons from the trained network to the exported files.
+        exports: the exported files.
+        signed: whether the export folder has a signature, which `compress verify` checks.
+        bench: how the benchmark was measured.
+        staircases: latency tables, the newest first.
+        explained: results of `compress bench explain`.
+        scenarios: `bench/scenarios.json`, or None.
+        scenarios_current: whether the scenarios were measured after the compact model was written.
+        missing: parts that the folder does not contain.
     """
 
     name: str
@@ -185,7 +202,7 @@ class RunFacts(Record):
     missing: tuple[Missing, ...]
 
     def lacks(self, part: str) -> Missing | None:
-        """Return what is said about a part that is missing."""
+        """Return the entry of a missing part; None if it is not missing."""
         return next((entry for entry in self.missing if entry.part == part), None)
 
 
@@ -199,5 +216,5 @@ class ReportFacts(Record):
 
     @property
     def lineage(self) -> tuple[LineageRow, ...]:
-        """The artefacts of all runs."""
+        """Artifacts of all runs."""
         return tuple(row for run in self.runs for row in run.lineage)

@@ -1,8 +1,7 @@
-"""Read everything a run folder holds; what it does not hold is said with the command that makes it."""
+"""Read the contents of run folders; missing parts are listed with the command that creates them."""
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,9 +22,9 @@ from compress.bench.report.facts import (
     ReportFacts,
     RunFacts,
 )
-from compress.bench.report.layers import complete, layer_rows
-from compress.bench.report.lineage import lineage
-from compress.bench.report.measured import Told, own_name
+from compress.bench.report.layers import is_complete, layer_rows
+from compress.bench.report.lineage import lineage_rows
+from compress.bench.report.measured import NamedResult, name_in_result
 from compress.bench.results import record
 from compress.bench.results.record import BenchResult
 from compress.bench.scenarios import record as scenario_record
@@ -37,80 +36,78 @@ from compress.cost import LatencyTable
 from compress.export.trust import manifest
 from compress.training.metrics import read_metrics
 
-GATES = {
+CHECKS = {
     "sliced_vs_masked_dense": "sliced = masked dense",
     "compact_vs_trained": "compact = trained",
 }
-"""What the gates in verify.json compare."""
-
-_log = logging.getLogger(__name__)
+"""The comparisons in verify.json."""
 
 
-def gather(named: Sequence[str | Path]) -> ReportFacts:
-    """Return the facts of the runs that are named.
+def gather_facts(runs: Sequence[str | Path]) -> ReportFacts:
+    """Read the given run folders.
 
     Raises:
-        CompressError: no run is named, one twice, or a folder that holds no run (or one of another version).
+        CompressError: no run is given, one is given twice, or a folder is not a run (or of another version).
     """
-    folders = [Path(name) for name in named]
+    folders = [Path(run) for run in runs]
     resolved = [folder.resolve() for folder in folders]
-    doubled = next((str(f) for i, f in enumerate(folders) if resolved[i] in resolved[:i]), None)
-    if not folders or doubled is not None:
-        what = "no run is named" if doubled is None else f"{doubled!r} is named twice"
-        raise CompressError(what, hint="name run folders, each once", code="bad-option")
-    readings = [_Reading(folder, RunFolder.open(folder.resolve())) for folder in folders]
-    every = [reading.result() for reading in readings]
+    duplicate = next((str(f) for i, f in enumerate(folders) if resolved[i] in resolved[:i]), None)
+    if not folders or duplicate is not None:
+        message = "no run is given" if duplicate is None else f"the run {duplicate!r} is given twice"
+        raise CompressError(message, hint="give run folders, each once", code="bad-option")
+    readers = [_RunReader(folder, RunFolder.open(folder.resolve())) for folder in folders]
+    results = [reader.bench_result() for reader in readers]
     return ReportFacts(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         runs=tuple(
-            reading.facts(own, [other for other in every if other is not None and other is not own])
-            for reading, own in zip(readings, every, strict=True)
+            reader.facts(own, [other for other in results if other is not None and other is not own])
+            for reader, own in zip(readers, results, strict=True)
         ),
     )
 
 
 @dataclass
-class _Reading:
-    """One run folder, and what was found missing in it so far."""
+class _RunReader:
+    """Reads one run folder and collects its missing parts."""
 
     folder: Path
     run: RunFolder
     missing: list[Missing] = field(default_factory=list)
 
     def facts(self, own: BenchResult | None, others: Sequence[BenchResult]) -> RunFacts:
-        """Everything in the folder, and what benchmarks in `others` say of the run."""
+        """Return the contents of the folder, with measurements of the run in `others`."""
         name = self.run.path.name
-        told = [Told(name, other) for other in others if other.artefacts.count(name) == 1]
+        results = [NamedResult(name, other) for other in others if other.artefacts.count(name) == 1]
         if own is not None:
-            told.insert(0, Told(own_name(own, name), own))
+            results.insert(0, NamedResult(name_in_result(own, name), own))
         info = self._info()
         metrics = self._metrics()
         exports = self._exports(info)
         layers = self._layers(info)
-        served = self._scenarios()
+        scenarios = self._scenarios()
         return RunFacts(
             name=name,
             folder=str(self.folder),
             record=self.run.record,
             extra={} if info is None else info.extra,
-            lineage=lineage(self.run, info, exports, told),
+            lineage=lineage_rows(self.run, info, exports, results),
             metrics=metrics,
             layers=layers,
-            layers_complete=info is not None and complete(layers, info),
+            layers_complete=info is not None and is_complete(layers, info),
             parity=_parity(self.run, exports) if info is not None else (),
             exports=exports,
             signed=(self.run.export / manifest.SIGNATURE).is_file(),
-            bench=self._bench(told, info),
+            bench=self._bench(results, info),
             explained=self._explained(),
             staircases=self._staircases(info),
-            scenarios=served,
-            scenarios_current=served is None
-            or (info is not None and _time(info.created) <= _time(served.created)),
+            scenarios=scenarios,
+            scenarios_current=scenarios is None
+            or (info is not None and _time(info.created) <= _time(scenarios.created)),
             missing=tuple(self.missing),
         )
 
-    def result(self) -> BenchResult | None:
-        """The run's own benchmark."""
+    def bench_result(self) -> BenchResult | None:
+        """Return the result in the run folder, or None."""
         path = self.run.bench / record.FILENAME
         if not path.is_file():
             return None
@@ -121,14 +118,14 @@ class _Reading:
             return None
 
     def _explained(self) -> tuple[Explanation, ...]:
-        """What `--explain` has found; a file that cannot be read is named."""
-        found = []
+        """Return all explanations; unreadable files count as missing."""
+        readable = []
         for path in sorted(self.run.bench.glob(explanations.filename("*"))):
             try:
-                found.append(explanations.read(path))
+                readable.append(explanations.read(path))
             except CompressError as error:
-                self._miss("explain", error.message, f"{self._command('bench')} --explain")
-        return tuple(found)
+                self._miss("explain", error.message, self._command("bench explain"))
+        return tuple(readable)
 
     def _scenarios(self) -> ScenarioResult | None:
         path = self.run.bench / scenario_record.FILENAME
@@ -138,7 +135,8 @@ class _Reading:
             return scenario_record.read(path)
         except CompressError as error:
             names = ",".join(Scenario)
-            self._miss("scenarios", error.message, f"{self._command('bench')} --scenario {names}")
+            command = f"{self._command('bench scenario')} --scenario {names}"
+            self._miss("scenarios", error.message, command)
             return None
 
     def _command(self, name: str) -> str:
@@ -154,14 +152,15 @@ class _Reading:
         command = [*self.run.record.command]
         resumable = command[1:2] == ["train"] and "--resume" not in command
         again = shlex.join([*command, "--resume"] if resumable else command)
-        self._miss("compact", "the run holds no compact network: it is not finished", again or None)
+        self._miss("compact", "the run has no compact model yet: training is not finished", again or None)
         return None
 
     def _metrics(self) -> tuple[dict[str, Any], ...]:
         rows = read_metrics(self.run.metrics_path)
         if not rows:
             cut = self.run.record.command[1:2] == ("slice",)
-            self._miss("training", "it was cut without training" if cut else "no epoch is finished", None)
+            why = "the network was cut without training" if cut else "no epoch is finished"
+            self._miss("training", why, None)
         return tuple(rows)
 
     def _layers(self, info: CompactInfo | None) -> tuple[LayerRow, ...]:
@@ -170,8 +169,8 @@ class _Reading:
         try:
             return layer_rows(self.run, info)
         except (CompressError, KeyError) as error:
-            why = error.message if isinstance(error, CompressError) else f"there are no weights {error}"
-            self._miss("layers", f"the network cannot be read again: {why}", None)
+            why = error.message if isinstance(error, CompressError) else f"the weights lack {error}"
+            self._miss("layers", f"the network cannot be loaded: {why}", None)
             return ()
 
     def _exports(self, info: CompactInfo | None) -> tuple[ExportFacts, ...]:
@@ -181,7 +180,7 @@ class _Reading:
             self._miss("export", error.message, self._command("export"))
             return ()
         if not records:
-            self._miss("export", "no file for a runtime has been made", self._command("export"))
+            self._miss("export", "no file has been exported", self._command("export"))
         weights = None if info is None else info.weights_sha256
         return tuple(
             ExportFacts(
@@ -195,63 +194,63 @@ class _Reading:
             for entry in records
         )
 
-    def _bench(self, told: Sequence[Told], info: CompactInfo | None) -> BenchFacts | None:
-        found = told[0].result if told else None
-        if found is None:
-            self._miss("bench", "nothing has been measured", self._command("bench"))
+    def _bench(self, results: Sequence[NamedResult], info: CompactInfo | None) -> BenchFacts | None:
+        if not results:
+            self._miss("bench", "no benchmark has been run", self._command("bench"))
             return None
+        result = results[0].result
         return BenchFacts(
-            created=found.created,
-            command=found.command,
-            protocol=found.protocol,
-            threads=found.threads,
-            machine=found.machine,
-            before=found.before,
-            after=found.after,
-            versions=found.versions,
-            timed={entry.backend: entry.timed for entry in found.comparisons},
-            sessions={entry.backend: entry.session for entry in found.comparisons},
-            others_load=max(batch.others_load for entry in found.comparisons for batch in entry.batches),
-            is_current=info is not None and _time(info.created) <= _time(found.created),
+            created=result.created,
+            command=result.command,
+            protocol=result.protocol,
+            threads=result.threads,
+            machine=result.machine,
+            before=result.before,
+            after=result.after,
+            versions=result.versions,
+            timed={entry.backend: entry.timed for entry in result.comparisons},
+            sessions={entry.backend: entry.session for entry in result.comparisons},
+            others_load=max(batch.others_load for entry in result.comparisons for batch in entry.batches),
+            is_current=info is not None and _time(info.created) <= _time(result.created),
         )
 
     def _staircases(self, info: CompactInfo | None) -> tuple[LatencyTable, ...]:
-        found = list[LatencyTable]()
-        command = f"{self._command('bench')} --staircase all"
+        tables = list[LatencyTable]()
+        command = self._command("bench staircase")
         for path in sorted(self.run.bench.glob("latency-*.json")):
             try:
-                found.append(LatencyTable.read(path))
+                tables.append(LatencyTable.read(path))
             except CompressError as error:
                 self._miss("staircase", error.message, command)
-        if not found and info is not None:
-            self._miss("staircase", "latency against width has not been measured", command)
-        return tuple(sorted(found, key=lambda table: table.created, reverse=True))
+        if not tables and info is not None:
+            self._miss("staircase", "latency over width has not been measured", command)
+        return tuple(sorted(tables, key=lambda table: table.created, reverse=True))
 
 
 def _parity(run: RunFolder, exports: Sequence[ExportFacts]) -> tuple[ParityStep, ...]:
-    """The gates of the compact network, then those of the exports."""
-    gates = read_json(run.compact / "verify.json", what="record of the exactness gates")
+    """Return the exactness checks of the compact network, then the parity checks of the exports."""
+    checks = read_json(run.compact / "verify.json", what="record of the exactness checks")
     steps = [
         ParityStep(
-            compared=words,
-            images=gates[name]["samples"],
-            max_rel=gates[name]["max_rel"],
-            limit=gates[name]["tolerance"],
-            passed=gates[name]["passed"],
+            compared=compared,
+            images=checks[name]["samples"],
+            max_rel=checks[name]["max_rel"],
+            limit=checks[name]["tolerance"],
+            passed=checks[name]["passed"],
         )
-        for name, words in GATES.items()
-        if gates.get(name)
+        for name, compared in CHECKS.items()
+        if checks.get(name)
     ]
-    for found in exports:
-        same = found.record.parity
+    for export in exports:
+        parity = export.record.parity
         steps.append(
             ParityStep(
-                compared=f"{found.record.file} = compact",
-                images=same.images,
-                max_rel=same.max_rel,
-                limit=same.limit_rel,
-                agreement=same.agreement,
-                passed=same.passed,
+                compared=f"{export.record.file} = compact",
+                images=parity.images,
+                max_rel=parity.max_rel,
+                limit=parity.limit_rel,
+                agreement=parity.agreement,
+                passed=parity.passed,
             )
         )
     return tuple(steps)

@@ -1,4 +1,4 @@
-"""Which of the measurements at hand belong to which artefact."""
+"""Find the measurements of an artifact in benchmark results."""
 
 from __future__ import annotations
 
@@ -10,50 +10,53 @@ from compress.bench.results.record import ArtifactRecord, BatchRecord, BenchResu
 
 
 @dataclass(frozen=True)
-class Told:
-    """A benchmark that speaks of a run, and the name it calls the run by."""
+class NamedResult:
+    """A benchmark result that includes a run, and the name of the run in it."""
 
     name: str
     result: BenchResult
 
 
-Wanted = Callable[[ArtifactRecord, Told], bool]
+Matcher = Callable[[ArtifactRecord, NamedResult], bool]
+"""Returns whether a side of a comparison is a certain artifact."""
 
 
-def measured(results: Iterable[Told], *wanted: Wanted) -> tuple[Measured, ...]:
-    """Return the measurements of one artefact: one for each back end and batch size, in the order measured.
+def find_measurements(results: Iterable[NamedResult], *matchers: Matcher) -> tuple[Measured, ...]:
+    """Return the measurements of one artifact: one per back end and batch size, in measured order.
 
     Args:
-        results: of which the first that has a measurement gives it.
-        wanted: tells whether a side is the artefact. Of several, an earlier one goes before a later one; so
-            does, for each, a candidate (which has a speed-up) before a baseline.
+        results: results in order of preference.
+        matchers: conditions that a side must meet, in order of preference. For each, measurements as a
+            candidate, which have a speed-up, are preferred to those as a baseline.
     """
-    found: dict[tuple[str, int], Measured] = {}
-    for told in results:
-        for is_it in wanted:
+    by_setting: dict[tuple[str, int], Measured] = {}
+    for named in results:
+        for matches in matchers:
             for as_candidate in (True, False):
-                for comparison in told.result.comparisons:
-                    if is_it(comparison.candidate if as_candidate else comparison.baseline, told):
+                for comparison in named.result.comparisons:
+                    if matches(comparison.candidate if as_candidate else comparison.baseline, named):
                         for entry in comparison.batches:
-                            one = _one(told, comparison, entry, as_candidate)
-                            found.setdefault((one.backend, one.batch), one)
-    return tuple(found.values())
+                            measured = _measurement(named, comparison, entry, as_candidate)
+                            by_setting.setdefault((measured.backend, measured.batch), measured)
+    return tuple(by_setting.values())
 
 
-def _one(told: Told, comparison: ComparisonRecord, entry: BatchRecord, as_candidate: bool) -> Measured:
-    plain = Measured(
+def _measurement(
+    named: NamedResult, comparison: ComparisonRecord, entry: BatchRecord, as_candidate: bool
+) -> Measured:
+    baseline = Measured(
         backend=comparison.backend,
         batch=entry.batch,
-        threads=told.result.threads,
+        threads=named.result.threads,
         times=entry.baseline,
         others_load=entry.others_load,
     )
     if not as_candidate:
-        return plain
-    return plain.model_copy(
+        return baseline
+    return baseline.model_copy(
         update={
             "times": entry.candidate,
-            "against": comparison.baseline.label.removeprefix(f"{told.name} "),
+            "against": comparison.baseline.label.removeprefix(f"{named.name} "),
             "speedup": entry.speedup,
             "verdict": entry.verdict,
             "floor": entry.floor,
@@ -63,32 +66,29 @@ def _one(told: Told, comparison: ComparisonRecord, entry: BatchRecord, as_candid
     )
 
 
-def own_name(result: BenchResult, folder: str) -> str:
-    """Return what a benchmark in a run's folder calls the run, which may have been moved since.
-
-    It is kept in the first run that was named.
-    """
+def name_in_result(result: BenchResult, folder: str) -> str:
+    """Return the name of a run in the result in its folder, which may have been renamed since."""
     if folder in result.artefacts:
         return folder
-    sides = (side for found in result.comparisons for side in (found.baseline, found.candidate))
+    sides = (side for entry in result.comparisons for side in (entry.baseline, entry.candidate))
     runs = (side for side in sides if side.artefact != side.file and side.label.endswith("dense"))
     return next((side.artefact for side in runs), folder)
 
 
-def of_network(network: str) -> Wanted:
-    """Whether a side is the ``dense`` or ``compact`` network of the run."""
+def is_network(network: str) -> Matcher:
+    """Match the ``dense`` or ``compact`` network of the run."""
 
-    def is_it(side: ArtifactRecord, told: Told) -> bool:
-        return side.artefact == told.name and side.label.rsplit(" ", 1)[-1] == network
+    def matches(side: ArtifactRecord, named: NamedResult) -> bool:
+        return side.artefact == named.name and side.label.rsplit(" ", 1)[-1] == network
 
-    return is_it
+    return matches
 
 
-def of_named_file(sha256: str) -> Wanted:
-    """Whether a side is the exported file of that hash, named to the benchmark as itself."""
+def is_file_by_name(sha256: str) -> Matcher:
+    """Match an exported file with this hash that was given to the benchmark as a file."""
     return lambda side, _: side.sha256 == sha256 and side.artefact == side.file
 
 
-def of_content(sha256: str) -> Wanted:
-    """Whether a side was measured with a file of that hash."""
+def is_same_content(sha256: str) -> Matcher:
+    """Match a side that was measured with a file with this hash."""
     return lambda side, _: side.sha256 == sha256

@@ -76,7 +76,7 @@ def draw_throughput(offline: Offline, name: str) -> str:
     with svg.styled():
         figure = svg.figure(2.6)
         axes = figure.add_subplot()
-        svg.bare(axes, "y")
+        svg.grid_only(axes, "y")
         sides = (
             ([entry.baseline for entry in offline.batches], DENSE, offline.best[0]),
             ([entry.candidate for entry in offline.batches], COMPACT, offline.best[1]),
@@ -107,7 +107,7 @@ def draw_latency(server: Server, name: str) -> str:
     with svg.styled():
         figure = svg.figure(2.8)
         axes = figure.add_subplot()
-        svg.bare(axes, "y")
+        svg.grid_only(axes, "y")
         for side, color in ((server.baseline, DENSE), (server.candidate, COMPACT)):
             _draw_latencies(axes, side.rates, color, side.label)
         axes.axhline(server.bound_ms, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="bound")

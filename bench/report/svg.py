@@ -1,4 +1,4 @@
-"""A Matplotlib figure as SVG for a page: its text is text, and its colours are the page's, light or dark."""
+"""Matplotlib figures as inline SVG with real text, in the colors of the page (light or dark)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INK, MUTED, LINE, DENSE, COMPACT, THIRD, PAPER = (
     "#060606",
     "#070707",
 )
-"""Stand-ins: Matplotlib draws with them, the page's own colours take their places."""
+"""Placeholder colors that are replaced by the CSS variables of the page."""
 
 _VARIABLES = {
     INK: "var(--ink)",
@@ -66,12 +66,12 @@ STYLE: Any = {
 }
 
 WIDTH = 4.2
-"""Inches. A phone shows it at about its own size."""
+"""Width of a figure in inches; about the width of a phone."""
 
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Draw in the page's style; the caller's own settings of Matplotlib are not touched."""
+    """Use the style of the page inside a ``with`` block; global Matplotlib settings are restored."""
     from matplotlib import rc_context
 
     with rc_context(STYLE):
@@ -86,35 +86,35 @@ def figure(height: float) -> Figure:
 
 
 def legend(axes: Axes) -> None:
-    """Name the axes' colours above them on the right, where nothing is drawn."""
+    """Add a legend above the axes on the right."""
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderpad=0, handlelength=1.4)
 
 
-def bare(axes: Axes, grid: str) -> None:
-    """Leave the axes only the grid along ``x`` or ``y``."""
+def grid_only(axes: Axes, grid: str) -> None:
+    """Show only grid lines along ``x`` or ``y``, without ticks."""
     axes.grid(False)
     axes.grid(True, axis=grid)  # type: ignore[arg-type]
     axes.tick_params(length=0)
 
 
-def inline(drawn: Figure, name: str, says: str) -> str:
+def inline(figure: Figure, name: str, description: str) -> str:
     """Return a figure as an SVG element.
 
     Args:
-        drawn: the figure, drawn in the stand-ins' colours.
-        name: letters and digits that no other figure of the page has.
-        says: what it shows, for those who do not see it.
+        figure: the figure, drawn with the placeholder colors.
+        name: letters and digits, unique among the figures of the page.
+        description: text for screen readers.
     """
     file = io.StringIO()
-    drawn.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
-    for stand_in, variable in _VARIABLES.items():
-        text = text.replace(stand_in, variable)
+    for placeholder, variable in _VARIABLES.items():
+        text = text.replace(placeholder, variable)
     width, height = (float(value) for value in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
-    opening = f'<svg role="img" aria-label="{escape(says)}" viewBox="0 0 {width:g} {height:g}">'
+    opening = f'<svg role="img" aria-label="{escape(description)}" viewBox="0 0 {width:g} {height:g}">'
     return opening + text[text.index(">") + 1 :].strip()

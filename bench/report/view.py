@@ -1,4 +1,4 @@
-"""What the templates show: the facts, arranged, with their figures."""
+"""Arrange the facts for the templates, with headlines, warnings and figures."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from dataclasses import dataclass
 
 from compress.bench.explain.record import Explanation
 from compress.bench.protocol.stats import Verdict
-from compress.bench.report import figures, words
-from compress.bench.report.explained import layer_bars
+from compress.bench.report import figures
 from compress.bench.report.facts import BenchFacts, LineageRow, Measured, ReportFacts, RunFacts
 from compress.bench.report.scenario_view import ScenarioView, scenario_views
 from compress.bench.report.staircase_view import StaircaseView, staircase_view
 from compress.bench.results.record import RatioRecord
+from compress.bench.results.value_range import BUSY
+from compress.core.formatting import (
+    NO_VALUE,
+    format_decimal,
+    format_millions,
+    format_percent,
+    format_ratio,
+    format_timestamp,
+)
 
-BUSY = 0.1
-"""Share of the processors that others may take before the report warns."""
+VERDICT_TEXT = {
+    Verdict.FASTER: "faster",
+    Verdict.SAME: "the same",
+    Verdict.SLOWER: "slower",
+    Verdict.UNCLEAR: "unclear",
+}
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One number at the top of a run: what it is, the number, and what it rests on."""
+    """One number at the top of a run: its name, its value, and a note."""
 
     name: str
     value: str
@@ -28,27 +40,32 @@ class Headline:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the lineage with the one measurement that is shown beside it."""
+    """A row of the lineage with the measurement that is shown in it."""
 
     row: LineageRow
-    found: Measured | None
+    shown: Measured | None
 
     @property
     def measured(self) -> tuple[Measured, ...]:
-        """All of its measurements."""
+        """All measurements of the row."""
         return self.row.measured
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One run's part of the report.
+    """Section of the report on one run.
 
     Attributes:
-        lines: its lineage. sentence: what was found, in one sentence.
-        layers_figure, training_figure, gates_figure, speedups_figure: SVG, or None.
-        explained: where the speed-up was lost, with a figure, by back end.
-        stairs: a view of each table of latency against width.
-        machines: the facts of the machine, by where it did what: name, of the training, of the measurement.
+        facts: contents of the run folder.
+        lines: its lineage.
+        headlines: numbers at the top.
+        sentence: the measured speed-up in one sentence.
+        warnings: sentences.
+        speedups_figure, layers_figure, training_figure, gates_figure: SVG, or None.
+        scenarios: view of each comparison in scenarios.
+        stairs: view of each latency table.
+        machines: rows of a table: property, training machine, measuring machine.
+        explained: explanations with their figures, by back end.
     """
 
     facts: RunFacts
@@ -71,7 +88,12 @@ class ReportView:
     """The whole report.
 
     Attributes:
-        where: the back end and batch size whose times stand in the lineage; None without a measurement.
+        facts: contents of the run folders.
+        title: names of the runs.
+        where: back end and batch size of the times in the lineage; None without a measurement.
+        lines: lineage of all runs.
+        runs: sections of the runs.
+        accuracy_figure: SVG, or None.
     """
 
     facts: ReportFacts
@@ -87,10 +109,10 @@ class ReportView:
         return len(self.runs) > 1
 
 
-def view(facts: ReportFacts) -> ReportView:
+def arrange(facts: ReportFacts) -> ReportView:
     """Arrange the facts and draw the figures."""
-    where = _where(facts)
-    runs = tuple(_run(run, where, f"r{i}") for i, run in enumerate(facts.runs))
+    where = _main_setting(facts)
+    runs = tuple(_run_view(run, where, f"r{i}") for i, run in enumerate(facts.runs))
     several = len(runs) > 1
     return ReportView(
         facts=facts,
@@ -100,12 +122,12 @@ def view(facts: ReportFacts) -> ReportView:
         runs=runs,
         accuracy_figure=None
         if where is None
-        else figures.accuracy_over_latency(facts.lineage, *where, "accuracy", several),
+        else figures.draw_accuracy_over_latency(facts.lineage, *where, "accuracy", several),
     )
 
 
-def _where(facts: ReportFacts) -> tuple[str, int] | None:
-    """The first measurement of a narrow network, or of anything."""
+def _main_setting(facts: ReportFacts) -> tuple[str, int] | None:
+    """Return back end and batch size of the first measurement, preferably of a compact network."""
     rows = sorted(facts.lineage, key=lambda row: row.stage != "narrow")
     return next(((m.backend, m.batch) for row in rows for m in row.measured), None)
 
@@ -115,24 +137,25 @@ def _line(row: LineageRow, where: tuple[str, int] | None) -> Line:
     return Line(row, same or next(iter(row.measured), None))
 
 
-def _run(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
+def _run_view(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
     lines = tuple(_line(row, where) for row in run.lineage)
     main = next((line for line in lines if line.row.stage == "narrow"), lines[0])
-    entries = [(row.label, found) for row in run.lineage for found in _own(row, run)]
+    entries = [(row.label, measured) for row in run.lineage for measured in _own_measurements(row, run)]
     return RunView(
         facts=run,
         lines=lines,
         headlines=_headlines(run, main),
         sentence=_sentence(main),
         warnings=_warnings(run),
-        speedups_figure=figures.speedups(entries, f"{name}-speedups"),
+        speedups_figure=figures.draw_speedups(entries, f"{name}-speedups"),
         explained=tuple(
-            (found, layer_bars(found, f"{name}-explain{i}")) for i, found in enumerate(run.explained)
+            (explanation, figures.draw_layer_losses(explanation, f"{name}-explain{i}"))
+            for i, explanation in enumerate(run.explained)
         ),
         scenarios=scenario_views(run.scenarios, f"{name}-scenario"),
-        layers_figure=figures.layers(run.layers, f"{name}-layers"),
-        training_figure=figures.training(run.metrics, f"{name}-training"),
-        gates_figure=figures.gates(run.metrics, run.record.method, f"{name}-gates"),
+        layers_figure=figures.draw_layers(run.layers, f"{name}-layers"),
+        training_figure=figures.draw_training(run.metrics, f"{name}-training"),
+        gates_figure=figures.draw_gates(run.metrics, run.record.method, f"{name}-gates"),
         stairs=tuple(
             staircase_view(table, run.layers, f"{name}-stairs{i}") for i, table in enumerate(run.staircases)
         ),
@@ -140,78 +163,78 @@ def _run(run: RunFacts, where: tuple[str, int] | None, name: str) -> RunView:
     )
 
 
-def _own(row: LineageRow, run: RunFacts) -> tuple[Measured, ...]:
-    """A row's measurements, but those that stand already beside the network a file was made from."""
+def _own_measurements(row: LineageRow, run: RunFacts) -> tuple[Measured, ...]:
+    """Return the measurements of a row that are not shown in an earlier row."""
     before = [m for other in run.lineage[: run.lineage.index(row)] for m in other.measured]
-    return tuple(found for found in row.measured if found not in before)
+    return tuple(measured for measured in row.measured if measured not in before)
 
 
 def _headlines(run: RunFacts, line: Line) -> tuple[Headline, ...]:
-    row, found, dense = line.row, line.found, run.record.dense
-    top1 = Headline("top-1", words.percent(row.top1), row.top1_on or "not known")
+    row, measured, dense = line.row, line.shown, run.record.dense
+    top1 = Headline("top-1", format_percent(row.top1), row.top1_on or "not known")
     if row.stage != "narrow":
         plain = (
-            Headline("MACs", words.millions(row.macs), "of one image"),
-            Headline("parameters", words.millions(row.params)),
+            Headline("MACs", format_millions(row.macs), "of one image"),
+            Headline("parameters", format_millions(row.params)),
         )
         return (top1, *plain)
     macs, params = row.macs or 0, row.params or 0
     out = [
         top1,
         Headline(
-            "MACs", _change(macs, dense.macs), f"{words.millions(macs)} of {words.millions(dense.macs)}"
+            "MACs", _change(macs, dense.macs), f"{format_millions(macs)} of {format_millions(dense.macs)}"
         ),
         Headline(
             "parameters",
             _change(params, dense.params),
-            f"{words.millions(params)} of {words.millions(dense.params)}",
+            f"{format_millions(params)} of {format_millions(dense.params)}",
         ),
     ]
-    if found is not None and found.speedup is not None:
-        out += _speed(found, found.speedup)
+    if measured is not None and measured.speedup is not None:
+        out += _speed(measured, measured.speedup)
     return tuple(out)
 
 
-def _speed(found: Measured, ratio: RatioRecord) -> tuple[Headline, Headline]:
-    """Speed-up and efficiency; of an unclear one no number stands large."""
+def _speed(measured: Measured, ratio: RatioRecord) -> tuple[Headline, Headline]:
+    """Return speed-up and efficiency; an unclear speed-up is not shown as a headline number."""
     interval = f"95%: {ratio.low:.2f} to {ratio.high:.2f}"
-    if found.verdict is Verdict.UNCLEAR:
+    if measured.verdict is Verdict.UNCLEAR:
         return (
-            Headline("speed-up", "unclear", f"{words.times(ratio.ratio)}, {interval}"),
-            Headline("efficiency", words.NOTHING, "the noise is too large"),
+            Headline("speed-up", "unclear", f"{format_ratio(ratio.ratio)}, {interval}"),
+            Headline("efficiency", NO_VALUE, "too much noise"),
         )
+    verdict = NO_VALUE if measured.verdict is None else VERDICT_TEXT[measured.verdict]
     return (
-        Headline("speed-up", words.times(ratio.ratio), f"{words.verdict(found.verdict)}; {interval}"),
-        Headline("efficiency", words.decimals(found.efficiency), "speed-up over MAC reduction"),
+        Headline("speed-up", format_ratio(ratio.ratio), f"{verdict}; {interval}"),
+        Headline("efficiency", format_decimal(measured.efficiency), "speed-up over MAC reduction"),
     )
 
 
 def _change(now: float, before: float) -> str:
-    return words.NOTHING if not before else f"{now / before - 1:+.1%}".replace("-", "−")
+    return NO_VALUE if not before else f"{now / before - 1:+.1%}".replace("-", "−")
 
 
 def _sentence(line: Line) -> str:
-    """What was measured, in one sentence that claims no more than the verdict."""
-    found = line.found
-    if found is None or found.speedup is None:
+    """Return the measured speed-up in one sentence that claims no more than the verdict."""
+    measured = line.shown
+    if measured is None or measured.speedup is None:
         return ""
-    ratio = found.speedup
-    where = f"on {found.backend} at batch {found.batch}"
+    ratio = measured.speedup
+    where = f"on {measured.backend} at batch {measured.batch}"
     interval = f"(95% interval {ratio.low:.2f} to {ratio.high:.2f})"
-    name, other = line.row.label, found.against
-    said = {
+    name, other = line.row.label, measured.against
+    texts = {
         Verdict.FASTER: f"{name} is {ratio.ratio:.2f} times as fast as {other} {where} {interval}",
         Verdict.SLOWER: f"{name} is slower than {other} {where}: {ratio.ratio:.2f} times as fast {interval}",
         Verdict.SAME: f"{name} is as fast as {other} {where}, within 2% {interval}",
-        Verdict.UNCLEAR: f"Whether {name} is faster than {other} {where} cannot be told from this "
-        f"measurement: {ratio.ratio:.2f} times its speed {interval}, "
-        f"and the machine differs from itself by {words.percent(found.floor)}",
+        Verdict.UNCLEAR: f"The measurement cannot decide whether {name} is faster than {other} {where}: "
+        f"{ratio.ratio:.2f} times as fast {interval}, with a noise floor of {format_percent(measured.floor)}",
     }
-    text = said[found.verdict] if found.verdict is not None else ""
-    if found.mac_reduction is not None and found.verdict is not Verdict.UNCLEAR:
+    text = texts[measured.verdict] if measured.verdict is not None else ""
+    if measured.mac_reduction is not None and measured.verdict is not Verdict.UNCLEAR:
         text += (
-            f"; its multiply-accumulates are {found.mac_reduction:.2f} times fewer, which makes a speed-up "
-            f"efficiency of {words.decimals(found.efficiency)}"
+            f"; it has {measured.mac_reduction:.2f} times fewer MACs, so the speed-up efficiency is "
+            f"{format_decimal(measured.efficiency)}"
         )
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -220,35 +243,35 @@ def _warnings(run: RunFacts) -> tuple[str, ...]:
     out = []
     bench = run.bench
     if bench is not None and not bench.is_current:
-        out.append("The times were measured before the compact network of now was written.")
+        out.append("The times were measured before the current compact network was written.")
     if bench is not None and bench.others_load > BUSY:
         out.append(
-            f"Other processes took up to {bench.others_load:.0%} of the processors during the measurement: "
-            "times are too long, and with more than one thread the speed-up may be off."
+            f"Other processes used up to {bench.others_load:.0%} of the processors during the measurement: "
+            "times are too long, and with more than one thread the speed-up may be wrong."
         )
-    served = run.scenarios
-    if served is not None and max(found.others_load for found in served.comparisons) > BUSY:
+    scenarios = run.scenarios
+    if scenarios is not None and max(entry.others_load for entry in scenarios.comparisons) > BUSY:
         out.append(
-            f"Other processes took more than {BUSY:.0%} of the processors while the scenarios were measured: "
-            "times are too long, rates too low."
+            f"Other processes used more than {BUSY:.0%} of the processors while the scenarios were measured: "
+            "times are too long and rates too low."
         )
     if not run.scenarios_current:
-        out.append("The scenarios were measured before the compact network of now was written.")
-    stale = [found.record.file for found in run.exports if not found.is_current]
+        out.append("The scenarios were measured before the current compact network was written.")
+    stale = [export.record.file for export in run.exports if not export.is_current]
     if stale:
-        out.append(f"Not made from the compact network of now: {', '.join(stale)}.")
-    out += [f"The exported file {f.record.file} {f.fault}." for f in run.exports if f.fault is not None]
+        out.append(f"Not exported from the current compact network: {', '.join(stale)}.")
+    out += [f"The exported file {e.record.file} {e.fault}." for e in run.exports if e.fault is not None]
     if any(not step.passed for step in run.parity):
-        out.append("A link of the parity chain failed.")
+        out.append("A check of the parity chain failed.")
     return tuple(out)
 
 
 def _machines(run: RunFacts) -> tuple[tuple[str, str, str], ...]:
-    """Rows of a table: what, where it was trained, where it was measured."""
+    """Return rows of a table: property, training machine, measuring machine."""
     record, bench = run.record, run.bench
     trained, measured = record.machine, None if bench is None else bench.machine
     rows = [
-        ("when", words.moment(record.created), "" if bench is None else words.moment(bench.created)),
+        ("when", format_timestamp(record.created), "" if bench is None else format_timestamp(bench.created)),
         ("processor", trained.cpu, "" if measured is None else measured.cpu),
         ("cores", str(trained.cores), "" if measured is None else str(measured.cores)),
         ("memory", _gib(trained.memory_bytes), "" if measured is None else _gib(measured.memory_bytes)),
@@ -260,7 +283,7 @@ def _machines(run: RunFacts) -> tuple[tuple[str, str, str], ...]:
         ("system", trained.platform, "" if measured is None else measured.platform),
     ]
     if bench is not None:
-        rows += _state(bench)
+        rows += _measurement_rows(bench)
     names = dict.fromkeys((*record.versions, *({} if bench is None else bench.versions)))
     rows += [
         (name, record.versions.get(name, ""), "" if bench is None else bench.versions.get(name, ""))
@@ -269,16 +292,16 @@ def _machines(run: RunFacts) -> tuple[tuple[str, str, str], ...]:
     return tuple(rows)
 
 
-def _state(bench: BenchFacts) -> list[tuple[str, str, str]]:
+def _measurement_rows(bench: BenchFacts) -> list[tuple[str, str, str]]:
     def load(average: tuple[float, float, float] | None) -> str:
-        return "not told" if average is None else f"{average[0]:.2f}"
+        return "unknown" if average is None else f"{average[0]:.2f}"
 
     loads = f"{load(bench.before.load_average)} before, {load(bench.after.load_average)} after"
     return [
         ("threads", "", str(bench.threads)),
-        ("governor", "", bench.before.governor or "not told"),
+        ("governor", "", bench.before.governor or "unknown"),
         ("load average", "", loads),
-        ("others' share", "", f"up to {bench.others_load:.0%} of the processors"),
+        ("other processes", "", f"up to {bench.others_load:.0%} of the processors"),
     ]
 
 

@@ -8,10 +8,15 @@ counts are smaller and recorded, and LoadGen is not used.
 
 from __future__ import annotations
 
-from compress.bench.scenarios.options import Options, Scenario, make_options, options_from_flags
-from compress.bench.scenarios.pipeline import run_scenarios
-from compress.bench.scenarios.record import ScenarioResult, is_stored, read
-from compress.bench.scenarios.render import render_scenarios
+from typing import TYPE_CHECKING
+
+from compress.core.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from compress.bench.scenarios.options import Options, Scenario, make_options, options_from_flags
+    from compress.bench.scenarios.pipeline import run_scenarios
+    from compress.bench.scenarios.record import ScenarioResult, is_stored, read
+    from compress.bench.scenarios.render import render_scenarios
 
 __all__ = [
     "Options",
@@ -24,3 +29,18 @@ __all__ = [
     "render_scenarios",
     "run_scenarios",
 ]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "Options": "options",
+        "Scenario": "options",
+        "ScenarioResult": "record",
+        "is_stored": "record",
+        "make_options": "options",
+        "options_from_flags": "options",
+        "read": "record",
+        "render_scenarios": "render",
+        "run_scenarios": "pipeline",
+    },
+)

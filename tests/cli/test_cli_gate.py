@@ -1,4 +1,4 @@
-"""Stored results at the command line: shown again, judged by a gate, compared with another."""
+"""Stored results on the command line: shown again, checked by a quality gate, compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cli_calls import Here, Outcome, command
 
 @pytest.fixture(scope="session")
 def stored(trained: tuple[Path, Outcome], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
-    """A run that was measured with a gate, and what the command printed."""
+    """A run that was measured with a quality gate, and the output of the command."""
     folder = tmp_path_factory.mktemp("gated")
     run = Path(shutil.copytree(trained[0], folder / "run"))
     (folder / "gate.toml").write_text("top1_min = 0.5\nmac_reduction_min = 1.5\n")
@@ -25,12 +25,12 @@ def stored(trained: tuple[Path, Outcome], tmp_path_factory: pytest.TempPathFacto
 
 
 def gate(text: str) -> Path:
-    """A gate in the current folder."""
+    """Write a quality gate to the current folder."""
     Path("gate.toml").write_text(text)
     return Path("gate.toml")
 
 
-def test_a_measurement_that_holds_its_gate_says_so_in_json_and_junit(stored: tuple[Path, Outcome]) -> None:
+def test_a_passed_gate_is_reported_in_json_and_junit(stored: tuple[Path, Outcome]) -> None:
     run, outcome = stored
     assert outcome.json["gate"]["outcome"] == "PASSED"
     assert "error" not in outcome.json
@@ -57,7 +57,7 @@ def test_a_replay_of_a_run_or_its_file_shows_the_stored_result(
         ("accuracy_drop_max = 0.01", 7, "INCONCLUSIVE", "gate-inconclusive"),
     ],
 )
-def test_the_exit_code_says_what_became_of_the_gate(
+def test_the_exit_code_is_the_outcome_of_the_gate(
     stored: tuple[Path, Outcome], call: Here, text: str, code: int, word: str, error: str | None
 ) -> None:
     shown = call("bench", "--replay", stored[0], "--gate", gate(text))
@@ -69,7 +69,7 @@ def test_the_exit_code_says_what_became_of_the_gate(
     assert found.json.get("error", {}).get("code") == error
 
 
-def test_a_wrong_gate_is_refused_before_anything_is_measured(call: Here, tmp_path: Path) -> None:
+def test_an_invalid_gate_is_refused_before_anything_is_measured(call: Here, tmp_path: Path) -> None:
     found = call("bench", tmp_path / "no-run", "--gate", gate("speedup = 2"))
     assert found.code == 2
     assert "'speedup'" in found.err
@@ -93,7 +93,9 @@ def test_a_rule_that_would_never_fail_is_refused_before_anything_is_measured(cal
         (("--junit", "x.xml"), "--junit"),
     ],
 )
-def test_what_a_replay_would_ignore_is_refused(call: Here, words: tuple[str, ...], message: str) -> None:
+def test_options_that_a_replay_would_ignore_are_refused(
+    call: Here, words: tuple[str, ...], message: str
+) -> None:
     found = call("bench", "--replay", "results.json", *words)
     assert found.code == 2
     assert message in found.err

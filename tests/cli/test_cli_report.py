@@ -1,4 +1,4 @@
-"""`compress report`: a page from a run as far as it has come."""
+"""`compress report`: output, missing parts and exit codes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def test_report_writes_the_page_and_prints_where_it_is(call: Here, run: Path) ->
     assert (run / "bench" / "report.html").is_file()
 
 
-def test_report_says_on_stderr_what_is_missing_and_what_makes_it(call: Here, run: Path) -> None:
-    said = call("report", run, "--out", run / "r.html").err
-    assert f"run: no file for a runtime has been made; `compress export {run}`" in said
-    assert f"run: nothing has been measured; `compress bench {run}`" in said
+def test_report_lists_missing_parts_and_their_commands_on_stderr(call: Here, run: Path) -> None:
+    errors = call("report", run, "--out", run / "r.html").err
+    assert f"run: no file has been exported; `compress export {run}`" in errors
+    assert f"run: no benchmark has been run; `compress bench {run}`" in errors
 
 
 def test_report_as_json_is_the_facts(call: Here, run: Path) -> None:

@@ -17,7 +17,7 @@ from compress.artifact import RunFolder
 from compress.bench.explain import Cause, Explanation, explain, read, render_explanation
 from compress.bench.explain.record import MEANING
 from compress.bench.report import report
-from compress.bench.report.explained import layer_bars
+from compress.bench.report.figures import draw_layer_losses
 from compress.core import console
 from compress.core.errors import CompressError, Exit
 from compress.cost import dense_costs
@@ -164,7 +164,7 @@ def test_the_table_shows_every_cause_with_its_meaning(
 
 
 def test_the_figure_has_a_bar_for_every_row(explained: dict[str, Explanation]) -> None:
-    drawn = layer_bars(explained["ort-cpu"], "x0")
+    drawn = draw_layer_losses(explained["ort-cpu"], "x0")
     assert drawn is not None
     assert drawn.startswith("<svg")
     for name in LAYERS:

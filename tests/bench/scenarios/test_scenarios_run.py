@@ -212,7 +212,7 @@ def test_a_quality_gate_evaluates_the_scenarios_with_their_intervals(
 ) -> None:
     (tmp_path / "gate.toml").write_text(text)
     quiet = _quiet(measured[1])
-    found = gate.judge(quiet, gate.read(tmp_path / "gate.toml"))
+    found = gate.evaluate_gate(quiet, gate.read(tmp_path / "gate.toml"))
     assert [check.outcome for check in found.checks] == [outcome]
 
 
@@ -237,7 +237,7 @@ def test_a_miss_on_a_busy_machine_is_inconclusive(
     value = measured[1].model_dump(mode="json")
     value["comparisons"][0]["server"]["others_load"] = 0.5
     (tmp_path / "gate.toml").write_text("server_qps_min = 1e7")
-    found = gate.judge(ScenarioResult.model_validate(value), gate.read(tmp_path / "gate.toml"))
+    found = gate.evaluate_gate(ScenarioResult.model_validate(value), gate.read(tmp_path / "gate.toml"))
     assert found.checks[0].outcome == "INCONCLUSIVE"
     assert "50% of the processors" in found.checks[0].reason
 
@@ -248,7 +248,7 @@ def test_a_scenario_that_was_not_measured_is_inconclusive_and_gives_the_command(
     value = measured[1].model_dump(mode="json")
     value["comparisons"][0]["server"] = None
     (tmp_path / "gate.toml").write_text("server_qps_min = 5")
-    found = gate.judge(ScenarioResult.model_validate(value), gate.read(tmp_path / "gate.toml"))
+    found = gate.evaluate_gate(ScenarioResult.model_validate(value), gate.read(tmp_path / "gate.toml"))
     assert found.checks[0].outcome == "INCONCLUSIVE"
     assert "--scenario server" in found.checks[0].reason
 

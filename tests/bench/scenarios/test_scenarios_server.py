@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from synthetic import MS, md1_mean_wait, md1_p99, synthetic
 
-from compress.bench.gate.scenarios import SCENARIOS
+from compress.bench.gate.scenario_limits import SCENARIO_VALUES
 from compress.bench.scenarios import Scenario
 from compress.bench.scenarios.clock import HostClock, VirtualClock
 from compress.bench.scenarios.latency_summary import summarize_latencies
@@ -318,7 +318,7 @@ def test_a_change_of_speed_is_reported(unsteady: Server) -> None:
 
 def test_a_quality_gate_on_the_rate_covers_both_speeds(unsteady: Server) -> None:
     of, side = SimpleNamespace(server=unsteady), unsteady.candidate
-    found = SCENARIOS["server_qps_min"](of)  # type: ignore[arg-type]
+    found = SCENARIO_VALUES["server_qps_min"](of)  # type: ignore[arg-type]
     (holds, fails), seen = side.at_one_speed, (side.holds_qps, side.fails_qps)
     assert holds is not None
     assert fails is not None

@@ -57,7 +57,7 @@ def test_the_report_contains_the_staircase_of_the_run(stepped: Path) -> None:
 def test_a_run_without_a_staircase_shows_the_command(run: Path) -> None:
     missing = report(run).facts.runs[0].lacks("staircase")
     assert missing is not None
-    assert missing.command == f"compress bench {run} --staircase all"
+    assert missing.command == f"compress bench staircase {run}"
 
 
 def test_a_damaged_table_is_reported_and_is_not_an_error(stepped: Path) -> None:

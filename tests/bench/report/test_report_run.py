@@ -132,7 +132,7 @@ def test_a_run_that_was_moved_keeps_its_measurements(written: Report, run: Path,
     ]
 
 
-def test_a_benchmark_of_several_runs_speaks_of_each_of_them(
+def test_a_benchmark_of_several_runs_is_shown_for_each_of_them(
     untouched: Path, run: Path, tmp_path: Path
 ) -> None:
     other = run.rename(tmp_path / "other")
@@ -183,7 +183,7 @@ def test_a_finished_run_lacks_only_the_staircase(written: Report) -> None:
     assert [entry.part for entry in written.facts.runs[0].missing] == ["staircase"]
 
 
-def test_a_file_changed_after_its_export_is_named(run: Path, tmp_path: Path) -> None:
+def test_a_file_changed_after_its_export_is_reported(run: Path, tmp_path: Path) -> None:
     with (run / "export" / "model.onnx").open("ab") as file:
         file.write(b"x")
     found = report(run, out=tmp_path / "r.html")
@@ -191,11 +191,11 @@ def test_a_file_changed_after_its_export_is_named(run: Path, tmp_path: Path) -> 
     assert "The exported file model.onnx has" in page(found)
 
 
-def test_times_older_than_the_compact_network_are_said_to_be(run: Path, tmp_path: Path) -> None:
+def test_times_older_than_the_compact_network_give_a_warning(run: Path, tmp_path: Path) -> None:
     path = run / "bench" / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"created": "2001-01-01T00:00:00+00:00"}))
     found = report(run, out=tmp_path / "r.html")
-    assert "measured before the compact network of now was written" in page(found)
+    assert "measured before the current compact network was written" in page(found)
 
 
 # --- what is missing ------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_times_older_than_the_compact_network_are_said_to_be(run: Path, tmp_path
 @pytest.mark.parametrize(
     ("folder", "part", "command"), [("bench", "bench", "bench"), ("export", "export", "export")]
 )
-def test_a_missing_part_is_said_with_the_command_that_makes_it(
+def test_a_missing_part_is_listed_with_the_command_that_creates_it(
     run: Path, tmp_path: Path, folder: str, part: str, command: str
 ) -> None:
     shutil.rmtree(run / folder)
@@ -216,7 +216,7 @@ def test_a_missing_part_is_said_with_the_command_that_makes_it(
     assert entry.command in found.markdown.read_text(encoding="utf-8")
 
 
-def test_a_run_that_is_not_finished_is_reported_with_how_to_go_on(run: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_reported_with_the_command_that_resumes_it(run: Path, tmp_path: Path) -> None:
     for name in ("compact", "export", "bench"):
         shutil.rmtree(run / name)
     found = report(run, out=tmp_path / "r.html")
@@ -226,7 +226,7 @@ def test_a_run_that_is_not_finished_is_reported_with_how_to_go_on(run: Path, tmp
     assert "Loss and accuracy over the epochs" in page(found)
 
 
-def test_results_of_another_version_are_said_to_be_and_are_no_error(run: Path, tmp_path: Path) -> None:
+def test_results_of_another_version_are_reported_and_are_not_an_error(run: Path, tmp_path: Path) -> None:
     path = run / "bench" / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 0}))
     entry = report(run, out=tmp_path / "r.html").facts.runs[0].lacks("bench")
@@ -245,7 +245,7 @@ def test_a_network_whose_code_is_gone_costs_only_the_layers(run: Path, tmp_path:
 # --- refusals and files ---------------------------------------------------------------------------------
 
 
-def test_the_report_lies_in_the_first_run_with_markdown_beside_it(run: Path) -> None:
+def test_the_report_and_its_markdown_are_written_to_the_first_run(run: Path) -> None:
     found = report(run)
     assert (found.html, found.markdown) == (run / "bench" / "report.html", run / "bench" / "report.md")
     assert found.html.is_file()
@@ -253,20 +253,20 @@ def test_the_report_lies_in_the_first_run_with_markdown_beside_it(run: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "."])
-def test_a_page_that_is_not_html_is_refused(untouched: Path, name: str) -> None:
+def test_an_output_that_is_not_html_is_refused(untouched: Path, name: str) -> None:
     with pytest.raises(CompressError, match="cannot be written to"):
         report(untouched, out=name)
 
 
-def test_a_run_named_twice_is_refused(untouched: Path) -> None:
-    with pytest.raises(CompressError, match="named twice"):
+def test_a_run_given_twice_is_refused(untouched: Path) -> None:
+    with pytest.raises(CompressError, match="given twice"):
         report(untouched, untouched.parent / "." / untouched.name)
 
 
 # --- the page -------------------------------------------------------------------------------------------
 
 
-def test_the_page_asks_for_nothing_outside_itself(written: Report) -> None:
+def test_the_page_loads_nothing_from_outside(written: Report) -> None:
     elements = Elements(page(written))
     assert all(link.startswith(("#", "data:")) for link in elements.links())
     assert not {"script", "iframe", "object"} & {tag for tag, _ in elements.found}
