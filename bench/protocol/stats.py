@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom, bootstrap
-from scipy.stats import t as student
 
 CONFIDENCE = 0.95
 """Confidence level of every interval."""
@@ -118,6 +116,8 @@ def interval(ratios: ArrayLike, *, seed: int = 0, confidence: float = CONFIDENCE
         seed: of the resampling; the same seed and ratios give the same interval.
         confidence: of the interval, between 0 and 1.
     """
+    from scipy.stats import bootstrap  # imported here: takes most of a second
+
     values = np.asarray(ratios, np.float64)
     if values.ndim != 1 or values.size < 2:
         raise ValueError(f"an interval needs at least two pairs, not {values.size}")
@@ -151,6 +151,9 @@ def over_sessions(
         seed: of the resampling that one session alone needs.
         confidence: of the interval, between 0 and 1.
     """
+    from scipy.stats import binom
+    from scipy.stats import t as student
+
     if len(sessions) < 2:
         return interval(sessions[0], seed=seed, confidence=confidence)
     parts = [np.asarray(part, np.float64) for part in sessions]
@@ -233,6 +236,8 @@ def percentile_interval(
     Returns:
         None with too few times for the percentile (`PERCENTILE_NEEDS`) or fewer than two clusters.
     """
+    from scipy.stats import t as student
+
     count, times = len(clusters), np.concatenate([np.asarray(part, np.float64) for part in clusters])
     if count < 2 or times.size < PERCENTILE_NEEDS[q]:
         return None
