@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -92,8 +94,12 @@ def export_(
     as_json: JsonOption = False,
 ) -> None:
     """Export a run to a file for a runtime, and check that it computes the same."""
-    from compress.export import export
-    from compress.export.deploy.extras import prepare_extras
+    from compress.export.gc_pause import garbage_collection_paused
+
+    atexit.register(gc.freeze)  # the collection when Python exits would take more than a second with torch
+    with garbage_collection_paused():
+        from compress.export import export
+        from compress.export.deploy.extras import prepare_extras
     from compress.export.options import parse_batch, parse_targets
 
     formats, precisions = _split_names(format), _split_names(precision)

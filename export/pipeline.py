@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import filecmp
-import gc
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,8 @@ from compress.core.errors import CompressError, Exit
 from compress.core.files import read_json, sha256_file, write_json
 from compress.core.spec import SCHEMA_VERSION
 from compress.export.formats import Format, check_supported, get_format
+from compress.export.formats.onnx import TOOLS
+from compress.export.gc_pause import garbage_collection_paused
 from compress.export.onnx import onnx_filename
 from compress.export.options import (
     CALIB_IMAGES,
@@ -37,15 +38,15 @@ from compress.export.options import (
 from compress.export.parity.chain import COMPACT, ParityChain, ParityLink
 from compress.export.parity.check import describe_parity
 from compress.export.result import ExportResult, ExportResults
-from compress.export.source import OnnxSources, ParityFailure
+from compress.export.source import OnnxSources, ParityFailure, ReusableOnnx
 from compress.export.trust import manifest
 from compress.export.trust.device import this_device
 from compress.export.trust.manifest import FileRecord, Lineage
 from compress.export.types import BuiltFile, ExportInputs, NotRun, OnnxSource
-from compress.pipeline.objects import DataLike, as_image_data
 
 if TYPE_CHECKING:
     from compress.data import ImageData
+    from compress.pipeline.objects import DataLike
 
 SAMPLES = 256
 """Default number of test images that are compared."""
@@ -185,7 +186,7 @@ def export(
     )
     tasks = plan_exports(_as_list(format, "format"), _as_list(precision, "precision"), options)
     _check_samples(samples)
-    with _opened(source) as run, _garbage_collection_paused():
+    with _opened(source) as run, garbage_collection_paused():
         network = _load_network(run, source, model)
         exporter = _Exporter.prepare(run, network, data, samples, calib_images, max_relative, min_agreement)
         results = exporter.export_all(tasks, on_result)
@@ -283,7 +284,7 @@ class _Exporter:
         results: list[ExportResult] = []
         failures: list[tuple[ExportTask, CompressError]] = []
         with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.folder) as staging:
-            sources = OnnxSources(self.inputs, Path(staging), self.chain)
+            sources = OnnxSources(self.inputs, Path(staging), self.chain, self._reusable_onnx())
             for i, task in enumerate(tasks):
                 folder = Path(staging) / f"task-{i}"
                 folder.mkdir()
@@ -298,6 +299,16 @@ class _Exporter:
         if failures:
             raise _error_of(failures, results, len(tasks))
         return tuple(results)
+
+    def _reusable_onnx(self) -> ReusableOnnx | None:
+        """Return the file of an earlier export with the same network and tool versions, or None."""
+        record = manifest.verified_record(self.folder, onnx_filename("fp32"))
+        if record is None or record.precision != "fp32":
+            return None
+        expected = (self.lineage, self.info.preprocess, self.info.classes, manifest.versions(TOOLS))
+        if (record.lineage, record.preprocess, record.classes, record.tools) != expected:
+            return None
+        return ReusableOnnx(self.folder / record.file, record)
 
     def _export_one(self, task: ExportTask, sources: OnnxSources, folder: Path) -> ExportResult:
         try:
@@ -398,18 +409,6 @@ def _opened(source: Source) -> Iterator[RunFolder]:
         yield run
 
 
-@contextlib.contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """Pause Python's garbage collector, which takes 10% of the time while a network is traced."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def _as_list(names: str | Sequence[str], what: str) -> list[str]:
     values = list(dict.fromkeys([names] if isinstance(names, str) else names))
     if not values:
@@ -444,9 +443,14 @@ def _load_network(run: RunFolder, source: Source, dense: DenseModel | None) -> n
 
 def _images_of(info: CompactInfo, data: DataLike | None) -> ImageData:
     """Return the run's data set, or the given one, with the run's normalization."""
-    from compress.data import with_preprocess
+    from compress.data import load, with_preprocess
 
-    images = as_image_data(info.data if data is None else data, info.preprocess.input_size)
+    if data is None or isinstance(data, str):
+        images = load(data or info.data, info.preprocess.input_size)
+    else:
+        from compress.pipeline.objects import as_image_data  # imports the training, which takes 0.6 s
+
+        images = as_image_data(data, info.preprocess.input_size)
     if images.info.num_classes != len(info.classes):
         raise CompressError(
             f"the data {images.info.name!r} has {images.info.num_classes} classes, the network "

@@ -25,7 +25,7 @@ from compress.export.parity.chain import ParityChain, ParityLink
 from compress.export.precision.deviation import layer_deviations
 from compress.export.precision.emulate import RUNNER, EmulatedClassifier
 from compress.export.precision.reduce import reduce_precision
-from compress.export.trust.manifest import TensorRecord, versions
+from compress.export.trust.manifest import FileRecord, TensorRecord, versions
 from compress.export.trust.onnx_metadata import (
     META_CLASSES,
     META_MODEL,
@@ -35,6 +35,10 @@ from compress.export.trust.onnx_metadata import (
 )
 from compress.export.types import ExportInputs, OnnxSource, Predictor
 
+REQUESTED_OPSET = "requested_opset"
+"""Key in the details of a record: the operator set that was requested; None for the default."""
+
+_DETAILS = ("simplified", "simplify", REQUESTED_OPSET)
 _TYPE_NAMES = {"fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -63,6 +67,25 @@ class _CheckedFile:
     details: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class ReusableOnnx:
+    """A float32 ONNX file of the same network and tool versions, released by an earlier export."""
+
+    path: Path
+    record: FileRecord
+
+    def fits(self, options: Options, opset: int | None) -> bool:
+        """Whether an export with these options would write the same file."""
+        details = self.record.details
+        batch = "dynamic" if isinstance(options.batch, BatchRange) else options.batch
+        return (
+            self.record.batch == batch
+            and REQUESTED_OPSET in details
+            and details[REQUESTED_OPSET] == opset
+            and ("simplify" in details) == options.simplify
+        )
+
+
 class OnnxSources:
     """ONNX files of one network by operator set and precision; each is made on first use.
 
@@ -70,12 +93,21 @@ class OnnxSources:
         inputs: the network and its data.
         folder: where to write the files.
         chain: a chain that ends with the compact network; it is not changed.
+        reusable: a file to start from instead of a new export, if its options are the same. It is compared
+            with the network like a new one.
     """
 
-    def __init__(self, inputs: ExportInputs, folder: Path, chain: ParityChain) -> None:
+    def __init__(
+        self,
+        inputs: ExportInputs,
+        folder: Path,
+        chain: ParityChain,
+        reusable: ReusableOnnx | None = None,
+    ) -> None:
         self._inputs = inputs
         self._folder = folder
         self._chain = chain
+        self._reusable = reusable
         self._outcomes: dict[Hashable, _CheckedFile | Exception] = {}
 
     def get(self, options: Options) -> tuple[OnnxSource, ParityChain]:
@@ -121,13 +153,17 @@ class OnnxSources:
         folder = self._folder / f"opset-{opset or 'default'}"
         folder.mkdir()
         path = folder / onnx_filename("fp32")
-        batch: Sizes = "dynamic" if isinstance(options.batch, BatchRange) else options.batch
-        example = torch.zeros(1, *inputs.spec.input_size)
-        to_onnx(inputs.model, example, path, opset=opset, batch=batch, metadata=_metadata_of(inputs))
-        details: dict[str, Any] = {"simplified": False}
-        if options.simplify:
-            report = simplify(path, inputs.images)
-            details = {"simplified": report.kept, "simplify": report.to_json()}
+        details: dict[str, Any] = {"simplified": False, REQUESTED_OPSET: opset}
+        if self._reusable is not None and self._reusable.fits(options, opset):
+            path.write_bytes(self._reusable.path.read_bytes())
+            details = {key: value for key, value in self._reusable.record.details.items() if key in _DETAILS}
+        else:
+            batch: Sizes = "dynamic" if isinstance(options.batch, BatchRange) else options.batch
+            example = torch.zeros(1, *inputs.spec.input_size)
+            to_onnx(inputs.model, example, path, opset=opset, batch=batch, metadata=_metadata_of(inputs))
+            if options.simplify:
+                report = simplify(path, inputs.images)
+                details |= {"simplified": report.kept, "simplify": report.to_json()}
         chain = self._chain.branch()
         link = chain.add("onnx-fp32", OnnxClassifier(path), "ONNX Runtime", precision="fp32")
         return _passed(link, chain, path, details)
