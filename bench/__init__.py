@@ -1,8 +1,9 @@
-"""Benchmarking: what a narrow network buys on this machine, measured in pairs and judged against the noise.
+"""Benchmarks: the speed-up of a compact model on this machine, measured in pairs and judged against noise.
 
-Enters here: back ends that time a network (`compress.bench.backends`), the order of measuring, the statistics, the
-record and its tables, and the explanation of what was lost (`compress.bench.explain`). Nothing here trains or changes
-a network.
+Reading order: `pipeline` (a whole benchmark), `backends/` (one file per runtime), `protocol/` (order of measuring,
+statistics, processes), `results/` (the record, its tables, differences of two results). `explain/`, `staircase/` and
+`scenarios/` are further measurements, `gate/` checks limits, `report/` writes the HTML page, and `comparison/`
+trains and measures several methods side by side.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from compress.core.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from compress.bench.backends import BACKENDS, list_backends
     from compress.bench.bench_setup import BackendOptions
     from compress.bench.comparison.pipeline import compare
     from compress.bench.pipeline import bench
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from compress.bench.results.table import SummaryRow, summary_row, summary_rows, table
 
 _HOMES = {
+    "BACKENDS": "backends",
+    "list_backends": "backends",
     "BenchResult": "results.record",
     "BackendOptions": "bench_setup",
     "SummaryRow": "results.table",
@@ -33,12 +37,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "BACKENDS",
     "BackendOptions",
     "BenchResult",
     "SummaryRow",
     "Verdict",
     "bench",
     "compare",
+    "list_backends",
     "read",
     "summary_row",
     "summary_rows",

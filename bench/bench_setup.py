@@ -10,8 +10,7 @@ from pathlib import Path
 from compress.artifact import RunFolder
 from compress.bench import artifacts
 from compress.bench.artifacts import Subject
-from compress.bench.backends import Backend, RunConfig, backends, usable
-from compress.bench.backends.registry import CHOICES
+from compress.bench.backends import OPTIONS, Backend, RunConfig, all_backends, require_backend
 from compress.bench.files import Pair, Prepared
 from compress.bench.protocol.measure import Progress, Side
 from compress.core import nvml
@@ -65,14 +64,14 @@ def usable_backends(backend: str | Sequence[str], config: RunConfig) -> list[Bac
             f"{backend!r} names no back end", hint="such as ort-cpu or ort-cpu,openvino", code="bad-option"
         )
     plain = RunConfig(config.batch, config.threads)
-    for choice in CHOICES:
+    for choice in OPTIONS:
         _require_honoured(choice, getattr(config, choice) != getattr(plain, choice), names)
-    return [usable(name, config) for name in dict.fromkeys(names)]
+    return [require_backend(name, config) for name in dict.fromkeys(names)]
 
 
 def _require_honoured(choice: str, chosen: bool, names: Sequence[str]) -> None:
-    known = backends()
-    having = [name for name, found in known.items() if choice in found.honours]
+    known = all_backends()
+    having = [name for name, found in known.items() if choice in found.options]
     if chosen and not set(names) & set(having) and set(names) <= set(known):
         raise CompressError(
             f"none of the back ends {', '.join(names)} has a choice of {choice.replace('_', ' ')}",

@@ -14,12 +14,12 @@ from compress.bench.backends import (
     FOLDER,
     RunConfig,
     Runner,
-    backend_named,
-    backends,
+    all_backends,
     check_reads,
-    fitted,
-    kind_of,
-    usable,
+    file_kind,
+    get_backend,
+    require_backend,
+    supported_config,
 )
 from compress.bench.files import Prepared
 from compress.bench.protocol.machine import default_threads
@@ -124,7 +124,7 @@ def evaluate_any(
     elif data is None:
         raise CompressError("no data is given for a file", hint="give --data NAME", code="no-data")
     else:
-        check_reads(backend_named(backend or _default(path)), path)
+        check_reads(get_backend(backend or _default(path)), path)
         said, name = _said(path), data
     wanted = said.preprocess
     config = RunConfig(batch_size or BATCH, threads or default_threads(), trust=trust, device=_two(device))
@@ -151,21 +151,23 @@ def _module(path: Path, data: str | None, where: str, batch_size: int, workers: 
 @contextlib.contextmanager
 def _loaded(path: Path, backend: str, config: RunConfig) -> Iterator[tuple[Runner, str]]:
     """Load a file, or a run's compact model in the form that the back end reads."""
-    runtime = usable(backend, config)
+    runtime = require_backend(backend, config)
     with contextlib.ExitStack() as stack:
         if path.is_dir() and FOLDER not in runtime.reads:
             run = stack.enter_context(RunFolder.open(path, write=True))
             pair = Prepared(run).pair(runtime, [config.batch])
             path, config = pair.compact, replace(config, sha256=pair.hashes[1] if pair.hashes else None)
-        runner = runtime.load(path, fitted(runtime, replace(config, batch=_possible(path, config.batch))))
+        runner = runtime.load(
+            path, supported_config(runtime, replace(config, batch=_possible(path, config.batch)))
+        )
         stack.callback(runner.close)
         yield runner, runtime.name
 
 
 def _default(path: Path) -> str:
     """The first back end that reads a file: those of the CPU come first."""
-    order = ("ort-cpu", "openvino", *backends())
-    return next((name for name in order if kind_of(path) in backends()[name].reads), "ort-cpu")
+    order = ("ort-cpu", "openvino", *all_backends())
+    return next((name for name in order if file_kind(path) in all_backends()[name].reads), "ort-cpu")
 
 
 def _said(path: Path) -> OnnxMetadata:

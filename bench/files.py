@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
 from compress.bench.backends import FOLDER, Backend
+from compress.bench.dense_network import build_calibrated_dense
 from compress.core.errors import CompressError
 from compress.core.files import read_json, sha256_file, write_bytes, write_json
 from compress.export.onnx.exporter import opset_of, to_onnx
 from compress.export.trust import manifest
-
-SETTLE_IMAGES = 8
-"""Images of noise from which a dense network without training takes the statistics of its norms."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +79,7 @@ def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence
     from compress.export.formats.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
     from compress.export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
 
-    name = next(iter(backend.requires))
+    name = next(iter(backend.packages))
     module: Any = importlib.import_module(name)
     sizes = BatchRange(min(batches), max(batches), max(batches))
     gpus = artifact.this_machine().gpus
@@ -124,7 +121,7 @@ def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
         compact, opset = exported
     dense = folder / "dense.onnx"
     key = {"model": info.model.model_dump_json(), "opset": str(opset)}
-    _cached(dense, key, lambda path: to_onnx(settled_dense(run), example, path, opset=opset))
+    _cached(dense, key, lambda path: to_onnx(build_calibrated_dense(run), example, path, opset=opset))
     return Pair(dense, compact, opset)
 
 
@@ -170,28 +167,3 @@ def _is_noted(path: Path, wanted: Mapping[str, str | None]) -> bool:
 
 def _note(path: Path, made_from: Mapping[str, str | None]) -> None:
     write_json(path.with_suffix(".json"), {"from": made_from, "sha256": sha256_file(path)})
-
-
-def settled_dense(run: str | Path | RunFolder) -> nn.Module:
-    """Return a run's dense network with fresh weights and the norm statistics of a batch of noise.
-
-    A deep network of fresh weights can vanish or overflow from layer to layer, and denormal numbers slow a
-    CPU many times; with the statistics of a real pass its activations are of a trained network's size.
-    """
-    model = artifact.build_dense(run)
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return model
-    momenta = [norm.momentum for norm in norms]
-    generator = torch.Generator().manual_seed(0)
-    size = artifact.compact_info(run).model.input_size
-    images = torch.randn(SETTLE_IMAGES, *size, generator=generator)
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    with torch.no_grad():
-        model(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return model.eval()

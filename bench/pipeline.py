@@ -13,7 +13,7 @@ from pathlib import Path
 from compress import artifact
 from compress.bench import artifacts
 from compress.bench.artifacts import Subject
-from compress.bench.backends import Backend, RunConfig, fitted
+from compress.bench.backends import Backend, RunConfig, supported_config
 from compress.bench.bench_setup import (
     PREPARING,
     BackendOptions,
@@ -176,7 +176,7 @@ class _Part:
         self._sides = [sides_of(two, self.runtime, self._files) for two in self.subjects]
         self.job = Job(
             backend=self.runtime.name,
-            configs=tuple(fitted(self.runtime, config) for config in configs),
+            configs=tuple(supported_config(self.runtime, config) for config in configs),
             comparisons=tuple(self._sides),
             pairs=paired.PAIRS,
         )

@@ -26,7 +26,7 @@ from benchmarks import gpu_probe, latency_files
 from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.latency_files import RunPair
 from compress.bench import BackendOptions, bench
-from compress.bench.backends import FOLDER, RunConfig, backends, usable
+from compress.bench.backends import FOLDER, RunConfig, all_backends, require_backend
 from compress.bench.protocol.machine import default_threads
 from compress.bench.results.record import BatchRecord, BenchResult
 from compress.core import console
@@ -83,9 +83,9 @@ class Form:
 def present(form: Form) -> tuple[list[str], list[dict[str, str]]]:
     """Return the back ends that are measured, and those that are not, with the reason."""
     found, absent = [], []
-    for name in backends():
+    for name in all_backends():
         try:
-            usable(name, form.config())
+            require_backend(name, form.config())
         except CompressError as error:
             absent.append({"backend": name, "reason": str(error)})
             continue
@@ -102,7 +102,7 @@ def measure(pair: RunPair, backend: str, precision: Precision, form: Form) -> Be
     Raises:
         CompressError: a file cannot be made, or not be run there.
     """
-    runtime, batches = backends()[backend], form.batches_on(backend)
+    runtime, batches = all_backends()[backend], form.batches_on(backend)
     how: dict[str, Any] = {
         "batches": batches,
         "threads": form.threads,
@@ -146,7 +146,7 @@ def _row(found: BatchRecord) -> dict[str, Any]:
     }
 
 
-class Session:
+class ProfileSession:
     """A record that grows part by part on the disk, and goes on with an earlier one of the same machine."""
 
     SAME = ("form", "machine", "versions", "threads", "batches", "pairs")
@@ -185,7 +185,7 @@ class Session:
         write_result(self.name, self.record, self.folder)
 
 
-def measure_network(session: Session, name: str, pair: RunPair, found: Sequence[str], until: float) -> bool:
+def measure_network(session: ProfileSession, name: str, pair: RunPair, found: Sequence[str], until: float) -> bool:
     """Measure what is left of a network; False where the time was up first."""
     record, form = session.record, session.form
     dense, compact = pair.costs
@@ -199,7 +199,7 @@ def measure_network(session: Session, name: str, pair: RunPair, found: Sequence[
     for precision in form.precisions:
         for backend in found:
             part = {"network": name, "precision": precision, "backend": backend}
-            if precision not in latency_files.supported_precisions(backends()[backend], [precision]):
+            if precision not in latency_files.supported_precisions(all_backends()[backend], [precision]):
                 continue
             if session.done(part):
                 continue
@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise CompressError("--dense and --compact belong together", hint="give both runs, or none")
         form = _form(asked)
         until = time.monotonic() + 60 * asked.budget_minutes if asked.budget_minutes else float("inf")
-        session = Session(form, asked.out, words, asked.fresh)
+        session = ProfileSession(form, asked.out, words, asked.fresh)
         if not session.record["questions"]:
             session.record["questions"] = [gpu_probe.answer(name) for name in gpu_probe.QUESTIONS]
         found, session.record["absent"] = present(form)

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.bench.backends import RunConfig, backend_named, usable
-from compress.bench.backends.registry import RTX_ENGINE
+from compress.bench.backends import RTX_ENGINE, RunConfig, get_backend, require_backend
 from compress.core.errors import CompressError, Exit
 from compress.core.files import sha256_file, write_bytes
 from compress.export.formats.tensorrt_build import build_engine
@@ -83,9 +82,9 @@ def run_once(backend: str) -> dict[str, Any]:
         ``answer``: ``yes``, ``no`` or ``not asked`` (something is missing here), with a ``message``.
     """
     try:
-        runtime = backend_named(backend)
+        runtime = get_backend(backend)
         config = RunConfig(batch=4, threads=1)
-        usable(backend, config)
+        require_backend(backend, config)
         _check_providers(backend)
     except CompressError as error:
         return {"answer": "not asked", "message": str(error)}
@@ -105,7 +104,7 @@ def run_once(backend: str) -> dict[str, Any]:
             runner.close()
         except CompressError as error:
             return {"answer": "no", "message": str(error)}
-        cpu = backend_named("ort-cpu").load(source, RunConfig(batch=4, threads=1))
+        cpu = get_backend("ort-cpu").load(source, RunConfig(batch=4, threads=1))
         wanted = cpu.logits(images)
         cpu.close()
     apart = float(np.abs(found - wanted).max() / np.abs(wanted).max())
@@ -131,7 +130,7 @@ def _check_providers(backend: str) -> None:
 
 
 def _engine(runtime: Any, source: Path) -> Path:
-    name = next(iter(runtime.requires))
+    name = next(iter(runtime.packages))
     module: Any = importlib.import_module(name)
     path = source.with_name(f"probe{RTX_ENGINE if RTX_ENGINE in runtime.reads else '.engine'}")
     built = build_engine(module, source, Options(batch=BatchRange(1, 4, 4)), name)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from compress.artifact import CompactInfo, compact_info
-from compress.bench.backends import FOLDER, Backend
-from compress.bench.backends.registry import RTX_ENGINE
+from compress.bench.backends import FOLDER, RTX_ENGINE, Backend
 from compress.core import console
 from compress.core.files import atomic_path
 from compress.export import export

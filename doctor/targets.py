@@ -42,9 +42,9 @@ def _try_format(name: str, entry: Any) -> Check:
 def try_backends() -> tuple[Check, ...]:
     """Check for each back end whether it runs here; one that reads ONNX files runs a small one."""
     try:
-        from compress.bench.backends.registry import backends
+        from compress.bench.backends import BACKENDS, all_backends
 
-        entries = backends()
+        entries = all_backends()
     except FAILURES as error:
         return (_not_listed("all back ends", error),)
     with tempfile.TemporaryDirectory(prefix="compress-doctor-") as folder:
@@ -53,13 +53,14 @@ def try_backends() -> tuple[Check, ...]:
             Path(folder, "tiny.onnx").write_bytes(tiny.classifier())
         except FAILURES:  # the package onnx is broken, as its own check reports
             path = None
-        return tuple(_try_backend(name, entry, path) for name, entry in entries.items())
+        checks = tuple(_try_backend(name, entry, path) for name, entry in entries.items())
+    return (*checks, *_broken_plugins(BACKENDS.failures))
 
 
 def _try_backend(name: str, entry: Any, path: Path | None) -> Check:
-    from compress.bench.backends.registry import RunConfig
+    from compress.bench.backends import RunConfig
 
-    missing = _missing_package(name, entry.requires)
+    missing = _missing_package(name, entry.packages)
     if missing is not None:
         return missing
     config = RunConfig(batch=1, threads=1)

@@ -1,39 +1,70 @@
-"""Runners: what loads a network on a back end, times its inferences and evaluates it; one file a runtime.
+"""Back ends: what loads a network, times its inferences, profiles its nodes and measures its memory.
 
-A back end is a class with the `Backend` interface, registered by the decorator `register`; it imports its
-runtime inside its functions. Nothing here decides how often or in which order to measure.
+To add a back end, write a module with a subclass of `Backend` and register it:
+
+    from compress.bench.backends import BACKENDS, Backend
+
+    @BACKENDS.register("my-runtime")
+    class MyRuntime(Backend):
+        ...
+
+A module in this folder is found by itself; another package names its class or module in the entry point group
+``compress.backends``. The attributes of the class are the only description of a back end: the help of
+``compress bench``, `list_backends`, ``compress doctor`` and the checks of the options are made from them.
+
+Reading order: `base` (the interfaces), `registry` (look-up), then one file per runtime. `inputs` and `cuda`
+hold what several runtimes share. How often and in which order networks are measured is decided in
+`compress.bench.protocol`.
 """
 
 from __future__ import annotations
 
-from compress.bench.backends.registry import (
+from compress.bench.backends.base import (
     FOLDER,
+    OPTIONS,
+    RTX_ENGINE,
     Backend,
     Network,
+    Profiled,
+    Profiler,
+    ProfileSession,
     RunConfig,
     Runner,
+    RuntimeNode,
     Timed,
-    backend_named,
-    backends,
+    file_kind,
+    supported_config,
+)
+from compress.bench.backends.registry import (
+    BACKENDS,
+    all_backends,
     check_reads,
-    fitted,
-    kind_of,
-    register,
-    usable,
+    get_backend,
+    get_profiler,
+    list_backends,
+    require_backend,
 )
 
 __all__ = [
+    "BACKENDS",
     "FOLDER",
+    "OPTIONS",
+    "RTX_ENGINE",
     "Backend",
     "Network",
+    "ProfileSession",
+    "Profiled",
+    "Profiler",
     "RunConfig",
     "Runner",
+    "RuntimeNode",
     "Timed",
-    "backend_named",
-    "backends",
+    "all_backends",
     "check_reads",
-    "fitted",
-    "kind_of",
-    "register",
-    "usable",
+    "file_kind",
+    "get_backend",
+    "get_profiler",
+    "list_backends",
+    "require_backend",
+    "supported_config",
 ]

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.bench.backends.feeding import in_batches, noise
-from compress.bench.backends.registry import RunConfig
+from compress.bench.backends.base import RunConfig
+from compress.bench.backends.inputs import in_batches, noise
 from compress.core.errors import CompressError, Exit
 
 TIMED = (

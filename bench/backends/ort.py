@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.backends import cuda
-from compress.bench.backends.feeding import check_batch, fixed_size, host_times, noise
-from compress.bench.backends.registry import RunConfig, register
-from compress.export.onnx.session import OnnxClassifier
+from compress.bench.backends.base import Backend, Profiled, RunConfig, RuntimeNode, Shape, Timed
+from compress.bench.backends.inputs import check_batch, fixed_size, host_times, noise
+from compress.bench.backends.registry import BACKENDS
+from compress.export.onnx.session import CPU_PROVIDERS, OnnxClassifier, open_session
 
 ORT = {"onnxruntime": "onnxruntime-gpu"}
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -24,7 +27,8 @@ class OrtCpuRunner:
     """A session with a fixed input; each time is one `session.run`.
 
     Raises:
-        CompressError: see `compress.export.onnx.session.OnnxClassifier`; or the file's fixed batch size is another.
+        CompressError: see `compress.export.onnx.session.OnnxClassifier`; or the file has another fixed batch
+            size.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -161,23 +165,128 @@ class OrtGpuRunner:
         del self._binding, self._model, self._buffers
 
 
-@register
-class OrtCpu:
+CONVERTS = frozenset(("ReorderInput", "ReorderOutput"))
+"""Operators by which it goes into and out of its blocked layout."""
+
+_NODE, _RUN, _KERNEL = "Node", "model_run", "_kernel_time"
+_BLOCKED = "_nchwc"
+
+
+class OrtProfileSession:
+    """A session with the profiler on; it writes its events when it ends."""
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="profile-")
+        prefix = Path(self._folder.name) / "ort"
+        self._session = open_session(path, threads=config.threads, providers=CPU_PROVIDERS, profile=prefix)
+        entry = self._session.get_inputs()[0]
+        self._feed = {entry.name: noise(config, fixed_size(path, entry.shape[1:]))}
+        self._walls = list[float]()
+
+    def run(self, count: int) -> None:
+        """Run inferences."""
+        for _ in range(count):
+            start = time.perf_counter_ns()
+            self._session.run(None, self._feed)
+            self._walls.append(float(time.perf_counter_ns() - start))
+
+    def finish(self) -> Profiled:
+        """Read the events."""
+        try:
+            events = json.loads(Path(self._session.end_profiling()).read_text("utf-8"))
+        finally:
+            del self._session
+            self._folder.cleanup()
+        runs = _node_events(events)
+        nodes = tuple(_runtime_node(event) for event in runs[0])
+        times = np.array([[float(event["dur"]) * 1e3 for event in run] for run in runs])
+        return Profiled(nodes, times, np.array(self._walls))
+
+
+class OrtCpuProfiler:
+    """The profiler of ONNX Runtime on the CPU.
+
+    The event of a node lasts from before the kernel until its own arguments are written, which takes some
+    microseconds more than the kernel; `compress.bench.explain.overhead` measures how many.
+    """
+
+    source = "the kernel times of ONNX Runtime's own profiler"
+
+    def open(self, path: Path, config: RunConfig) -> OrtProfileSession:
+        """Open a session with the profiler on."""
+        return OrtProfileSession(path, config)
+
+    def load_probe(self, path: Path, config: RunConfig) -> Timed:
+        """Open an ordinary session."""
+        return OrtCpuRunner(path, config)
+
+
+def _node_events(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The events of the nodes, run by run."""
+    runs, now = list[list[dict[str, Any]]](), list[dict[str, Any]]()
+    for event in events:
+        if event.get("cat") == _NODE and event["name"].endswith(_KERNEL):
+            now.append(event)
+        elif event["name"] == _RUN:
+            runs.append(now)
+            now = []
+    return runs
+
+
+def _runtime_node(event: dict[str, Any]) -> RuntimeNode:
+    name, arguments = event["name"].removesuffix(_KERNEL), event["args"]
+    op, blocked = str(arguments["op_name"]), name.endswith(_BLOCKED)
+    origin = name.removesuffix(_BLOCKED)
+    return RuntimeNode(
+        name=name,
+        op=op,
+        kernel=f"{op} in blocked layout" if blocked else op,
+        origins=(origin,),
+        weight=_weight(arguments.get("input_type_shape", [])),
+        converts=op in CONVERTS,
+    )
+
+
+def _weight(inputs: list[dict[str, list[int]]]) -> Shape | None:
+    """Shape of the second input, as the event has it: ``[{"float": [1, 3, 8, 8]}, ...]``."""
+    if len(inputs) < 2:
+        return None
+    return tuple(next(iter(inputs[1].values()), ()))
+
+
+def _run_alone(path: str, config: dict[str, Any], before: Callable[[], None]) -> None:
+    """Run an ONNX file once; see `Backend.run_alone`."""
+    import numpy as np
+    import onnxruntime
+
+    before()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = config["threads"]
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    noise = np.random.default_rng(0).standard_normal((config["batch"], *entry.shape[1:]), dtype=np.float32)
+    session.run(None, {entry.name: noise})
+
+
+@BACKENDS.register("ort-cpu")
+class OrtCpu(Backend):
     """``--backend ort-cpu``."""
 
     name = "ort-cpu"
-    requires: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime"}
-    reads = (".onnx",)
-    honours: frozenset[str] = frozenset()
-
-    def check(self, config: RunConfig) -> None:
-        """Nothing but its package is needed."""
+    summary = "ONNX Runtime on the CPU"
+    profiler = OrtCpuProfiler()
+    run_alone = staticmethod(_run_alone)
+    packages: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime"}
+    reads: ClassVar[tuple[str, ...]] = (".onnx",)
+    options: ClassVar[frozenset[str]] = frozenset()
 
     def load(self, path: Path, config: RunConfig) -> OrtCpuRunner:
         """Open a session with the CPU provider, or fail."""
         return OrtCpuRunner(path, config)
 
-    def timed(self, config: RunConfig) -> str:
+    def describe_timing(self, config: RunConfig) -> str:
         """One `session.run`."""
         return (
             "one session.run of ONNX Runtime on the CPU, NumPy array in and a new NumPy array out; "
@@ -185,14 +294,13 @@ class OrtCpu:
         )
 
 
-class _OrtGpu:
-    """What the two providers of the GPU share."""
+class _OrtGpu(Backend):
+    """Base class of the two providers for the GPU."""
 
-    name: str
-    provider: str
-    requires: ClassVar[Mapping[str, str]] = ORT
-    reads = (".onnx",)
-    honours = frozenset({"cuda_graph", "transfers"})
+    provider: ClassVar[str]
+    packages: ClassVar[Mapping[str, str]] = ORT
+    reads: ClassVar[tuple[str, ...]] = (".onnx",)
+    options: ClassVar[frozenset[str]] = frozenset({"cuda_graph", "transfers"})
 
     def check(self, config: RunConfig) -> None:
         """An NVIDIA GPU is needed."""
@@ -203,26 +311,28 @@ class _OrtGpu:
         self.check(config)
         return OrtGpuRunner(path, config, self.provider)
 
-    def timed(self, config: RunConfig) -> str:
+    def describe_timing(self, config: RunConfig) -> str:
         """One run with bound buffers."""
         return cuda.timed(f"one run of ONNX Runtime ({self.provider}) with IO binding", config)
 
 
-@register
+@BACKENDS.register("ort-cuda")
 class OrtCuda(_OrtGpu):
     """``--backend ort-cuda``."""
 
     name = "ort-cuda"
+    summary = "ONNX Runtime on an NVIDIA GPU, CUDA provider"
     provider = CUDA_PROVIDER
 
 
-@register
+@BACKENDS.register("ort-trt")
 class OrtTensorRT(_OrtGpu):
     """``--backend ort-trt``; needs the libraries of TensorRT, which its wheel brings."""
 
     name = "ort-trt"
+    summary = "ONNX Runtime on an NVIDIA GPU, TensorRT provider"
     provider = TENSORRT_PROVIDER
-    requires: ClassVar[Mapping[str, str]] = {**ORT, "tensorrt": "tensorrt"}
+    packages: ClassVar[Mapping[str, str]] = {**ORT, "tensorrt": "tensorrt"}
 
     def load(self, path: Path, config: RunConfig) -> OrtGpuRunner:
         """Open a session with the provider, or fail; importing TensorRT loads its libraries."""

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.backends import cuda
-from compress.bench.backends.feeding import check_batch, fixed_size
-from compress.bench.backends.registry import RTX_ENGINE, RunConfig, register
+from compress.bench.backends.base import RTX_ENGINE, Backend, Profiled, RunConfig, RuntimeNode, Timed
+from compress.bench.backends.inputs import check_batch, fixed_size
+from compress.bench.backends.registry import BACKENDS
 from compress.core.errors import CompressError, Exit
+from compress.core.files import write_bytes
 
 
 class EngineRunner:
@@ -31,9 +34,9 @@ class EngineRunner:
         config: its `trust` allows an engine without a manifest.
 
     Raises:
-        CompressError: the engine is not to be trusted or from another machine (see
-            `compress.export.trust.loading.check_loadable`), TensorRT refuses it (exit MISSING), or the batch size is outside
-            of its profile.
+        CompressError: the engine is not trusted or was built on another machine (see
+            `compress.export.trust.loading.check_loadable`), TensorRT cannot load it (exit MISSING), or the
+            batch size is outside of its profile.
     """
 
     def __init__(self, module: Any, path: Path, config: RunConfig) -> None:
@@ -189,14 +192,103 @@ class EngineRunner:
         del self._launch, self._context, self._engine, self._runtime, self._buffers
 
 
-class _TensorRT:
-    """What the two packages share."""
+FUSED = " + "
+"""Between the names of the file's nodes in the name of a fused layer."""
 
-    name: str
-    module: str
-    requires: ClassVar[Mapping[str, str]]
-    reads: tuple[str, ...]
-    honours = frozenset({"cuda_graph", "transfers", "trust"})
+
+class EngineProfileSession:
+    """An engine whose context reports the time of each of its layers."""
+
+    def __init__(self, module: Any, path: Path, config: RunConfig) -> None:
+        self._runner = EngineRunner(module, path, replace(config, cuda_graph=False))
+        self._seen = seen = list[tuple[str, float]]()
+
+        class Keeping(module.IProfiler):  # type: ignore[misc]
+            def __init__(self) -> None:
+                module.IProfiler.__init__(self)
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                seen.append((layer_name, ms))
+
+        self._profiler = Keeping()
+        self._runner.context.profiler = self._profiler
+        self._names: tuple[str, ...] = ()
+        self._times, self._walls = list[NDArray[np.float64]](), list[float]()
+
+    def run(self, count: int) -> None:
+        """Run inferences."""
+        for _ in range(count):
+            self._seen.clear()
+            start = time.perf_counter_ns()
+            self._runner.run(1)
+            self._walls.append(float(time.perf_counter_ns() - start))
+            self._names = self._names or tuple(name for name, _ in self._seen)
+            self._times.append(np.array([1e6 * ms for _, ms in self._seen]))
+
+    def finish(self) -> Profiled:
+        """Return what was measured."""
+        self._runner.close()
+        return Profiled(tuple(map(layer_node, self._names)), np.array(self._times), np.array(self._walls))
+
+
+class EngineProfiler:
+    """The `IProfiler` of an execution context.
+
+    Args:
+        module: `tensorrt` or `tensorrt_rtx`.
+        suffix: of its engines.
+        product: its name for people.
+    """
+
+    def __init__(self, module: str, suffix: str, product: str) -> None:
+        self._module, self._suffix = module, suffix
+        self.source = f"the device times of {product}'s IProfiler"
+
+    def open(self, path: Path, config: RunConfig) -> EngineProfileSession:
+        """Load an engine, or build one from a small ONNX file, with the profiler enabled."""
+        engine, trusted = self._engine(path, config)
+        return EngineProfileSession(importlib.import_module(self._module), engine, trusted)
+
+    def load_probe(self, path: Path, config: RunConfig) -> Timed:
+        """Build an engine from a small ONNX file and load it."""
+        engine, trusted = self._engine(path, config)
+        return EngineRunner(importlib.import_module(self._module), engine, trusted)
+
+    def _engine(self, path: Path, config: RunConfig) -> tuple[Path, RunConfig]:
+        """Return an engine as it is, or one built from a small ONNX file beside it, and how to load it."""
+        cuda.require_gpu(self._module)
+        if path.suffix != ".onnx":
+            return path, config
+        from compress.export.formats.tensorrt_build import build_engine
+        from compress.export.options import BatchRange, Options
+
+        sizes = BatchRange(config.batch, config.batch, config.batch)
+        module = importlib.import_module(self._module)
+        built = build_engine(module, path, Options(batch=sizes), self._module)
+        engine = path.with_suffix(self._suffix)
+        write_bytes(engine, memoryview(built.data))
+        return engine, replace(config, sha256=hashlib.sha256(built.data).hexdigest())
+
+
+def layer_node(name: str) -> RuntimeNode:
+    """Return a layer of an engine: its name holds the names of the nodes it was fused from."""
+    bare = name.partition(" ForeignNode")[0].strip()
+    origins = tuple(part.strip(" []()") for part in bare.split(FUSED))
+    converts = name.startswith(("Reformat", "reformat", "Copy")) or "CopyNode" in name
+    return RuntimeNode(
+        name=name,
+        op="Reformat" if converts else "Layer",
+        kernel=FUSED.join(origins) if len(origins) > 1 else "alone",
+        origins=() if converts else origins,
+        converts=converts,
+    )
+
+
+class _TensorRT(Backend):
+    """Base class of the two packages."""
+
+    module: ClassVar[str]
+    options: ClassVar[frozenset[str]] = frozenset({"cuda_graph", "transfers", "trust"})
 
     def check(self, config: RunConfig) -> None:
         """An NVIDIA GPU is needed."""
@@ -207,30 +299,34 @@ class _TensorRT:
         self.check(config)
         return EngineRunner(importlib.import_module(self.module), path, config)
 
-    def timed(self, config: RunConfig) -> str:
+    def describe_timing(self, config: RunConfig) -> str:
         """One inference by `execute_async_v3`."""
         how = "one replay of its CUDA graph" if config.cuda_graph else "one execute_async_v3"
         return cuda.timed(f"{how} of {self.module} on a stream of its own", config)
 
 
-@register
+@BACKENDS.register("trt")
 class TensorRT(_TensorRT):
     """``--backend trt``."""
 
     name = "trt"
+    summary = "TensorRT engines on an NVIDIA GPU"
+    profiler = EngineProfiler("tensorrt", ".engine", "TensorRT")
     module = "tensorrt"
-    requires: ClassVar[Mapping[str, str]] = {"tensorrt": "tensorrt"}
-    reads = (".engine",)
+    packages: ClassVar[Mapping[str, str]] = {"tensorrt": "tensorrt"}
+    reads: ClassVar[tuple[str, ...]] = (".engine",)
 
 
-@register
+@BACKENDS.register("trt-rtx")
 class TensorRTRTX(_TensorRT):
     """``--backend trt-rtx``."""
 
     name = "trt-rtx"
+    summary = "TensorRT-RTX engines on an NVIDIA GPU"
+    profiler = EngineProfiler("tensorrt_rtx", RTX_ENGINE, "TensorRT-RTX")
     module = "tensorrt_rtx"
-    requires: ClassVar[Mapping[str, str]] = {"tensorrt_rtx": "tensorrt-rtx"}
-    reads = (RTX_ENGINE,)
+    packages: ClassVar[Mapping[str, str]] = {"tensorrt_rtx": "tensorrt-rtx"}
+    reads: ClassVar[tuple[str, ...]] = (RTX_ENGINE,)
 
 
 def _sizes(shape: Any) -> list[int | str]:

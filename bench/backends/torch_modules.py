@@ -17,11 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from compress import artifact
 from compress.bench.backends import cuda
-from compress.bench.backends.feeding import host_times, in_batches, noise
-from compress.bench.backends.registry import FOLDER, RunConfig, register
+from compress.bench.backends.base import FOLDER, Backend, Profiled, Profiler, RunConfig, RuntimeNode, Timed
+from compress.bench.backends.inputs import host_times, in_batches, noise
+from compress.bench.backends.onnx_module import OnnxModule
+from compress.bench.backends.registry import BACKENDS
+from compress.bench.dense_network import build_calibrated_dense
 from compress.core.errors import CompressError, Exit
 
 
@@ -158,23 +163,174 @@ class ModuleRunner:
         self._buffers = None
 
 
-def of_run(path: Path, config: RunConfig) -> Loaded:
+def load_from_run(path: Path, config: RunConfig) -> Loaded:
     """Load a network of a run folder, or of its ``compact/`` folder; `config.network` says which."""
-    from compress.bench.files import settled_dense
-
     spec = artifact.compact_info(path).model
-    model = artifact.load(path) if config.network == "compact" else settled_dense(path)
+    model = artifact.load(path) if config.network == "compact" else build_calibrated_dense(path)
     return Loaded(model, spec.input_size, spec.num_classes)
 
 
-@register
-class Torch:
+SCATTER_INDEX = "scatter_index"
+"""In the name of the buffer by which `compress.slicing.scatter` puts channels back."""
+
+MULTIPLY = ("convolution", "_convolution", "conv2d", "mm", "addmm", "linear", "bmm", "mkldnn_linear")
+
+
+class _Clock(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+    """Keeps the time of every operator: the host's on a CPU, between events on a GPU."""
+
+    def __init__(self, on_gpu: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        self._on_gpu = on_gpu
+        self.calls = list[tuple[Any, tuple[Any, ...]]]()
+        self.spans = list[tuple[Any, Any]]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self._on_gpu:
+            ends = cuda.event(), cuda.event()
+            ends[0].record()
+            found = func(*args, **(kwargs or {}))
+            ends[1].record()
+            self.spans.append(ends)
+        else:
+            start = time.perf_counter_ns()
+            found = func(*args, **(kwargs or {}))
+            self.spans.append((start, time.perf_counter_ns()))
+        self.calls.append((func, args))
+        return found
+
+    def times_ns(self) -> NDArray[np.float64]:
+        """Of every call, `[calls]`."""
+        if self._on_gpu:
+            torch.cuda.synchronize()
+            return np.array([1e6 * first.elapsed_time(last) for first, last in self.spans])
+        return np.array([float(last - first) for first, last in self.spans])
+
+
+class TorchProfileSession:
+    """A module whose operators are timed."""
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        torch.set_num_threads(config.threads)
+        self._model, size = module_at(path, config)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self._model.to(device=config.device, memory_format=layout)  # type: ignore[call-overload]
+        self._input = torch.from_numpy(noise(config, size)).to(config.device).to(memory_format=layout)
+        self._on_gpu = config.device == "cuda"
+        self._times, self._walls = list[NDArray[np.float64]](), list[float]()
+        self._nodes: tuple[RuntimeNode, ...] = ()
+        with torch.inference_mode():
+            self._model(self._input)
+
+    def run(self, count: int) -> None:
+        """Run inferences."""
+        for _ in range(count):
+            with torch.inference_mode(), _Clock(self._on_gpu) as clock:
+                start = time.perf_counter_ns()
+                self._model(self._input)
+                if self._on_gpu:
+                    torch.cuda.synchronize()
+                self._walls.append(float(time.perf_counter_ns() - start))
+            self._times.append(clock.times_ns())
+            if not self._nodes:
+                names = _names(self._model)
+                self._nodes = tuple(_node(func, args, names) for func, args in clock.calls)
+
+    def finish(self) -> Profiled:
+        """Return what was measured."""
+        del self._model, self._input
+        return Profiled(self._nodes, np.array(self._times), np.array(self._walls))
+
+
+class TimedModule:
+    """A module timed as a whole."""
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        torch.set_num_threads(config.threads)
+        self._model, size = module_at(path, config)
+        self._model.to(config.device)
+        self._input = torch.from_numpy(noise(config, size)).to(config.device)
+        self._on_gpu = config.device == "cuda"
+
+    @property
+    def device_ns(self) -> None:
+        """None: by the host's clock, until the device has finished."""
+        return
+
+    def run(self, count: int) -> NDArray[np.int64]:
+        """Run `count` inferences; return the nanoseconds of each."""
+
+        def once() -> None:
+            self._model(self._input)
+            if self._on_gpu:
+                torch.cuda.synchronize()
+
+        with torch.inference_mode():
+            return host_times(once, count)
+
+
+class TorchProfiler:
+    """Times every ATen operator as it is dispatched, and identifies it by the parameters it reads.
+
+    A module's hooks would not see the operators of a traced network; the dispatcher sees those of both.
+    """
+
+    source = "the time of each ATen operator as PyTorch dispatches it"
+
+    def open(self, path: Path, config: RunConfig) -> TorchProfileSession:
+        """Load a network of a run folder, or a small ONNX file, with the clock in the dispatcher."""
+        return TorchProfileSession(path, config)
+
+    def load_probe(self, path: Path, config: RunConfig) -> Timed:
+        """Load a small ONNX file."""
+        return TimedModule(path, config)
+
+
+def module_at(path: Path, config: RunConfig) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return the network at a path in evaluation mode, and the size of its images."""
+    if path.suffix == ".onnx":
+        module = OnnxModule(path)
+        return module, module.size
+    loaded = load_from_run(path, config)
+    return loaded.module, loaded.image
+
+
+def _names(model: nn.Module) -> dict[int, str]:
+    """Names of parameters and buffers by the address of their memory, which views share."""
+    every: Mapping[str, Tensor] = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    return {tensor.untyped_storage().data_ptr(): name for name, tensor in every.items()}
+
+
+def _node(func: Callable[..., Any], args: tuple[Any, ...], names: Mapping[int, str]) -> RuntimeNode:
+    op = str(func).removeprefix("aten.").partition(".")[0]
+    tensors = [entry for entry in tree_flatten(args)[0] if isinstance(entry, Tensor)]
+    read = [(names.get(t.untyped_storage().data_ptr()), tuple(t.shape)) for t in tensors]
+    weights = [(name, shape) for name, shape in read if name is not None]
+    layer = next((entry for entry in weights if op in MULTIPLY and len(entry[1]) > 1), None)
+    origins = () if layer is None else (layer[0].removesuffix(".weight"),)
+    scatters = op in ("index_select", "gather") and any(SCATTER_INDEX in name for name, _ in weights)
+    return RuntimeNode(
+        name=origins[0] if origins else op,
+        op="scatter" if scatters else op,
+        kernel=f"aten::{op}",
+        origins=origins,
+        weight=None if layer is None else layer[1],
+        converts=op in ("_to_copy", "clone", "contiguous"),
+    )
+
+
+@BACKENDS.register("torch")
+class Torch(Backend):
     """``--backend torch``: eager PyTorch."""
 
     name = "torch"
-    requires: ClassVar[Mapping[str, str]] = {"torch": "torch"}
-    reads = (FOLDER,)
-    honours = frozenset({"device", "channels_last", "cuda_graph", "transfers"})
+    summary = "PyTorch modules, eager, on the CPU or an NVIDIA GPU"
+    profiler: ClassVar[Profiler | None] = TorchProfiler()
+    packages: ClassVar[Mapping[str, str]] = {"torch": "torch"}
+    reads: ClassVar[tuple[str, ...]] = (FOLDER,)
+    options: ClassVar[frozenset[str]] = frozenset({"device", "channels_last", "cuda_graph", "transfers"})
 
     def check(self, config: RunConfig) -> None:
         """A GPU is needed where it is asked for."""
@@ -189,14 +345,14 @@ class Torch:
 
     def load(self, path: Path, config: RunConfig) -> ModuleRunner:
         """Load a network of a run folder."""
-        return self.load_module(partial(of_run, path, config), config)
+        return self.load_module(partial(load_from_run, path, config), config)
 
     def load_module(self, load: Callable[[], Loaded], config: RunConfig) -> ModuleRunner:
         """Run a module that no run folder holds."""
         self.check(config)
         return ModuleRunner(load, config, compiled=False)
 
-    def timed(self, config: RunConfig) -> str:
+    def describe_timing(self, config: RunConfig) -> str:
         """One forward."""
         what = "one forward of the module in PyTorch"
         if config.device == "cuda":
@@ -204,11 +360,13 @@ class Torch:
         return f"{what} on the CPU, tensor in and tensor out; reading and normalising images is not included"
 
 
-@register
+@BACKENDS.register("torch-compile")
 class TorchCompile(Torch):
     """``--backend torch-compile``: the same through `torch.compile` (inductor)."""
 
     name = "torch-compile"
+    summary = "PyTorch modules compiled by torch.compile, on the CPU or an NVIDIA GPU"
+    profiler = None
 
     def check(self, config: RunConfig) -> None:
         """On the CPU inductor writes C++: a compiler is needed."""
@@ -224,9 +382,9 @@ class TorchCompile(Torch):
         self.check(config)
         return ModuleRunner(load, config, compiled=True)
 
-    def timed(self, config: RunConfig) -> str:
+    def describe_timing(self, config: RunConfig) -> str:
         """One forward, compiled before."""
-        return super().timed(config).replace("the module", "the module compiled by inductor")
+        return super().describe_timing(config).replace("the module", "the module compiled by inductor")
 
 
 def _no_compiler(name: str) -> CompressError:

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from compress.bench.backends import RunConfig
+from compress.bench.backends import Profiler, ProfileSession, RunConfig
 from compress.bench.explain.onnx_graph import POOLS, OnnxGraph, OnnxLayer, read_onnx_graph
-from compress.bench.explain.profilers import Profiler, Session
 from compress.bench.explain.robust_mean import robust_mean, robust_mean_half_width
 from compress.bench.explain.row_mapping import group_nodes
 from compress.bench.protocol import paired
@@ -243,7 +242,7 @@ def time_layers(
     return timings
 
 
-def _repeats(session: Session) -> int:
+def _repeats(session: ProfileSession) -> int:
     """Warm a session up and return its inferences per round."""
     start = time.perf_counter_ns()
     session.run(WARM_UP_REPEATS)

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.bench.backends import RunConfig
-from compress.bench.explain.profilers import Profiler
+from compress.bench.backends import Profiler, RunConfig
 from compress.bench.explain.robust_mean import robust_mean
 from compress.bench.protocol import paired
 
@@ -52,7 +51,7 @@ class Overhead:
 def measure_overhead(profiler: Profiler, config: RunConfig, folder: Path) -> Overhead:
     """Measure the overhead of a back end; temporary files are written to `folder`."""
     short, long = (_write_chain(folder / f"chain{count}.onnx", count, config) for count in (1, CHAIN))
-    runners = [profiler.timed(path, config) for path in (short, long)]
+    runners = [profiler.load_probe(path, config) for path in (short, long)]
     for runner in runners:
         paired.warm_up(runner, at_least_ns=50_000_000)
     session = profiler.open(long, config)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.bench.backends import Runner
-from compress.bench.explain.profilers import Profiled, Session
+from compress.bench.backends import Profiled, ProfileSession, Runner
 from compress.bench.protocol import paired, stats
 from compress.bench.protocol.machine import OthersLoad, wait_for_rest
 from compress.bench.protocol.paired import LEAD_IN_NS, MEASURE_NS, collector_off, repeats_for
@@ -45,7 +44,7 @@ class PairedProfile:
 
 def profile_in_pairs(
     runners: tuple[Runner, Runner, Runner],
-    sessions: tuple[Session, Session],
+    sessions: tuple[ProfileSession, ProfileSession],
     blocks: int,
     report: Callable[[float], None],
 ) -> PairedProfile:

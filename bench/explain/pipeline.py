@@ -10,10 +10,9 @@ from pathlib import Path
 from compress import artifact
 from compress.artifact import RunFolder
 from compress.bench.artifacts import Subject, side
-from compress.bench.backends import Backend, RunConfig, fitted, usable
+from compress.bench.backends import Backend, RunConfig, get_profiler, require_backend, supported_config
 from compress.bench.bench_setup import PREPARING, BackendOptions, configured, part_of, silent, versions_here
 from compress.bench.explain import record
-from compress.bench.explain.profilers import profiler_for
 from compress.bench.explain.record import Explanation, LossAnalysis
 from compress.bench.explain.worker import Job
 from compress.bench.files import Prepared
@@ -64,8 +63,8 @@ def explain(
     names = backend.split(",") if isinstance(backend, str) else list(backend)
     runtimes = []
     for name in dict.fromkeys(names):
-        runtime = usable(name, config)
-        profiler_for(name)
+        runtime = require_backend(name, config)
+        get_profiler(name)
         runtimes.append(runtime)
     say = progress or silent
     with RunFolder.open(run, write=True) as folder:
@@ -73,7 +72,9 @@ def explain(
         explanations = []
         for i, runtime in enumerate(runtimes):
             part = part_of(say, i / len(runtimes), 1 / len(runtimes))
-            explanation = _explain_on(runtime, prepared, fitted(runtime, config), blocks, part, command)
+            explanation = _explain_on(
+                runtime, prepared, supported_config(runtime, config), blocks, part, command
+            )
             record.save(explanation, folder.bench / record.filename(runtime.name))
             explanations.append(explanation)
     say("done", 1.0)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.bench.backends import RunConfig, cuda
+from compress.bench.backends import Profiler, RunConfig, cuda
 from compress.bench.explain.microbenchmarks import LayerSpec, time_layers
-from compress.bench.explain.profilers import Profiler
 from compress.bench.explain.robust_mean import robust_mean
 
 PEAK_LAYERS = {

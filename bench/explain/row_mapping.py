@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.bench.backends import Profiled, RuntimeNode
 from compress.bench.explain.onnx_graph import OnnxGraph, RowKey
-from compress.bench.explain.profilers import Profiled, RuntimeNode
 from compress.bench.explain.record import Kind
 
 CONVERSIONS = "format conversions"

@@ -7,12 +7,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from compress.bench.backends import RunConfig, usable
+from compress.bench.backends import RunConfig, get_profiler, require_backend
 from compress.bench.explain.breakdown import LossBreakdown
 from compress.bench.explain.microbenchmarks import LayerSpec, LayerTiming, alternative_widths, time_layers
 from compress.bench.explain.overhead import measure_overhead
 from compress.bench.explain.paired_profile import profile_in_pairs
-from compress.bench.explain.profilers import profiler_for
 from compress.bench.explain.record import LossAnalysis
 from compress.bench.explain.roofline import measure_roofline
 from compress.bench.protocol.measure import Progress, Side
@@ -50,7 +49,7 @@ def measure(job: Job, say: Progress) -> tuple[LossAnalysis]:
     Raises:
         CompressError: the back end has no profiler or cannot run here, or a network cannot be loaded.
     """
-    runtime, profiler = usable(job.backend, job.config), profiler_for(job.backend)
+    runtime, profiler = require_backend(job.backend, job.config), get_profiler(job.backend)
     configs = [
         replace(job.config, network=side.network, sha256=side.sha256) for side in (job.dense, job.compact)
     ]
@@ -83,6 +82,9 @@ def measure(job: Job, say: Progress) -> tuple[LossAnalysis]:
             timings[name] = cache[pair]
         return (
             breakdown.analysis(
-                timings, session=dense.settings, timed=runtime.timed(job.config), source=profiler.source
+                timings,
+                session=dense.settings,
+                timed=runtime.describe_timing(job.config),
+                source=profiler.source,
             ),
         )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
 
-from compress.bench.backends import Backend, Network, RunConfig, Runner, usable
+from compress.bench.backends import Backend, Network, RunConfig, Runner, require_backend
 from compress.bench.protocol import gpu, paired
 from compress.bench.protocol.energy import EnergyRecord, energy
 from compress.bench.protocol.gpu import GpuBlock
@@ -159,11 +159,11 @@ def measure(job: Job, say: Progress) -> tuple[Measured, ...]:
         for j, config in enumerate(job.configs):
             start = (i * len(job.configs) + j) / parts
             name = f"{job.backend}, batch {config.batch}"
-            runtime = usable(job.backend, config)
+            runtime = require_backend(job.backend, config)
             part = _Batch(runtime, baseline, candidate, config, job, _part(say, name, start, 1 / parts))
             batches.append(part.measured())
             session, counted = session or part.session, part.counted
-        timed = runtime.timed(job.configs[0])
+        timed = runtime.describe_timing(job.configs[0])
         found.append(Measured(timed=timed, session=session, energy=counted, batches=tuple(batches)))
     return tuple(found)
 
@@ -173,7 +173,7 @@ def _check_given(job: Job, say: Progress) -> None:
     for config in job.configs:
         for side in dict.fromkeys(side for two in job.comparisons for side in two if side.given):
             say(f"{job.backend}: looking at {side.label}", 0.0)
-            usable(job.backend, config).load(side.path, config).close()
+            require_backend(job.backend, config).load(side.path, config).close()
 
 
 class _Batch:

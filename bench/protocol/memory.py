@@ -1,15 +1,17 @@
-"""Peak memory of loading and running a file once, each file in a process of its own."""
+"""Peak memory of loading a network and running it once, each in a process of its own (`peak.py`)."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from compress.bench.backends import RunConfig
+from compress.bench.backends import BACKENDS, RunConfig
 from compress.core.errors import CompressError, Exit
 
 TIMEOUT_S = 300.0
@@ -21,8 +23,8 @@ class Memory:
     """Resident memory of a process that ran a file once, in bytes.
 
     Attributes:
-        peak: the most it ever held.
-        added: `peak` less what it held with the runtime imported and no file loaded.
+        peak: the largest value so far.
+        added: `peak` minus the memory with the runtime imported and no network loaded.
     """
 
     peak: int
@@ -32,7 +34,7 @@ class Memory:
 def peak_memory(
     path: Path, config: RunConfig, backend: str = "ort-cpu", *, timeout_s: float = TIMEOUT_S
 ) -> Memory:
-    """Return the peak memory of the host for loading a network and running it once.
+    """Return the peak host memory of a process that loads a network and runs it once.
 
     Args:
         path: the file or run folder.
@@ -43,24 +45,36 @@ def peak_memory(
     Raises:
         CompressError: the process failed or took too long (exit BUILD).
     """
-    script = Path(__file__).with_name("peak.py")
-    command = [sys.executable, "-P", str(script), backend, str(path), json.dumps(asdict(config))]
+    run_alone = BACKENDS.get_or_raise(backend).run_alone
+    task = {
+        "backend": backend,
+        "path": str(path),
+        "config": asdict(config),
+        "function": "" if run_alone is None else run_alone.__name__,
+        "source": "" if run_alone is None else textwrap.dedent(inspect.getsource(run_alone)),
+    }
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=True, env=importable()
+        process = subprocess.run(
+            [sys.executable, "-P", str(Path(__file__).with_name("peak.py"))],
+            input=json.dumps(task),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=True,
+            env=importable_environment(),
         )
-        found = json.loads(done.stdout.splitlines()[-1])
+        memory = json.loads(process.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise CompressError(
-            f"the memory of {str(path)!r} with batch {config.batch} could not be measured: {said[-1]}",
+            f"the memory of {str(path)!r} with batch {config.batch} could not be measured: {lines[-1]}",
             hint="the machine may be out of memory; try a smaller --batch",
             code="memory-failed",
             exit=Exit.BUILD,
         ) from error
-    return Memory(peak=found["peak"], added=max(0, found["peak"] - found["before"]))
+    return Memory(peak=memory["peak"], added=max(0, memory["peak"] - memory["before"]))
 
 
-def importable() -> dict[str, str]:
-    """Return this process's environment, so that a process started with it imports what this one can."""
+def importable_environment() -> dict[str, str]:
+    """Return this process's environment with its import path in PYTHONPATH, for a child process."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

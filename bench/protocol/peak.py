@@ -1,8 +1,8 @@
-"""A process of its own that loads one network, runs it once, and prints its memory as JSON.
+"""Script of the memory measurement: load one network, run it once, print the process's memory as JSON.
 
-Run as a script by `compress.bench.protocol.memory`. For ONNX Runtime and OpenVINO on the CPU it imports the runtime and nothing
-of this program, so that what it measures is what a deployed process would hold. The other back ends need
-torch for their modules or buffers; they run through their runners.
+`compress.bench.protocol.memory` starts it. If the back end has a `run_alone` function, its source text is
+executed here and nothing of this program is imported, so that the process holds what a deployed one would
+hold. Otherwise the network runs through the back end's runner, with its packages and torch imported first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def resident() -> tuple[int, int]:
-    """Return the resident memory of this process in bytes: now, and at its peak so far.
+    """Return the resident memory of this process in bytes: now, and its peak so far.
 
     On Linux the peak is VmHWM: `ru_maxrss` of a started process begins at its parent's peak.
     """
@@ -34,74 +34,38 @@ def resident() -> tuple[int, int]:
     return int(info.rss), int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-Before = Callable[[], None]
-"""Called when the runtime is imported and no network is loaded."""
-
-
-def onnxruntime_once(path: str, config: dict[str, Any], before: Before) -> None:
-    """Run an ONNX file once in ONNX Runtime on the CPU."""
-    import numpy as np
-    import onnxruntime
-
-    before()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.inter_op_num_threads = 1
-    options.intra_op_num_threads = config["threads"]
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    entry = session.get_inputs()[0]
-    noise = np.random.default_rng(0).standard_normal((config["batch"], *entry.shape[1:]), dtype=np.float32)
-    session.run(None, {entry.name: noise})
-
-
-def openvino_once(path: str, config: dict[str, Any], before: Before) -> None:
-    """Run a file once in OpenVINO on the CPU."""
-    import numpy as np
-    import openvino
-
-    core = openvino.Core()
-    before()
-    model = core.read_model(path)
-    shape = [config["batch"], *(size.get_length() for size in list(model.input(0).partial_shape)[1:])]
-    model.reshape(shape)
-    properties = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": config["threads"],
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    request = core.compile_model(model, "CPU", properties).create_infer_request()
-    request.infer({0: np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}, share_inputs=True)
-
-
-def runner_once(backend: str, path: str, config: dict[str, Any], before: Before) -> None:
+def run_with_runner(backend: str, path: str, config: dict[str, Any], before: Callable[[], None]) -> None:
     """Run a network once through the runner of a back end, whose packages are imported first."""
     import importlib
 
-    from compress.bench.backends import RunConfig, backend_named
+    from compress.bench.backends import RunConfig, get_backend
 
-    found = backend_named(backend)
-    for package in ("torch", *found.requires):
+    runtime = get_backend(backend)
+    for package in ("torch", *runtime.packages):
         importlib.import_module(package)
     before()
-    runner = found.load(Path(path), RunConfig(**config))
-    runner.run(1)
+    runtime.load(Path(path), RunConfig(**config)).run(1)
 
 
-def main(backend: str, path: str, config: dict[str, Any]) -> None:
-    """Print ``{"before", "peak"}`` in bytes: with the runtime loaded, and after one inference."""
-    held: list[int] = []
+def main() -> None:
+    """Run the network that stdin describes; print ``{"before", "peak"}`` in bytes.
 
-    def before() -> None:
-        held.append(resident()[0])
+    ``before`` is the memory with the runtime imported and no network loaded.
+    """
+    task = json.loads(sys.stdin.read())
+    before: list[int] = []
 
-    if backend == "ort-cpu":
-        onnxruntime_once(path, config, before)
-    elif backend == "openvino":
-        openvino_once(path, config, before)
+    def record_before() -> None:
+        before.append(resident()[0])
+
+    if task["function"]:
+        scope: dict[str, Any] = {"Any": Any, "Callable": Callable}
+        exec(compile(task["source"], task["function"], "exec"), scope)
+        scope[task["function"]](task["path"], task["config"], record_before)
     else:
-        runner_once(backend, path, config, before)
-    print(json.dumps({"before": held[0], "peak": resident()[1]}))
+        run_with_runner(task["backend"], task["path"], task["config"], record_before)
+    print(json.dumps({"before": before[0], "peak": resident()[1]}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    main()

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 from compress.bench.protocol.child import FORKS
 from compress.bench.protocol.measure import Job, Measured, Progress
-from compress.bench.protocol.memory import importable
+from compress.bench.protocol.memory import importable_environment
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import Record
 
@@ -108,7 +108,7 @@ class Processes:
             stderr=self._said,
             text=True,
             encoding="utf-8",
-            env=importable(),
+            env=importable_environment(),
             start_new_session=True,  # an interrupt reaches this process, which ends that one with its own
         )
         return self._process

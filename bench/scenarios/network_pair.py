@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from compress.bench.backends import RunConfig, Runner, usable
+from compress.bench.backends import RunConfig, Runner, require_backend
 from compress.bench.protocol.machine import OthersLoad
 from compress.bench.protocol.measure import Side
 
@@ -29,7 +29,7 @@ class NetworkPair:
     def load(self, stack: contextlib.ExitStack, batch: int) -> tuple[Runner, Runner]:
         """Load both for a batch size; the stack closes them."""
         config = replace(self.config, batch=batch)
-        runtime = usable(self.backend, config)
+        runtime = require_backend(self.backend, config)
         runners = []
         for side in self.sides:
             runner = runtime.load(side.path, replace(config, network=side.network, sha256=side.sha256))

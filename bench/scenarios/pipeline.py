@@ -11,7 +11,7 @@ from pathlib import Path
 from compress import artifact
 from compress.bench import artifacts
 from compress.bench.artifacts import Subject
-from compress.bench.backends import FOLDER, Backend, RunConfig, fitted
+from compress.bench.backends import FOLDER, Backend, RunConfig, supported_config
 from compress.bench.bench_setup import (
     PREPARING,
     BackendOptions,
@@ -134,7 +134,7 @@ def _measure_on(
     sides = [sides_of(two, runtime, files) for two in subjects]
     job = Job(
         backend=runtime.name,
-        config=fitted(runtime, config),
+        config=supported_config(runtime, config),
         comparisons=tuple(sides),
         options=options,
     )

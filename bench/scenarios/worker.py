@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.bench.backends import RunConfig, usable
+from compress.bench.backends import RunConfig, require_backend
 from compress.bench.protocol.measure import Progress, Side
 from compress.bench.scenarios.network_pair import NetworkPair
 from compress.bench.scenarios.offline import measure_offline
@@ -37,7 +37,7 @@ def measure(job: Job, say: Progress) -> tuple[ScenarioMeasurements, ...]:
     """
     for side in dict.fromkeys(side for pair in job.comparisons for side in pair if side.given):
         say(f"{job.backend}: checking {side.label}", 0.0)
-        usable(job.backend, job.config).load(side.path, job.config).close()
+        require_backend(job.backend, job.config).load(side.path, job.config).close()
     count = len(job.comparisons)
     return tuple(
         _measure_pair(
@@ -66,7 +66,7 @@ def _measure_pair(job: Job, networks: NetworkPair, say: Progress) -> ScenarioMea
     if Scenario.SERVER in scenarios:
         server = measure_server(networks, options, single_stream, part(Scenario.SERVER))
     return ScenarioMeasurements(
-        timed=usable(job.backend, job.config).timed(job.config),
+        timed=require_backend(job.backend, job.config).describe_timing(job.config),
         session=session,
         single_stream=single_stream,
         offline=offline,

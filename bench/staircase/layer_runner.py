@@ -65,7 +65,7 @@ def _load_engine(backend: Backend, source: Path, config: RunConfig) -> Runner:
     from compress.export.formats.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
     from compress.export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
 
-    name = next(iter(backend.requires))
+    name = next(iter(backend.packages))
     module: Any = importlib.import_module(name)
     sizes = BatchRange(config.batch, config.batch, config.batch)
     path = source.with_name(f"layer{backend.reads[0]}")

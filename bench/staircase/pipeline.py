@@ -17,7 +17,7 @@ import torch
 
 from compress import artifact
 from compress.artifact import RunFolder
-from compress.bench.backends import RunConfig, fitted, usable
+from compress.bench.backends import RunConfig, require_backend, supported_config
 from compress.bench.bench_setup import BackendOptions, silent, versions_here
 from compress.bench.protocol import process
 from compress.bench.protocol.machine import default_threads
@@ -141,7 +141,7 @@ def measure_staircase(
     """
     started = time.time()
     config = _config(run, backend, threads, batch, budget_s, out, seed, choices or BackendOptions())
-    runtime = usable(backend, config)
+    runtime = require_backend(backend, config)
     with RunFolder.open(Path(run), write=True) as folder:
         network, all_layers = _traced_layers(folder)
         shapes = group_by_shape(select_layers(all_layers, layers), all_layers)
@@ -152,7 +152,7 @@ def measure_staircase(
         with tempfile.TemporaryDirectory(prefix="compress-staircase-") as temporary:
             job = Job(
                 backend=runtime.name,
-                config=fitted(runtime, config),
+                config=supported_config(runtime, config),
                 curves=tuple(curves),
                 curve_s=CURVE_S,
                 deadline=deadline,

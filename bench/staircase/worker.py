@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from compress.bench.backends import Backend, RunConfig, Runner, usable
+from compress.bench.backends import Backend, RunConfig, Runner, require_backend
 from compress.bench.protocol.machine import OthersLoad
 from compress.bench.protocol.measure import Progress
 from compress.bench.staircase.layer_models import image_size
@@ -106,10 +106,10 @@ def measure(job: Job, say: Progress) -> tuple[CurveResult, ...]:
     Raises:
         CompressError: the back end cannot run here or cannot run such a layer, or memory is too small.
     """
-    runtime = usable(job.backend, job.config)
+    runtime = require_backend(job.backend, job.config)
     for spec in job.curves:
         _check_memory(spec, job.config)
-    timed = f"{runtime.timed(job.config)}; the network is the layer, its activation and a mean of its output"
+    timed = f"{runtime.describe_timing(job.config)}; the network is the layer, its activation and a mean of its output"
     results = list[CurveResult]()
     estimates = [spec.min_seconds(job.config) for spec in job.curves]
     slowness = 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_latency, gpu_probe, latency_files
-from compress.bench.backends import backends
+from compress.bench.backends import all_backends
 from compress.bench.results.record import BenchResult
 from compress.core.errors import CompressError
 
@@ -70,7 +70,7 @@ def test_small_form_measures_writes_and_goes_on(
     assert network["compact"]["macs"] < network["dense"]["macs"] and row["compact_bytes"] < row["dense_bytes"]
     assert record["form"] == "small form, CPU" and record["failures"] == []
     names = {one["backend"]: one["reason"] for one in record["absent"]}
-    assert {*names, "ort-cpu"} == set(backends()) and "NVIDIA GPU" in names["ort-cuda"]
+    assert {*names, "ort-cpu"} == set(all_backends()) and "NVIDIA GPU" in names["ort-cuda"]
     assert "dense against compact" in said.out
 
     assert gpu_latency.main(words) == 0
@@ -87,16 +87,16 @@ def test_part_that_fails_is_recorded_with_its_reason_and_not_tried_again(
 ) -> None:
     monkeypatch.setattr(gpu_latency, "measure", broken)
     form = gpu_latency.Form("test", "cpu", (1,), ("fp32", "int8"), ("ort-cpu",), 10, 1)
-    session = gpu_latency.Session(form, tmp_path, [], False)
+    session = gpu_latency.ProfileSession(form, tmp_path, [], False)
     assert gpu_latency.measure_network(session, "tiny", made[1], ["ort-cpu", "torch"], float("inf"))
     kept = json.loads((tmp_path / "gpu_latency_cpu.json").read_text())
     found = [(one["precision"], one["backend"], one["reason"]) for one in kept["failures"]]
     reason = "the file cannot be made"
     assert found == [("fp32", "ort-cpu", reason), ("fp32", "torch", reason), ("int8", "ort-cpu", reason)]
-    again = gpu_latency.Session(form, tmp_path, [], False)
+    again = gpu_latency.ProfileSession(form, tmp_path, [], False)
     assert again.done({"network": "tiny", "precision": "fp32", "backend": "torch"})
     assert not again.done({"network": "tiny", "precision": "int8", "backend": "torch"})
-    assert not gpu_latency.Session(form, tmp_path, [], True).record["failures"]
+    assert not gpu_latency.ProfileSession(form, tmp_path, [], True).record["failures"]
 
 
 def test_no_part_is_begun_when_the_time_is_up(
@@ -104,13 +104,13 @@ def test_no_part_is_begun_when_the_time_is_up(
 ) -> None:
     monkeypatch.setattr(gpu_latency, "measure", broken)
     form = gpu_latency.Form("test", "cpu", (1,), ("fp32",), ("ort-cpu",), 10, 1)
-    session = gpu_latency.Session(form, tmp_path, [], False)
+    session = gpu_latency.ProfileSession(form, tmp_path, [], False)
     assert not gpu_latency.measure_network(session, "tiny", made[1], ["ort-cpu"], 0.0)
     assert not session.record["failures"]
 
 
 def test_modules_are_measured_in_fp32_only() -> None:
-    known = backends()
+    known = all_backends()
     asked = gpu_latency.PRECISIONS
     assert latency_files.supported_precisions(known["torch"], asked) == ["fp32"]
     assert latency_files.supported_precisions(known["ort-cpu"], asked) == list(asked)

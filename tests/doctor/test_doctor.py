@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 import compress
-from compress.bench.backends.registry import backends
+from compress.bench.backends import all_backends
 from compress.doctor import Report, examine
 from compress.doctor.packages import _missing_requirements, probe
 from compress.doctor.record import Check
@@ -61,7 +61,7 @@ def test_the_default_path_works_where_the_tests_run(report: Report) -> None:
 
 def test_every_format_and_back_end_is_in_the_report(report: Report) -> None:
     assert [check.name for check in report.formats] == list(FORMATS)
-    assert [check.name for check in report.backends] == list(backends())
+    assert [check.name for check in report.backends] == list(all_backends())
 
 
 def test_every_provider_of_the_build_is_tried(report: Report) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.bench.backends import RunConfig
+from compress.bench.backends import RunConfig, get_profiler
 from compress.bench.explain.microbenchmarks import (
     LayerSpec,
     alternative_widths,
@@ -15,7 +15,6 @@ from compress.bench.explain.microbenchmarks import (
 )
 from compress.bench.explain.onnx_graph import read_onnx_graph
 from compress.bench.explain.overhead import measure_overhead
-from compress.bench.explain.profilers import profiler_for
 from compress.bench.explain.roofline import measure_roofline
 from compress.bench.explain.row_mapping import group_nodes, layers_without_nodes
 
@@ -34,7 +33,7 @@ def test_a_single_layer_is_matched_and_timed(backend: str, tmp_path: Path) -> No
     pytest.importorskip(PACKAGES[backend])
     path = write_layer_onnx(OWN, tmp_path / "probe.onnx", 2)
     graph = read_onnx_graph(path, 2)
-    session = profiler_for(backend).open(path, config(backend))
+    session = get_profiler(backend).open(path, config(backend))
     session.run(5)
     profiled = session.finish()
     rows = group_nodes(graph, profiled)
@@ -46,7 +45,7 @@ def test_a_single_layer_is_matched_and_timed(backend: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("backend", PACKAGES)
 def test_the_limits_and_the_nearest_widths_are_measured(backend: str, tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[backend])
-    profiler, chosen = profiler_for(backend), config(backend)
+    profiler, chosen = get_profiler(backend), config(backend)
     overhead = measure_overhead(profiler, chosen, tmp_path)
     roofline = measure_roofline(profiler, chosen, overhead.correction, tmp_path)
     assert overhead.node > 0

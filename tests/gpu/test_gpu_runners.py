@@ -16,7 +16,7 @@ import torch
 import compress
 from compress.artifact import RunFolder, compact_info
 from compress.bench import BackendOptions, bench, scenarios
-from compress.bench.backends import FOLDER, RunConfig, Runner, backends, usable
+from compress.bench.backends import FOLDER, RunConfig, Runner, all_backends, require_backend
 from compress.bench.evaluate import evaluate_any
 from compress.bench.files import Prepared
 from compress.bench.scenarios.memory_limit import is_out_of_memory
@@ -45,10 +45,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loaded(name: str, run: Path, config: RunConfig = CONFIG) -> Runner:
     """Load the compact network, or skip with what this machine lacks."""
-    missing = [m for m in backends()[name].requires if importlib.util.find_spec(m) is None]
+    missing = [m for m in all_backends()[name].packages if importlib.util.find_spec(m) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")
-    runtime = usable(name, config)
+    runtime = require_backend(name, config)
     if FOLDER in runtime.reads:
         return runtime.load(run, config)
     with RunFolder.open(run, write=True) as folder:
@@ -100,11 +100,11 @@ def test_what_was_chosen_is_recorded(name: str, run: Path) -> None:
 @pytest.mark.parametrize("name", ["trt", "trt-rtx"])
 def test_an_engine_that_was_changed_is_not_deserialized(name: str, run: Path) -> None:
     loaded(name, run).close()
-    path = run / "bench" / "models" / f"compact{backends()[name].reads[0]}"
+    path = run / "bench" / "models" / f"compact{all_backends()[name].reads[0]}"
     with pytest.raises(CompressError, match="changed while it was being opened"):
-        backends()[name].load(path, replace(CONFIG, sha256="0" * 64))
+        all_backends()[name].load(path, replace(CONFIG, sha256="0" * 64))
     with pytest.raises(CompressError, match="cannot be verified"):
-        backends()[name].load(path, CONFIG)
+        all_backends()[name].load(path, CONFIG)
 
 
 def test_a_benchmark_gives_both_times_and_the_speed_up_by_both_clocks(run: Path) -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from compress import artifact
 from compress.artifact import RunFolder, compact_info
-from compress.bench.backends import RunConfig, Runner, backends, check_reads, usable
-from compress.bench.files import onnx_pair, settled_dense
+from compress.bench.backends import RunConfig, Runner, all_backends, check_reads, require_backend
+from compress.bench.dense_network import build_calibrated_dense
+from compress.bench.files import onnx_pair
 from compress.bench.protocol.memory import peak_memory
 from compress.core.errors import CompressError, Exit
 
@@ -40,7 +41,7 @@ def expected(model: torch.nn.Module, images: NDArray[np.float32]) -> NDArray[np.
 
 
 def loaded(name: str, run: Path, file: Path, config: RunConfig) -> Runner:
-    runtime = usable(name, config)
+    runtime = require_backend(name, config)
     return runtime.load(file if ".onnx" in runtime.reads else run, config)
 
 
@@ -76,7 +77,7 @@ def test_the_threads_asked_for_are_those_of_the_session(
 
 
 def test_openvino_computes_in_float32_for_one_request(onnx_of_run: Path) -> None:
-    settings = backends()["openvino"].load(onnx_of_run, RunConfig(1, threads=1)).settings
+    settings = all_backends()["openvino"].load(onnx_of_run, RunConfig(1, threads=1)).settings
     assert settings["inference_precision_hint"] == "f32"
     assert (settings["performance_hint"], settings["num_streams"]) == ("LATENCY", "1")
 
@@ -86,7 +87,7 @@ def test_openvino_reads_its_own_files(onnx_of_run: Path, images: NDArray[np.floa
 
     path = tmp_path / "model.xml"
     openvino.save_model(openvino.Core().read_model(onnx_of_run), path, compress_to_fp16=False)
-    runtime, config = backends()["openvino"], RunConfig(4, threads=1)
+    runtime, config = all_backends()["openvino"], RunConfig(4, threads=1)
     np.testing.assert_allclose(
         runtime.load(path, config).logits(images),
         runtime.load(onnx_of_run, config).logits(images),
@@ -98,7 +99,7 @@ def test_openvino_reads_its_own_files(onnx_of_run: Path, images: NDArray[np.floa
 def test_openvino_names_a_file_it_cannot_read_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no model")
     with pytest.raises(CompressError, match=name) as caught:
-        backends()["openvino"].load(tmp_path / name, RunConfig(1, threads=1))
+        all_backends()["openvino"].load(tmp_path / name, RunConfig(1, threads=1))
     assert caught.value.exit is Exit.MISSING
     assert "\n" not in caught.value.message
 
@@ -110,13 +111,13 @@ def test_openvino_refuses_another_batch_size_than_the_files(tmp_path: Path) -> N
     to_onnx(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), torch.zeros(1, 1, 8, 8), path,
             batch=4)  # fmt: skip
     with pytest.raises(CompressError, match="fixed batch size of 4"):
-        backends()["openvino"].load(path, RunConfig(1, threads=1))
+        all_backends()["openvino"].load(path, RunConfig(1, threads=1))
 
 
 def test_torch_runs_the_dense_network_on_request(untouched_run: Path, images: NDArray[np.float32]) -> None:
-    runner = backends()["torch"].load(untouched_run, RunConfig(7, 1, network="dense"))
+    runner = all_backends()["torch"].load(untouched_run, RunConfig(7, 1, network="dense"))
     np.testing.assert_allclose(
-        runner.logits(images), expected(settled_dense(untouched_run), images), atol=1e-5
+        runner.logits(images), expected(build_calibrated_dense(untouched_run), images), atol=1e-5
     )
     compact = expected(artifact.load(untouched_run), images)
     assert np.abs(runner.logits(images) - compact).max() > 0.1
@@ -125,7 +126,7 @@ def test_torch_runs_the_dense_network_on_request(untouched_run: Path, images: ND
 def test_channels_last_changes_the_layout_and_not_the_logits(
     untouched_run: Path, images: NDArray[np.float32]
 ) -> None:
-    runtime = backends()["torch"]
+    runtime = all_backends()["torch"]
     plain = runtime.load(untouched_run, RunConfig(7, 1))
     other = runtime.load(untouched_run, RunConfig(7, 1, channels_last=True))
     assert (plain.settings["memory_format"], other.settings["memory_format"]) == (
@@ -136,7 +137,7 @@ def test_channels_last_changes_the_layout_and_not_the_logits(
 
 
 def test_torch_compile_gives_the_networks_logits(untouched_run: Path, images: NDArray[np.float32]) -> None:
-    runner = usable("torch-compile", RunConfig(7, 1)).load(untouched_run, RunConfig(7, 1))
+    runner = require_backend("torch-compile", RunConfig(7, 1)).load(untouched_run, RunConfig(7, 1))
     np.testing.assert_allclose(
         runner.logits(images), expected(artifact.load(untouched_run), images), atol=1e-4
     )
@@ -147,7 +148,7 @@ def test_torch_compile_gives_the_networks_logits(untouched_run: Path, images: ND
 def test_torch_compile_without_a_compiler_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(CompressError, match="no-such-compiler") as caught:
-        usable("torch-compile", RunConfig(1, 1))
+        require_backend("torch-compile", RunConfig(1, 1))
     assert (caught.value.exit, caught.value.code) == (Exit.MISSING, "no-compiler")
     assert "apt install g++" in caught.value.hint
 
@@ -156,10 +157,10 @@ def test_torch_compile_without_a_compiler_says_how_to_get_one(monkeypatch: pytes
 @pytest.mark.parametrize("name", ["ort-cuda", "ort-trt", "trt", "trt-rtx"])
 def test_a_back_end_of_a_gpu_says_what_is_missing(name: str) -> None:
     with pytest.raises(CompressError, match=name) as caught:
-        usable(name, RunConfig(1, 1))
+        require_backend(name, RunConfig(1, 1))
     assert caught.value.exit is Exit.MISSING
     packages = [
-        pip for module, pip in backends()[name].requires.items() if not importlib.util.find_spec(module)
+        pip for module, pip in all_backends()[name].packages.items() if not importlib.util.find_spec(module)
     ]
     assert caught.value.hint.startswith(
         f"pip install {' '.join(packages)}" if packages else "install the NVIDIA"
@@ -169,7 +170,7 @@ def test_a_back_end_of_a_gpu_says_what_is_missing(name: str) -> None:
 @NO_GPU
 def test_torch_on_a_gpu_says_that_there_is_none() -> None:
     with pytest.raises(CompressError, match="NVIDIA GPU") as caught:
-        usable("torch", RunConfig(1, 1, device="cuda"))
+        require_backend("torch", RunConfig(1, 1, device="cuda"))
     assert caught.value.exit is Exit.MISSING
 
 
@@ -194,7 +195,7 @@ def test_a_kind_of_file_that_a_back_end_does_not_read_is_refused_with_those_that
 ) -> None:
     (tmp_path / path).touch() if "." in path else (tmp_path / path).mkdir()
     with pytest.raises(CompressError, match=path) as caught:
-        check_reads(backends()[name], tmp_path / path)
+        check_reads(all_backends()[name], tmp_path / path)
     readers = {"run": "torch", "model.onnx": "ort-cpu", "model.engine": "trt", "m.rtx.engine": "trt-rtx"}
     assert readers[path] in caught.value.hint
 

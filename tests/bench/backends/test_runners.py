@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from compress.bench.backends import RunConfig, backend_named, backends
+from compress.bench.backends import RunConfig, all_backends, get_backend
 from compress.bench.protocol.machine import OthersLoad, cpu_state, default_threads, wait_for_rest
 from compress.bench.protocol.memory import peak_memory
 from compress.core.errors import CompressError, Exit
@@ -17,19 +17,19 @@ from compress.export.onnx.exporter import to_onnx
 
 
 def test_ort_cpu_is_a_registered_back_end() -> None:
-    assert backends()["ort-cpu"].name == "ort-cpu"
+    assert all_backends()["ort-cpu"].name == "ort-cpu"
 
 
 def test_an_unknown_back_end_is_refused_with_the_nearest_and_all() -> None:
     with pytest.raises(CompressError) as caught:
-        backend_named("ort-cup")
+        get_backend("ort-cup")
     assert caught.value.exit is Exit.USAGE
     assert "Did you mean ort-cpu" in caught.value.hint
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_runner_gives_one_positive_time_an_inference(narrow: Path, batch: int) -> None:
-    runner = backend_named("ort-cpu").load(narrow, RunConfig(batch=batch, threads=1))
+    runner = get_backend("ort-cpu").load(narrow, RunConfig(batch=batch, threads=1))
     times = runner.run(5)
     assert times.shape == (5,)
     assert times.dtype == np.int64
@@ -43,12 +43,12 @@ def test_a_file_of_another_fixed_batch_size_is_refused(tmp_path: Path) -> None:
         nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.zeros(1, 1, 8, 8), tmp_path / "m.onnx", batch=4
     )
     with pytest.raises(CompressError, match="fixed batch size of 4") as caught:
-        backend_named("ort-cpu").load(tmp_path / "m.onnx", RunConfig(batch=1, threads=1))
+        get_backend("ort-cpu").load(tmp_path / "m.onnx", RunConfig(batch=1, threads=1))
     assert "--batch 4" in caught.value.hint
 
 
 def test_the_options_of_a_session_are_told(narrow: Path) -> None:
-    options = backend_named("ort-cpu").load(narrow, RunConfig(batch=1, threads=2)).settings
+    options = get_backend("ort-cpu").load(narrow, RunConfig(batch=1, threads=2)).settings
     assert options["intra_op_num_threads"] == "2"
     assert options["providers"] == "CPUExecutionProvider"
     assert "spinning" in " ".join(options)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from compress.artifact import RunFolder
-from compress.bench.backends import RunConfig, backends
+from compress.bench.backends import RunConfig, all_backends
 from compress.bench.backends.tensorrt import EngineRunner
 from compress.bench.files import Pair, Prepared
 from compress.core.errors import CompressError, Exit
@@ -22,7 +22,7 @@ rtx: Any = pytest.importorskip("tensorrt_rtx")
 def engines(run: Path, batches: list[int]) -> Pair:
     pytest.importorskip("compress.export.formats.tensorrt_build")
     with RunFolder.open(run, write=True) as folder:
-        return Prepared(folder).pair(backends()["trt-rtx"], batches)
+        return Prepared(folder).pair(all_backends()["trt-rtx"], batches)
 
 
 @pytest.fixture
@@ -78,4 +78,4 @@ def test_what_is_no_engine_is_refused_in_the_runtimes_own_words(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_without_a_gpu_no_engine_is_even_opened(unknown: Path) -> None:
     with pytest.raises(CompressError, match="needs an NVIDIA GPU"):
-        backends()["trt-rtx"].load(unknown, RunConfig(1, 1))
+        all_backends()["trt-rtx"].load(unknown, RunConfig(1, 1))

@@ -10,13 +10,12 @@ import torch
 from torch import nn
 
 from compress import models
-from compress.bench.backends import RunConfig
+from compress.bench.backends import BACKENDS, RunConfig, get_profiler
+from compress.bench.backends.onnx_module import OnnxModule
+from compress.bench.backends.tensorrt import layer_node
 from compress.bench.explain.microbenchmarks import LayerSpec, time_layers, write_layer_onnx
 from compress.bench.explain.onnx_graph import OnnxGraph, read_onnx_graph
 from compress.bench.explain.overhead import measure_overhead
-from compress.bench.explain.profilers import profiler_for, profilers
-from compress.bench.explain.profilers.tensorrt import node
-from compress.bench.explain.profilers.torch_onnx import OnnxModule
 from compress.bench.explain.row_mapping import group_nodes, layers_without_nodes
 from compress.core.errors import CompressError
 from compress.export.onnx.exporter import to_onnx
@@ -55,7 +54,7 @@ def test_every_layer_has_a_node_and_its_macs(network: str, kind: str, tmp_path: 
 
 def assert_mapped(graph: OnnxGraph, backend: str) -> None:
     """Every layer has a row, no other row is a layer, and the rows hold the whole profile."""
-    session = profiler_for(backend).open(graph.path, CONFIG)
+    session = get_profiler(backend).open(graph.path, CONFIG)
     for _ in range(2):
         session.run(2)
     profiled = session.finish()
@@ -90,7 +89,7 @@ def test_writing_channels_back_is_a_separate_row(backend: str, tmp_path: Path) -
     to_onnx(Narrow().eval(), torch.zeros(1, 3, 16, 16), tmp_path / "n.onnx")
     graph = read_onnx_graph(tmp_path / "n.onnx", 1)
     assert set(graph.layers) == {"first", "branch", "head"}
-    session = profiler_for(backend).open(graph.path, CONFIG)
+    session = get_profiler(backend).open(graph.path, CONFIG)
     session.run(2)
     rows = group_nodes(graph, session.finish())
     assert "scatter" in {row.kind for row in rows.values()}
@@ -100,7 +99,7 @@ def test_writing_channels_back_is_a_separate_row(backend: str, tmp_path: Path) -
 def test_a_single_layer_is_timed_on_every_back_end_of_this_machine(backend: str, tmp_path: Path) -> None:
     own = LayerSpec("Conv", (9, 5, 3, 3), (5, 16, 16), strides=(2, 2), pads=(1, 1, 1, 1))
     linear = LayerSpec("Gemm", (10, 33), (33,))
-    timings = time_layers(profiler_for(backend), {"own": own, "linear": linear}, CONFIG, 0.0, tmp_path)
+    timings = time_layers(get_profiler(backend), {"own": own, "linear": linear}, CONFIG, 0.0, tmp_path)
     assert own.macs == 8 * 8 * 9 * 5 * 9
     positive = {name: bool(timing.layer_ns > 0) for name, timing in timings.items()}
     assert positive == {"own": True, "linear": True}
@@ -120,19 +119,29 @@ def test_a_single_layer_gives_the_same_output_in_pytorch_and_onnx_runtime(tmp_pa
 
 @pytest.mark.parametrize("backend", ["ort-cpu", "openvino", "torch"])
 def test_the_overhead_of_a_node_is_measured(backend: str, tmp_path: Path) -> None:
-    overhead = measure_overhead(profiler_for(backend), CONFIG, tmp_path)
+    overhead = measure_overhead(get_profiler(backend), CONFIG, tmp_path)
     assert overhead.node > 0
     assert overhead.profiled >= 0
     assert overhead.call >= 0
 
 
 def test_the_origins_of_a_fused_layer_of_tensorrt_are_read_from_its_name() -> None:
-    assert node("node_Conv_3 + node_add + node_relu").origins == ("node_Conv_3", "node_add", "node_relu")
-    assert node("Reformatting CopyNode for Input Tensor 0 to node_Conv_3").converts
+    assert layer_node("node_Conv_3 + node_add + node_relu").origins == (
+        "node_Conv_3",
+        "node_add",
+        "node_relu",
+    )
+    assert layer_node("Reformatting CopyNode for Input Tensor 0 to node_Conv_3").converts
 
 
 def test_a_back_end_without_a_profiler_is_refused_with_the_ones_that_have_one() -> None:
     with pytest.raises(CompressError, match="torch-compile") as caught:
-        profiler_for("torch-compile")
-    assert set(profilers()) == {"openvino", "ort-cpu", "torch", "trt", "trt-rtx"}
+        get_profiler("torch-compile")
+    assert {name for name, backend in BACKENDS.items() if backend.profiler is not None} == {
+        "openvino",
+        "ort-cpu",
+        "torch",
+        "trt",
+        "trt-rtx",
+    }
     assert "ort-cpu" in caught.value.hint

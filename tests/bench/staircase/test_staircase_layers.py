@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import compress
-from compress.bench.backends import RunConfig, backend_named
+from compress.bench.backends import RunConfig, get_backend
 from compress.bench.staircase.layer_models import LayerModule, image_size, write_onnx
 from compress.bench.staircase.layer_runner import load_layer
 from compress.bench.staircase.layer_selection import group_by_shape, select_layers
@@ -190,7 +190,7 @@ def test_layers_of_every_kind_run_on_a_back_end(
 ) -> None:
     shapes = [*(layer.shape for layer in layers.values() if layer.shape is not None), *MADE]
     for shape in shapes:
-        runner = load_layer(backend_named(name), shape, RunConfig(2, 1), tmp_path)
+        runner = load_layer(get_backend(name), shape, RunConfig(2, 1), tmp_path)
         assert (runner.run(3) > 0).all()
         assert runner.num_classes == shape.out_channels
         runner.close()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.bench.backends.registry import RunConfig
+from compress.bench.backends.base import RunConfig
 from compress.core.errors import CompressError
 
 

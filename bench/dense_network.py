@@ -1,0 +1,39 @@
+"""The dense network of a run as benchmarks measure it: fresh weights, calibrated batch norms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from compress import artifact
+from compress.artifact import RunFolder
+
+CALIBRATION_IMAGES = 8
+"""Images of noise from which the batch norms of an untrained network take their statistics."""
+
+
+def build_calibrated_dense(run: str | Path | RunFolder) -> nn.Module:
+    """Return a run's dense network with fresh weights and batch-norm statistics of a batch of noise.
+
+    In a deep network of fresh weights activations can vanish or overflow from layer to layer, and denormal
+    numbers slow a CPU down many times. With calibrated statistics they have the size of a trained network's.
+    """
+    model = artifact.build_dense(run)
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return model
+    momenta = [norm.momentum for norm in norms]
+    generator = torch.Generator().manual_seed(0)
+    size = artifact.compact_info(run).model.input_size
+    images = torch.randn(CALIBRATION_IMAGES, *size, generator=generator)
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()
