@@ -56,7 +56,7 @@ def planned(name: str) -> tuple[Costs, Costs]:
     resolved = resolve(TrainRequest(recipe=name))
     assert resolved.num_classes is not None and resolved.input_size is not None
     plan = plan_training(resolved, resolved.num_classes, resolved.input_size)
-    return dense_costs(plan.graph), plan.narrow
+    return dense_costs(plan.graph), plan.compact_costs
 
 
 def write(folder: Path, text: str) -> str:
@@ -261,7 +261,8 @@ def test_user_recipe_is_used_like_a_built_in_one(tmp_path: Path) -> None:
     )
     resolved = resolve(TrainRequest(recipe=path))
     assert recipes.load(path).name == "mine"
-    assert (resolved.model, resolved.data, resolved.target) == ("vgg_small", "digits", "macs=0.4")
+    assert resolved.target is not None
+    assert (resolved.model.name, resolved.data, resolved.target.text) == ("vgg_small", "digits", "macs=0.4")
     assert resolved.config.epochs == 7 and resolved.options.model_dump()["freeze"] is True
 
 
@@ -270,14 +271,14 @@ def test_an_option_has_precedence_over_the_recipe_and_the_recipe_over_the_defaul
         tmp_path, 'model = "vgg_small"\ndata = "digits"\ntarget = "macs=0.4"\n[train]\nepochs = 7\nlr = 0.3\n'
     )
     resolved = resolve(TrainRequest(recipe=path, target="params=0.3", settings={"lr": 0.2}))
-    assert resolved.target == "params=0.3"
+    assert resolved.target is not None and resolved.target.text == "params=0.3"
     assert (resolved.config.epochs, resolved.config.lr) == (7, 0.2)
     assert resolved.config.momentum == TrainConfig().momentum
 
 
 def test_a_target_option_replaces_the_drop_rates_of_the_recipe() -> None:
     resolved = resolve(TrainRequest(recipe="dcff-vgg16-cifar10", target="macs=0.5"))
-    assert resolved.target == "macs=0.5" and not resolved.drop
+    assert resolved.target is not None and resolved.target.text == "macs=0.5" and not resolved.drop
 
 
 @pytest.fixture(scope="module")
