@@ -176,7 +176,8 @@ def eval_(
     backend: Annotated[
         str | None,
         name_option(
-            "backends", "{backends}; default: torch for a run, ort-cpu for .onnx, openvino for .xml."
+            "backends",
+            "Back end: {backends}; default: torch for a run, ort-cpu for .onnx, openvino for .xml.",
         ),
     ] = None,
     device: Annotated[str, option(help="Device of the back end torch: auto, cpu, cuda or mps.")] = "cpu",
@@ -394,7 +395,9 @@ def bench_staircase(
 def bench_scenario(
     context: typer.Context,
     paths: RunsArgument = None,
-    scenario: Annotated[str, option(help="Scenarios of MLPerf Inference, separated by commas.")] = _SCENARIOS,
+    scenario: Annotated[
+        str, option(help="Scenarios, separated by commas: single-stream, offline, server.")
+    ] = _SCENARIOS,
     qps: QpsOption = None,
     p99_bound_ms: P99BoundOption = None,
     queries: QueriesOption = None,

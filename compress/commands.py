@@ -83,7 +83,9 @@ def train(
     ] = None,
     align: AlignOption = "auto",
     out: Annotated[Path | None, option(help="Run folder; default: runs/METHOD-MODEL-DATA.")] = None,
-    resume: Annotated[bool, option("--resume", help="Resume the run in --out.")] = False,
+    resume: Annotated[
+        bool, option("--resume", help="Resume the run in --out; its settings are kept.")
+    ] = False,
     dry_run: Annotated[
         bool, option("--dry-run", help="Print the plan without training; nothing is written.")
     ] = False,
@@ -146,12 +148,12 @@ def train(
     ] = None,
     track: Annotated[
         str | None,
-        training_option(help="Log metrics to tensorboard (the default), wandb, mlflow or none."),
+        training_option(help="Where metrics are logged: tensorboard (the default), wandb, mlflow or none."),
     ] = None,
     sync_bn: Annotated[
         str | None,
         training_option(
-            help="Batch-norm statistics over all processes: auto (if several GPUs train), on or off."
+            help="Synchronize batch-norm statistics between processes: auto (on several GPUs), on or off."
         ),
     ] = None,
     profile: Annotated[
@@ -162,7 +164,7 @@ def train(
         training_option(
             "--set",
             envvar="COMPRESS_TRAIN_SET",
-            help="KEY=VALUE: any other setting of the training or the method; repeatable; help lists them.",
+            help="KEY=VALUE: any other setting; repeatable. `--set help` lists all keys.",
         ),
     ] = None,
     workers: WorkersOption = 2,
@@ -250,7 +252,9 @@ def slice_(
     out: Annotated[Path, option(help="Run folder.", show_default=False)],
     weights: WeightsOption = None,
     reset_head: ResetHeadOption = None,
-    criterion: Annotated[str, name_option("criteria", "Which channels are kept: {criteria}.")] = "l1",
+    criterion: Annotated[
+        str, name_option("criteria", "Criterion that ranks the channels: {criteria}.")
+    ] = "l1",
     num_classes: ClassesOption = None,
     input_size: InputSizeOption = None,
     mean: MeanOption = None,
@@ -316,7 +320,7 @@ def list_(
         Literal["methods", "models", "datasets", "formats", "backends", "criteria", "recipes"],
         typer.Argument(
             metavar="KIND",
-            help="methods, models, datasets, formats, backends, criteria or recipes.",
+            help="One of: methods, models, datasets, formats, backends, criteria, recipes.",
             show_default=False,
         ),
     ],

@@ -236,7 +236,8 @@ def _as_usage_error(error: Any) -> CompressError:
     else:
         message, mark, rest = error.format_message().partition("Did you mean ")
         suggestion = mark + rest.replace("'", "")
-        message = f"{message[:1].lower()}{message[1:]}".strip().rstrip(".")
+        message = message.replace(": Value error, ", ": ").strip().rstrip(".")
+        message = f"{message[:1].lower()}{message[1:]}"
     return CompressError(message, hint=f"{suggestion} `{path} --help` shows the usage".strip())
 
 

@@ -48,7 +48,7 @@ def fill_names(text: str) -> str:
         >>> "ort-cpu" in fill_names("Back end: {backends}.")
         True
     """
-    return _PLACEHOLDER.sub(lambda match: _join(registered_names(match[1])), text)
+    return _PLACEHOLDER.sub(lambda match: ", ".join(registered_names(match[1])), text)
 
 
 def complete_names(kind: str, incomplete: str) -> list[str]:
@@ -65,7 +65,3 @@ def complete_list(names: Iterable[str], incomplete: str) -> list[str]:
     """
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
-
-
-def _join(names: tuple[str, ...]) -> str:
-    return ", ".join(names)

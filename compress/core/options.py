@@ -64,7 +64,7 @@ ModelOption = Annotated[str | None, name_option("models", _MODEL_HELP, rich_help
 RequiredModelOption = Annotated[
     str, name_option("models", _MODEL_HELP, rich_help_panel=_NETWORK, show_default=False)
 ]
-_DATA_HELP = "Data set: {datasets}; the last three take an argument: folder:DIR, hf:NAME, npz:FILE."
+_DATA_HELP = "Data set: {datasets}; with an argument: folder:DIR, hf:NAME, npz:FILE."
 DataOption = Annotated[str | None, name_option("datasets", _DATA_HELP, rich_help_panel=_NETWORK)]
 RequiredDataOption = Annotated[
     str, name_option("datasets", _DATA_HELP, rich_help_panel=_NETWORK, show_default=False)
@@ -98,7 +98,7 @@ ResetHeadOption = Annotated[
         show_default=False,
     ),
 ]
-_TARGET_HELP = "macs=F or params=F: a fraction of the dense network, or a number such as 60M."
+_TARGET_HELP = "Size of the compact model: macs=0.5, params=50%, macs=60M or speedup=2 (planned as MACs)."
 TargetOption = Annotated[str | None, option(help=_TARGET_HELP)]
 RequiredTargetOption = Annotated[str, option(help=_TARGET_HELP, show_default=False)]
 AlignOption = Annotated[str, option(help="Make channel counts multiples of this: auto, none, or a number.")]

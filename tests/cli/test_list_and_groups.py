@@ -9,6 +9,7 @@ from compress import methods, models
 from compress.core.names import KINDS, registered_names
 from compress.data.registry import DATASETS
 from compress.export.formats import FORMATS
+from compress.planning.criteria import CRITERIA
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -23,6 +24,7 @@ def test_the_names_of_the_sources_are_those_of_the_registries() -> None:
     assert list(registered_names("models")) == models.list_models()
     assert list(registered_names("formats")) == FORMATS.names()
     assert list(registered_names("datasets")) == DATASETS.names()
+    assert list(registered_names("criteria")) == CRITERIA.names()
 
 
 def test_a_pattern_selects_names(call: Here) -> None:
