@@ -1,4 +1,4 @@
-"""What the tests of methods share: small trainings on the digits."""
+"""Fixtures of the tests of methods: small trainings on the digits."""
 
 from __future__ import annotations
 

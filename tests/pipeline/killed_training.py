@@ -1,7 +1,7 @@
 """Trainings that are killed at random moments and resumed, as a program: `... FOLDER SEED METHOD=KILLS ...`.
 
 For each method it trains once undisturbed into FOLDER/METHOD/whole and then into FOLDER/METHOD/cut0 and on.
-It kills (SIGKILL) and resumes until the wanted number of kills is reached and the last run is complete. Of
+It kills (SIGKILL) and resumes until the given number of kills is reached and the last run is complete. Of
 the kills, a third come from outside after a random time, a third strike at one of the run's own writes, when
 it opens, renames or removes a file in its folder, and a third at one of a checkpoint's. Every attempt is a
 forked child of this process, which has imported torch; FOLDER/kills.json says what was hit.
@@ -110,7 +110,7 @@ def ended(pid: int, within: float | None = None) -> int:
             time.sleep(0.002)
 
 
-def kills(method: str, folder: Path, wanted: int, draw: random.Random) -> Iterator[dict[str, Any]]:
+def kills(method: str, folder: Path, expected: int, draw: random.Random) -> Iterator[dict[str, Any]]:
     """Kill and resume; yield what each kill hit."""
     began = time.monotonic()
     if ended(child(method, folder / "whole")):
@@ -118,10 +118,10 @@ def kills(method: str, folder: Path, wanted: int, draw: random.Random) -> Iterat
     whole_s = time.monotonic() - began
     events = len((folder / "whole.writes").read_text().splitlines())
     done, runs, finished = 0, 0, True
-    while done < wanted or not finished:
+    while done < expected or not finished:
         out = folder / f"cut{runs}"
         where, kill_at, within = "", None, None
-        kind = KINDS[done % len(KINDS)] if done < wanted else ""  # again where it did not strike
+        kind = KINDS[done % len(KINDS)] if done < expected else ""  # again where it did not strike
         if kind == "time":
             within = draw.uniform(0.1, 0.8) * whole_s
         elif kind == "write":
@@ -147,9 +147,9 @@ def main(folder: Path, seed: int, *plan: str) -> None:
     pipeline.plan_training(pipeline.resolve(request("dcff", folder, False)), 10, (1, 8, 8))
     found: list[dict[str, Any]] = []
     for entry in plan:
-        method, _, wanted = entry.partition("=")
+        method, _, expected = entry.partition("=")
         (folder / method).mkdir(parents=True)
-        found += kills(method, folder / method, int(wanted), random.Random(f"{seed} {method}"))
+        found += kills(method, folder / method, int(expected), random.Random(f"{seed} {method}"))
     (folder / "kills.json").write_text(json.dumps(found))
 
 

@@ -1,4 +1,4 @@
-"""The estimate: real steps of every method for a moment, arithmetic that adds up, and nothing left behind."""
+"""The estimate runs real steps of every method, adds up, and leaves no files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_longer_trainings_take_longer_in_proportion(request_for: Make) -> None:
     assert stage.seconds(lambda p: 2 * p.step_s) - stage.seconds() == pytest.approx(10 * an_epoch)
 
 
-def test_a_run_that_is_there_is_not_touched(request_for: Make, tmp_path: Path) -> None:
+def test_an_existing_run_is_not_changed(request_for: Make, tmp_path: Path) -> None:
     request = request_for(settings={"epochs": 1})
     run_training(request)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name[:5] != ".lock"}

@@ -1,4 +1,4 @@
-"""`compress inspect`: groups, what ties them, what is protected, what could go."""
+"""`compress inspect`: groups, their ties, protected layers, and the share that can be cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_residual_stream_is_one_group_tied_by_add(resnet: Inspection) -> None:
     assert "layer3.2.conv2" in stream.layers
 
 
-def test_a_channel_costs_what_its_makers_and_readers_spend_on_it(resnet: Inspection) -> None:
+def test_cost_of_a_channel_is_that_of_the_layers_that_produce_or_read_it(resnet: Inspection) -> None:
     inner = next(row for row in resnet.groups if row.name == "layer1.0.conv1")
     assert inner.macs_per_channel == 2 * 16 * 9 * 32 * 32
     assert inner.ties == ()

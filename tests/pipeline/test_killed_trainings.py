@@ -1,4 +1,4 @@
-"""A training that is killed at 20 random moments, in the middle of writing too, ends as it would have."""
+"""A training that is killed at 20 random moments, also while writing, ends with the same result."""
 
 from __future__ import annotations
 

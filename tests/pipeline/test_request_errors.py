@@ -1,4 +1,4 @@
-"""What is wrong with a request is said in one line with its value, and nothing is left behind."""
+"""An error in a request is reported in one line with the value, and no files are left."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_weights_of_another_network_are_named_and_leave_nothing(request_for: Mak
 
 
 @pytest.mark.parametrize("missing", ["model", "data"])
-def test_name_that_is_not_given_is_asked_for(missing: str, request_for: Make) -> None:
+def test_missing_name_is_reported_with_its_flag(missing: str, request_for: Make) -> None:
     error = caught(lambda: resolve(request_for(**{missing: None})))
     assert f"--{missing}" in error.hint and error.exit == Exit.USAGE
 
@@ -122,13 +122,13 @@ def test_settings_of_the_method_belong_to_the_method() -> None:
     ],
 )
 def test_wrong_slice_leaves_nothing(changes: dict[str, Any], code: str, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "model": "vgg_small",
         "data": "digits",
         "target": "macs=0.5",
         "input_size": (1, 8, 8),
     }
-    error = caught(lambda: slice(**(asked | changes), out=tmp_path / "cut"))
+    error = caught(lambda: slice(**(arguments | changes), out=tmp_path / "cut"))
     assert error.code == code, error
     assert not (tmp_path / "cut").exists()
 

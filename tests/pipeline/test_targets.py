@@ -1,4 +1,4 @@
-"""Targets: met within 1% for every built-in network, with the widths a device likes."""
+"""Targets are met within 1% for every built-in network, with aligned widths."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def test_alignment_is_the_widest_that_meets_the_target() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [("macs=0.5", ("macs", 0.5)), ("params=1.2M", ("params", 1.2e6)), ("macs=60m", ("macs", 60e6)),
      ("macs=1G", ("macs", 1e9)), ("params=300K", ("params", 3e5)), ("macs=1", ("macs", 1.0)),
      ("macs=50%", ("macs", 0.5)), ("params=40 %", ("params", 0.4)), ("speedup=2", ("macs", 0.5)),
      ("speedup=2.5x", ("macs", 0.4))],
 )  # fmt: skip
-def test_target_is_read(text: str, wanted: tuple[str, float]) -> None:
+def test_target_is_parsed(text: str, expected: tuple[str, float]) -> None:
     target = parse_target(text)
-    assert (target.cost, target.value) == (wanted[0], pytest.approx(wanted[1]))
+    assert (target.cost, target.value) == (expected[0], pytest.approx(expected[1]))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_target_is_read(text: str, wanted: tuple[str, float]) -> None:
         "speedup=inf",
     ],
 )
-def test_target_that_is_none_is_named(text: str) -> None:
+def test_invalid_target_is_an_error(text: str) -> None:
     with pytest.raises(CompressError) as error:
         parse_target(text)
     assert repr(text) in error.value.message and "macs=0.5" in error.value.hint
@@ -121,7 +121,7 @@ def test_target_that_an_alignment_cannot_meet_says_what_it_can() -> None:
 
 
 @pytest.mark.parametrize("align", ["0", "-4", "wide", "2.5"])
-def test_alignment_that_is_none_is_named(align: str) -> None:
+def test_invalid_alignment_is_an_error(align: str) -> None:
     with pytest.raises(CompressError, match=align) as error:
         plan_for_target(graph_of("vgg_small", True), "macs=0.5", align)
     assert error.value.code == "bad-align"

@@ -1,4 +1,4 @@
-"""From a request to a run folder: what a training leaves, and what a failed one does not."""
+"""From a request to a run folder: what a training writes, and what a failed one does not."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_training_leaves_a_narrow_model_within_one_percent_of_the_target(trained
     assert sum(p.numel() for p in build_dense(trained.run).parameters()) == trained.dense.params
 
 
-def test_training_is_on_record(trained: TrainResult) -> None:
+def test_training_is_recorded(trained: TrainResult) -> None:
     run = Path(trained.run)
     record = json.loads((run / "run.json").read_text())
     assert (record["method"], record["target"], record["command"]) == (
@@ -88,7 +88,7 @@ def test_training_is_on_record(trained: TrainResult) -> None:
     assert compact_info(run).extra == {"top1": trained.top1, "best_top1": trained.best_top1, "epochs": 3}
 
 
-def test_gates_are_on_record(trained: TrainResult) -> None:
+def test_exactness_checks_are_recorded(trained: TrainResult) -> None:
     verify = json.loads((Path(trained.run) / "compact" / "verify.json").read_text())
     assert verify == {"schema_version": 1, **trained.verify}
     assert verify["tolerance"] == 1e-5
@@ -121,9 +121,9 @@ def test_new_process_loads_the_model_and_computes_the_same(trained: TrainResult,
         timeout=300,
     )
     with torch.no_grad():
-        wanted = load(trained.run)(load_file(tmp_path / "x.safetensors")["x"])
-    assert torch.equal(load_file(tmp_path / "y.safetensors")["y"], wanted)
-    torch.testing.assert_close(wanted, logits(load(trained.run)), rtol=1e-5, atol=1e-6)
+        expected = load(trained.run)(load_file(tmp_path / "x.safetensors")["x"])
+    assert torch.equal(load_file(tmp_path / "y.safetensors")["y"], expected)
+    torch.testing.assert_close(expected, logits(load(trained.run)), rtol=1e-5, atol=1e-6)
 
 
 def test_loaded_model_has_the_accuracy_of_the_log(trained: TrainResult) -> None:
@@ -135,9 +135,9 @@ def test_loaded_model_has_the_accuracy_of_the_log(trained: TrainResult) -> None:
 
 def test_resuming_a_finished_training_gives_the_same_model(request_for: Make) -> None:
     first = run_training(request_for())
-    wanted = logits(load(first.run))
+    expected = logits(load(first.run))
     again = run_training(request_for(resume=True))
-    assert torch.equal(logits(load(again.run)), wanted)
+    assert torch.equal(logits(load(again.run)), expected)
     assert (again.top1, again.epochs) == (first.top1, 2)
     assert [row["epoch"] for row in read_metrics(Path(again.run) / "metrics.jsonl")] == [1, 2]
 
@@ -150,7 +150,7 @@ def test_average_of_the_weights_is_what_is_saved(request_for: Make) -> None:
 
 
 @pytest.mark.parametrize("method", ["dense", "scratch"])
-def test_yardsticks_leave_a_run_too(method: str, request_for: Make) -> None:
+def test_baselines_leave_a_run_too(method: str, request_for: Make) -> None:
     result = run_training(request_for(method=method))
     assert (result.compact == result.dense) is (method == "dense")
     gate = result.verify["sliced_vs_masked_dense"]

@@ -1,4 +1,4 @@
-"""A network so small that its trainings are over in a second, with everything a resume could forget."""
+"""A network that trains in a second, with every kind of state that a resume must restore."""
 
 from __future__ import annotations
 

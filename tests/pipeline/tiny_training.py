@@ -1,4 +1,4 @@
-"""The smallest training that is a real one: the digits at 8x8 and a small VGG."""
+"""A minimal real training: digits at 8x8 and a small VGG."""
 
 from __future__ import annotations
 

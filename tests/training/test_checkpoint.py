@@ -1,4 +1,4 @@
-"""A training that was stopped, in whatever way, goes on to the result it would have had."""
+"""A training that was stopped in any way is resumed and reaches the same result."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_resumed_log_has_every_epoch_once(tmp_path: Path, job: Job) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_exits_130_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path, job: Job) -> None:
+def test_interrupt_exits_130_and_says_how_to_resume(number: signal.Signals, tmp_path: Path, job: Job) -> None:
     process = job.start_paused(tmp_path / "run", "2:2")
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)

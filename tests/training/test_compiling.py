@@ -1,4 +1,4 @@
-"""Compiled steps have the losses of eager ones, are compiled once, and measuring them changes nothing."""
+"""Compiled steps have the losses of eager ones, are compiled once, and measuring does not change the training."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_cpu_is_not_measured_and_the_run_says_so(tmp_path: Path) -> None:
     assert decided["data_on_device"]["on_device"] is True
 
 
-def test_asking_for_what_cannot_be_compiled_is_refused_with_the_reason(
+def test_compile_setting_that_is_impossible_here_is_refused_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "BACKEND", broken)

@@ -1,4 +1,4 @@
-"""Two processes with half the batch each train as one does."""
+"""Two processes with half the batch each train like one process."""
 
 from __future__ import annotations
 

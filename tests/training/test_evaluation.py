@@ -52,7 +52,7 @@ def test_with_fewer_than_five_classes_top5_is_all() -> None:
     assert evaluate(model, data, "cpu", 3).top5 == 1.0
 
 
-def test_mode_of_the_model_is_given_back(problem: Problem) -> None:
+def test_mode_of_the_model_is_restored(problem: Problem) -> None:
     model, images, labels = problem
     model.train()
     evaluate(model, batches(images, labels, 8), "cpu", 7)

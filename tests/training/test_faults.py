@@ -1,4 +1,4 @@
-"""What stops a long training is named with what is saved; the last checkpoint stays, and a resume goes on."""
+"""Failures of a long training are reported with what is saved; the last checkpoint stays and can be resumed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_torch_raises_is_told_apart(error: Exception, code: str | None) -> 
     assert (found.code if found else None) == code
 
 
-def test_a_bug_stays_a_bug(tmp_path: Path) -> None:
+def test_other_errors_are_not_changed(tmp_path: Path) -> None:
     def bug() -> None:
         torch.ones(2, 3) @ torch.ones(2, 3)
 
@@ -122,7 +122,7 @@ class KillsAWorker(NoProgress):
             os.kill(min(child.pid for child in own), signal.SIGKILL)
 
 
-def test_a_killed_worker_is_named_and_the_training_goes_on_from_its_last_epoch(tmp_path: Path) -> None:
+def test_a_killed_worker_is_reported_and_the_training_resumes_from_its_last_epoch(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     for part, count in (("train", 12), ("val", 4)):
         for number in range(count):

@@ -1,4 +1,4 @@
-"""ImageNet's way at its smallest: JPEGs, random resized crops of 224 pixels, an average, two processes."""
+"""A minimal ImageNet training: JPEGs, random resized crops of 224 pixels, an average, two processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training does when it goes well, and how it stops when it does not."""
+"""The training loop: results, log and checkpoints, and how it stops on errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fused optimizers take the steps of the ones they replace, on networks in either memory format."""
+"""Fused optimizers take the same steps as plain ones, in either memory format."""
 
 from __future__ import annotations
 

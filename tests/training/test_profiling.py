@@ -1,4 +1,4 @@
-"""`--profile`: the parts of a step add up to it, and the trace is one."""
+"""`--profile`: the parts of a step add up to it, and the trace is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No step of any method makes the host wait for the device, or sends it something from the host."""
+"""No step of any method waits for the device or copies data from the host to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Calls(TorchFunctionMode):
 
 
 class Waits(TorchDispatchMode):
-    """Counts what a GPU would be waited for; told, as a probe, which part of a step runs.
+    """Counts operations that would wait for a GPU; a probe that knows which part of a step runs.
 
     Args:
         ignored: a part that is not looked at.

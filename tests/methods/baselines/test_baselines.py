@@ -37,7 +37,7 @@ def test_random_follows_the_seed(run: Run, tmp_path: Path) -> None:
     assert kept(tmp_path / "a") == kept(tmp_path / "b") != kept(tmp_path / "c")
 
 
-def test_dense_training_counts_in_the_budget_and_is_said(run: Run) -> None:
+def test_dense_training_counts_in_the_epochs_and_is_announced(run: Run) -> None:
     said: list[str] = []
     result = run("l1", 4, said=said)
     assert result.dense_epochs + result.epochs == 4

@@ -1,4 +1,4 @@
-"""DCFF's coding: the equations against a literal, slow form of them; its numbers, its memory, its slots."""
+"""Filter coding of DCFF against a literal form of the equations; precision, memory and slots."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def random_filters(count: int, size: int, seed: int = 0, scale: float = 0.1) -> 
 def test_coding_is_the_papers_equations(t: float) -> None:
     filters = random_filters(9, 27)
     p, importance = code_filters(filters, t)
-    wanted_p, wanted = literal(filters, t)
+    expected_p, expected = literal(filters, t)
     # a float32 product rounds the distances in the sixth digit; t times that is an absolute error of log P
     error = t * 1e-5
-    torch.testing.assert_close(p, wanted_p, rtol=math.expm1(min(error, 1.0)) + 1e-6, atol=1e-12)
-    torch.testing.assert_close(importance, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(p, expected_p, rtol=math.expm1(min(error, 1.0)) + 1e-6, atol=1e-12)
+    torch.testing.assert_close(importance, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("t", TEMPERATURES)
@@ -56,9 +56,9 @@ def test_coding_of_double_precision_is_exact(t: float) -> None:
     filters = random_filters(9, 27)
     filters[4] = filters[2] + 1e-4 * random_filters(1, 27, 1)[0]  # near ones are computed in float64
     p, importance = code_filters(filters, t)
-    wanted_p, wanted = literal(filters, t)
-    torch.testing.assert_close(p, wanted_p, rtol=1e-6, atol=1e-12)
-    torch.testing.assert_close(importance, wanted, rtol=1e-9, atol=1e-9)
+    expected_p, expected = literal(filters, t)
+    torch.testing.assert_close(p, expected_p, rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(importance, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("t", [1.0, 10.0, 1e2, 1e3, 1e4])
@@ -149,7 +149,7 @@ def test_slots_are_stable(filters: int, seed: int, share: float, epochs: int) ->
         slots = now
 
 
-def test_newcomers_take_freed_slots_by_rank() -> None:
+def test_newly_selected_filters_take_free_slots_by_rank() -> None:
     importance = torch.tensor([0.0, 9.0, 0.0, 7.0, 8.0, 1.0], dtype=torch.float64)
     slots, new = select_filters(torch.tensor([0, 3, 2]), importance, stable=True)
     assert slots.tolist() == [1, 3, 4] and int(new) == 2
@@ -172,8 +172,8 @@ def test_temperature_runs_from_its_start_to_its_end(epochs: int) -> None:
 
 def test_temperature_is_the_papers_formula_between() -> None:
     a = 2 * (1e4 - 1) * (1 + math.exp(-10)) / (1 - math.exp(-10))
-    wanted = a / (1 + math.exp(-3)) + 1 - a / 2
-    assert temperature(3, 10, DCFF()) == pytest.approx(wanted, rel=1e-12)
+    expected = a / (1 + math.exp(-3)) + 1 - a / 2
+    assert temperature(3, 10, DCFF()) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(

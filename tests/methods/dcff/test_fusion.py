@@ -1,4 +1,4 @@
-"""Fused filters in networks: what they compute, how they learn, and that folding loses nothing."""
+"""Fused filters in networks: their output, their gradients, and exact folding."""
 
 from __future__ import annotations
 
@@ -138,11 +138,11 @@ def test_full_filters_are_the_dense_ones_on_the_kept_inputs() -> None:
     assert setup.plan is not None
     for name in ("features.conv1", "features.conv4"):
         kept = setup.plan.kept[f"{name}.weight"]
-        wanted = dense[f"{name}.weight"]
+        expected = dense[f"{name}.weight"]
         if 1 in kept:
-            wanted = wanted[:, kept[1]]
+            expected = expected[:, kept[1]]
         layer = next(x for x in fused_layers(method.model) if x.module is method.model.get_submodule(name))
-        assert torch.equal(layer.full, wanted)
+        assert torch.equal(layer.full, expected)
         assert layer.module.weight.shape[0] == len(kept[0])  # type: ignore[union-attr, arg-type]
 
 
@@ -165,7 +165,7 @@ def test_grouped_depthwise_and_shared_weights_are_trained_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_network_trains_a_step_folds_and_comes_back_from_its_artifact(name: str, tmp_path: Path) -> None:
+def test_network_trains_a_step_is_folded_and_loaded_from_its_artifact(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     size = SIZES[name]
     model = models.build(name, 10, (3, size, size))
@@ -198,10 +198,10 @@ def test_network_trains_a_step_folds_and_comes_back_from_its_artifact(name: str,
 
 def test_folding_leaves_the_trained_network_usable() -> None:
     method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
-    wanted = method.model.eval()(batch(16))
+    expected = method.model.eval()(batch(16))
     keys = list(method.model.state_dict())
     method.finish(method.model)
-    assert torch.equal(method.model(batch(16)), wanted) and list(method.model.state_dict()) == keys
+    assert torch.equal(method.model(batch(16)), expected) and list(method.model.state_dict()) == keys
     step(method.model, 16)
     method.begin_epoch(method.model, 1, 10)
     assert torch.isfinite(method.model(batch(16))).all()
@@ -220,10 +220,10 @@ def test_copy_is_independent_and_computes_the_same() -> None:
     method, _, _ = prepared(models.build("resnet20"))
     twin = copy.deepcopy(method.model)
     assert torch.equal(twin.eval()(batch()), method.model.eval()(batch()))
-    wanted = twin(batch())
+    expected = twin(batch())
     step(method.model)
     method.begin_epoch(method.model, 5, 10)
-    assert torch.equal(twin.eval()(batch()), wanted)
+    assert torch.equal(twin.eval()(batch()), expected)
     assert fused_names(twin) == fused_names(method.model)
 
 
@@ -329,9 +329,9 @@ def test_freeze_stops_the_choice_but_not_the_proxies(freeze: bool) -> None:
 def test_mixed_precision_fuses_in_single_precision() -> None:
     method, _, _ = prepared(models.build("vgg_small", 10, (3, 16, 16)), 16)
     layer = next(fused_layers(method.model))
-    wanted = layer.module.weight
+    expected = layer.module.weight
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(layer.module.weight, wanted)  # type: ignore[arg-type]
+        assert torch.equal(layer.module.weight, expected)  # type: ignore[arg-type]
         assert method.model(batch(16)).dtype == torch.bfloat16
 
 

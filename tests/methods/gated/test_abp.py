@@ -1,4 +1,4 @@
-"""ABP: its gradient is the formula's, closed channels can come back, the budget is met, the end is exact."""
+"""ABP: the gradient follows the formula, closed channels can reopen, the budget is met exactly."""
 
 from __future__ import annotations
 
@@ -173,9 +173,7 @@ def test_resumed_training_gives_the_same_network(run: Run, tmp_path: Path) -> No
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_closings_are_drawn_beside_the_metrics_and_a_planned_method_draws_none(
-    run: Run, tmp_path: Path
-) -> None:
+def test_gates_are_plotted_for_learned_plans_only(run: Run, tmp_path: Path) -> None:
     run("abp", 2, align="none")
     assert (tmp_path / "run" / "gates.png").read_bytes().startswith(b"\x89PNG")
     run("scratch", 1, name="plain")

@@ -1,4 +1,4 @@
-"""KDFS: its losses and gradients are the formulas', its masks act on the norm, its teacher must fit."""
+"""KDFS: losses and gradients follow the formulas, masks act on the norms, the teacher must fit."""
 
 from __future__ import annotations
 
