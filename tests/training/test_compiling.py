@@ -1,4 +1,4 @@
-"""Compiled steps have the losses of eager ones, are compiled once, and measuring does not change the training."""
+"""Compiled steps have the losses of eager ones; measuring them does not change the training."""
 
 from __future__ import annotations
 

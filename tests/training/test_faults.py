@@ -1,4 +1,4 @@
-"""Failures of a long training are reported with what is saved; the last checkpoint stays and can be resumed."""
+"""Failures of a long training are reported with what is saved; the last checkpoint can be resumed."""
 
 from __future__ import annotations
 
