@@ -146,15 +146,18 @@ def describe(graph: ChannelGraph, name: str) -> Inspection:
     for group in graph.groups:
         fewer = keep.copy()
         fewer[[part[0] for part in group.parts]] = 0
+        ties = {op for op, channels in joined if np.isin(channels, group.channels).any()}
         rows.append(
             GroupRow(
-                name=group.name, width=group.width, blocks=len(group.parts),
+                name=group.name,
+                width=group.width,
+                blocks=len(group.parts),
                 layers=tuple(p.removesuffix(".weight") for p in group.producers),
-                ties=tuple(sorted({op for op, channels in joined if np.isin(channels, group.channels).any()})),
+                ties=tuple(sorted(ties)),
                 macs=round(_producing_macs(graph, group, keep)),
                 macs_per_channel=round((total - cost_model(graph).macs(fewer)) / len(group.parts)),
             )
-        )  # fmt: skip
+        )
     dense, smallest = dense_costs(graph), cost_model(graph).costs(narrowest_mask(graph))
     return Inspection(
         model=name,

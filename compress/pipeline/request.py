@@ -24,6 +24,8 @@ from compress.data import ImageData
 from compress.pipeline.targets import Target, parse_target
 from compress.training import TrainConfig
 
+DEFAULT_METHOD = "dcff"
+
 T = TypeVar("T", bound=BaseModel)
 Size = tuple[int, int, int]
 
@@ -222,7 +224,8 @@ def resolve(request: TrainRequest) -> ResolvedRequest:
         CompressError: (exit 2) unknown names, values out of range, or something that must be given.
     """
     recipe = recipes.load(request.recipe) if request.recipe else None
-    method, options = _method(request, recipe)
+    method = _method(request, recipe)
+    options = _options(request, recipe, method)
     common = recipe.train if recipe else {}
     shared = {**_loader_settings(request.data), **common}
     config = validated(
@@ -237,7 +240,8 @@ def resolve(request: TrainRequest) -> ResolvedRequest:
     target, drop = _target(request, recipe, method)
     model, data = request.model, request.data
     if recipe is not None:
-        model, data = model or recipe.model, data or recipe.data
+        model = recipe.model if model is None else model
+        data = recipe.data if data is None else data
     for word, value in (("model", model), ("data", data)):
         if value is None or value == "":
             raise CompressError(
@@ -259,34 +263,34 @@ def resolve(request: TrainRequest) -> ResolvedRequest:
         target=target,
         drop=drop,
         num_classes=request.num_classes
-        or (recipe.num_classes if recipe and recipe_model and not request.data else None),
+        or (recipe.num_classes if recipe and recipe_model and request.data is None else None),
         input_size=request.input_size or (recipe.input_size if recipe and recipe_model else None),
     )
 
 
 def method_of(request: TrainRequest) -> type[methods.Method]:
-    """Return the class of the requested method, or of the recipe's.
+    """Return the class of the requested method, of the recipe's, or of the default.
 
     Raises:
         CompressError: (exit 2) an unknown method or recipe.
     """
+    return _method(request, recipes.load(request.recipe) if request.recipe else None)
+
+
+def _method(request: TrainRequest, recipe: recipes.Recipe | None) -> type[methods.Method]:
     if isinstance(request.method, methods.MethodConfig):
         return methods.METHODS.of_config(request.method)
-    recipe = recipes.load(request.recipe) if request.recipe else None
-    return methods.METHODS.get_or_raise(request.method or (recipe.method if recipe else "dcff"))
+    return methods.METHODS.get_or_raise(request.method or (recipe.method if recipe else DEFAULT_METHOD))
 
 
-def _method(
-    request: TrainRequest, recipe: recipes.Recipe | None
-) -> tuple[type[methods.Method], methods.MethodConfig]:
-    """Return the requested method's class and its settings."""
+def _options(
+    request: TrainRequest, recipe: recipes.Recipe | None, method: type[methods.Method]
+) -> methods.MethodConfig:
+    """Return the settings of the method."""
     if isinstance(request.method, methods.MethodConfig):
-        return methods.METHODS.of_config(request.method), request.method
-    name = request.method or (recipe.method if recipe else "dcff")
-    method = methods.METHODS.get_or_raise(name)
-    defaults = recipe.options if recipe is not None and recipe.method == name else {}
-    options = validated(method.config_type, {**defaults, **request.options}, f"option of {name}")
-    return method, options
+        return request.method
+    defaults = recipe.options if recipe is not None and recipe.method == method.name else {}
+    return validated(method.config_type, {**defaults, **request.options}, f"option of {method.name}")
 
 
 def _loader_settings(data: str | ImageData | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from compress.artifact import RunRecord
 from compress.artifact.compact import MODULE_PREFIX
 from compress.artifact.run import CHANGEABLE_ON_RESUME, read_record
@@ -71,7 +73,7 @@ def resolve_from_record(request: TrainRequest) -> ResolvedRequest:
     resolved = resolve(
         replace(
             stored,
-            model=request.model if not isinstance(request.model, str) and request.model else stored.model,
+            model=request.model if isinstance(request.model, nn.Module) else stored.model,
             data=request.data if request.data is not None else stored.data,
             teacher=request.teacher if request.teacher is not None else stored.teacher,
             pretrained=request.pretrained,
