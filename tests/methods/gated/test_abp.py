@@ -19,6 +19,7 @@ from compress.methods.base import Setup
 from compress.methods.gated.abp import ABP, ABPMethod, AttentionGates, attention, sharpness
 from compress.methods.gated.gates import gates_of
 from compress.pipeline import TrainResult
+from compress.slicing import compare
 from compress.training import TrainConfig
 
 Run = Callable[..., TrainResult]
@@ -188,3 +189,19 @@ def test_one_epoch_is_too_few(run: Run) -> None:
 def test_drop_rates_are_refused(run: Run) -> None:
     with pytest.raises(CompressError, match="cannot follow drop rates"):
         run("abp", 2, target=None, drop={"*": [0.5]})
+
+
+def test_scattered_branches_are_gated_and_cut_exactly() -> None:
+    torch.manual_seed(0)
+    model = models.build("resnet20", input_size=(3, 8, 8))
+    graph = trace(model, torch.rand(2, 3, 8, 8))
+    setup = Setup(model, graph, None, TrainConfig(epochs=10), 10, "macs", 0.8 * dense_costs(graph).macs)
+    method = ABPMethod(ABP(residual="scatter"), setup)
+    gates = gates_of(method.model)
+    mask = np.ones(gates.count, dtype=np.bool_)
+    for branch in method._space.layers[-3:]:
+        mask[branch[::2]] = False
+    gates.freeze(mask)
+    assert method.final_plan(method.model).scattered
+    x = torch.rand(4, 3, 8, 8)
+    assert compare(method.model.eval(), method.finish(method.model), (x,)).passed
