@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from compress.core.errors import CompressError, Exit
+from compress.graph.operators import onnx_types
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+LAYERS = onnx_types(layer=True)
 """Operators that multiply by a weight."""
 
-_POINTWISE = """
-Add Sub Mul Div Relu LeakyRelu PRelu Clip Sigmoid HardSigmoid HardSwish Mish Elu Selu Gelu Tanh Erf Softplus
-BatchNormalization Identity Dropout
-"""
-POINTWISE = frozenset(_POINTWISE.split())
+FUSABLE = onnx_types(fusable=True)
 """Operators that a runtime may fuse into the preceding layer; their time counts for that layer."""
 
 POOLS = frozenset(("MaxPool", "AveragePool", "GlobalAveragePool"))
@@ -103,13 +100,13 @@ class OnnxGraph:
         return readers
 
     def followers(self, layer: str) -> Iterator[Any]:
-        """Yield the pointwise and pooling nodes after a layer, until the path branches or ends."""
+        """Yield the fusable and pooling nodes after a layer, until the path branches or ends."""
         node = next(n for n in self.model.graph.node if n.name == self.layers[layer].node)
         constants = {entry.name for entry in self.model.graph.initializer}
         while len(readers := self.consumers.get(node.output[0], [])) == 1:
             node = readers[0]
             single = [name for name in node.input if name and name not in constants]
-            if len(single) != 1 or node.op_type not in POINTWISE | POOLS or len(node.output) != 1:
+            if len(single) != 1 or node.op_type not in FUSABLE | POOLS or len(node.output) != 1:
                 return
             yield node
 
@@ -155,7 +152,7 @@ def read_onnx_graph(path: Path, batch: int) -> OnnxGraph:
 def _other_row(node: Any, after: str, scatters: bool) -> RowKey:
     """Return the row of a node that is not a layer and follows the layer `after`."""
     op = str(node.op_type)
-    if after and op in POINTWISE:
+    if after and op in FUSABLE:
         return RowKey(after, None, op)
     return RowKey(f"{op} after {after}" if after else op, None, op, scatters)
 
