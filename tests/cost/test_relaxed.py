@@ -39,7 +39,7 @@ def graph_of(name: str) -> ChannelGraph:
 
 
 @pytest.mark.parametrize("name", ["grouped", "vgg_small", "resnet20", "googlenet", "mobilenetv2"])
-def test_relaxed_cost_at_zeros_and_ones_is_the_integer_cost_to_the_digit(name: str) -> None:
+def test_relaxed_cost_of_a_binary_mask_equals_the_integer_cost(name: str) -> None:
     graph = graph_of(name)
     relaxed = RelaxedCost(cost_model(graph))
     rng = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def test_relaxed_cost_at_zeros_and_ones_is_the_integer_cost_to_the_digit(name: s
 
 @pytest.mark.parametrize("name", ["grouped", "vgg_small", "resnet20", "mobilenetv2"])
 @pytest.mark.parametrize("kind", ["macs", "params"])
-def test_gradient_of_the_cost_is_its_finite_difference_on_relaxed_masks(name: str, kind: str) -> None:
+def test_gradient_of_the_cost_equals_its_finite_difference(name: str, kind: str) -> None:
     graph = graph_of(name)
     relaxed = RelaxedCost(cost_model(graph))
     torch.manual_seed(0)
@@ -70,7 +70,7 @@ def test_gradient_of_the_cost_is_its_finite_difference_on_relaxed_masks(name: st
         assert float(slope) > 0
 
 
-def test_cost_in_single_precision_agrees_with_the_double_one() -> None:
+def test_cost_in_single_precision_agrees_with_double_precision() -> None:
     relaxed = RelaxedCost(cost_model(graph_of("vgg_small")))
     keep = torch.rand(graph_of("vgg_small").channels.count)
     assert float(relaxed.macs(keep)) == pytest.approx(float(relaxed.macs(keep.double())), rel=1e-5)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=type[nn.Module])
@@ -29,6 +30,11 @@ class Case:
     cut: tuple[str, ...]
     inputs: Shapes = IMAGES
     protected: dict[str, str] = field(default_factory=dict)
+
+    def random_inputs(self) -> tuple[Tensor, ...]:
+        """Return the same random inputs at every call."""
+        generator = torch.Generator().manual_seed(7)
+        return tuple(torch.randn(shape, generator=generator) for shape in self.inputs)
 
 
 CASES: dict[str, Case] = {}

@@ -19,7 +19,7 @@ VISIBLE = 1e-3
 
 
 @pytest.mark.timeout(300)
-def test_a_network_cut_to_half_its_macs_equals_the_masked_one_and_trains(network: Network) -> None:
+def test_network_with_half_its_macs_equals_the_masked_one_and_trains(network: Network) -> None:
     model, batch = build(network), images(network, 2)
     graph = compress.trace(model, batch)
     plan, reached = halved(graph)

@@ -22,7 +22,9 @@ def _count(model: nn.Module, size: tuple[int, ...]) -> int:
 
 
 @pytest.mark.parametrize(("free_pads", "criterion"), [(False, "random"), (True, "window")])
-def test_sliced_network_equals_the_masked_dense_one(builtin: str, free_pads: bool, criterion: str) -> None:
+def test_sliced_network_of_the_library_equals_the_masked_dense_one(
+    builtin: str, free_pads: bool, criterion: str
+) -> None:
     torch.manual_seed(0)
     model = models.build(builtin, input_size=SIZE)
     images = torch.randn(2, *SIZE)
@@ -31,7 +33,7 @@ def test_sliced_network_equals_the_masked_dense_one(builtin: str, free_pads: boo
     assert_exact(model, plan, images)
 
 
-def test_planned_macs_are_those_the_networks_execute(builtin: str) -> None:
+def test_planned_macs_equal_the_executed_macs(builtin: str) -> None:
     torch.manual_seed(0)
     model = models.build(builtin, input_size=SIZE)
     graph = traced(model, torch.randn(2, *SIZE), free_pads=True)

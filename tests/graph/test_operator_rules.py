@@ -59,7 +59,7 @@ def give_row(monkeypatch: pytest.MonkeyPatch, name: str, row: Operator) -> None:
     monkeypatch.setitem(OPERATORS._entries, name, row)
 
 
-def test_unknown_operator_protects_what_it_touches_and_stays_exact() -> None:
+def test_operator_without_a_row_protects_its_channels() -> None:
     for build, name in ((Squashed, "squash"), (Talking, "cross_talk")):
         model, images = build(), torch.randn(2, 3, 8, 8)
         graph = traced(model, images)
@@ -68,7 +68,7 @@ def test_unknown_operator_protects_what_it_touches_and_stays_exact() -> None:
         assert_exact(model, make_plan(graph, keep=0.5, criterion="random"), images)
 
 
-def test_operator_is_cut_once_it_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_with_a_row_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     give_row(monkeypatch, "mylib.squash", Operator(keeps_channels))
     model, images = Squashed(), torch.randn(2, 3, 8, 8)
     graph = traced(model, images)
@@ -76,7 +76,7 @@ def test_operator_is_cut_once_it_has_a_row(monkeypatch: pytest.MonkeyPatch) -> N
     assert_exact(model, make_plan(graph, keep=0.5, criterion="random"), images)
 
 
-def test_aten_operator_can_be_given_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_can_be_added_for_an_aten_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     class Net2(Net):
         def forward(self, x: Tensor) -> Tensor:
             return self.classify(self.b(torch.special.entr(self.a(x))))
@@ -89,7 +89,7 @@ def test_aten_operator_can_be_given_a_row(monkeypatch: pytest.MonkeyPatch) -> No
     assert_exact(model, make_plan(graph, keep=0.5, criterion="random"), images)
 
 
-def test_rule_that_claims_too_much_is_caught_when_the_slice_is_verified(
+def test_exactness_check_detects_a_wrong_rule(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, images = Talking(), torch.randn(2, 3, 8, 8)

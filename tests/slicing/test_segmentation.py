@@ -58,7 +58,7 @@ def _lraspp() -> nn.Module:
 @pytest.mark.parametrize(
     ("build", "size"), [(UNet, 32), (_deeplab, 64), (_lraspp, 64)], ids=["unet", "deeplabv3", "lraspp"]
 )
-def test_body_is_cut_exactly_and_the_heads_outputs_are_protected(
+def test_segmentation_network_is_cut_exactly_except_for_its_outputs(
     build: Callable[[], nn.Module], size: int
 ) -> None:
     torch.manual_seed(0)
