@@ -242,7 +242,7 @@ def train_stage(
             dense_epochs=stage.dense_epochs,
             dense_run=str(Path(stage.request.weights or "").parents[1]) if stage.dense_epochs else "",
             profile=fitted.profile,
-            model=model,
+            model=model.eval() if model is not None else None,
         )
 
 

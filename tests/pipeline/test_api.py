@@ -48,6 +48,7 @@ def outputs(model: nn.Module) -> Tensor:
 
 def test_module_datasets_and_config_give_a_compact_module(result: TrainResult, module: nn.Module) -> None:
     assert isinstance(result.model, Tiny) and result.method == "dcff"
+    assert not result.model.training
     assert sum(p.numel() for p in result.model.parameters()) == result.compact.params
     assert result.compact.macs < 0.51 * result.dense.macs
     assert sum(p.numel() for p in module.parameters()) == result.dense.params

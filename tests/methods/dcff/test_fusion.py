@@ -164,7 +164,13 @@ def test_grouped_depthwise_and_shared_weights_are_trained_as_they_are() -> None:
     assert compare(method.model, compact, (batch(16),)).max_abs == 0
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("resnet20", "vgg_small") else pytest.mark.slow)
+        for name in SIZES
+    ],
+)
 def test_network_trains_a_step_is_folded_and_loaded_from_its_artifact(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     size = SIZES[name]

@@ -132,11 +132,11 @@ def test_losses_vanish_where_student_and_teacher_agree_and_only_there() -> None:
     ("name", "channels"),
     [
         ("vgg_small", [32, 64, 128]),
-        ("resnet56", [16, 32, 64]),
+        pytest.param("resnet56", [16, 32, 64], marks=pytest.mark.slow),
         ("vgg16", [64, 128, 256, 512, 512]),
-        ("densenet40", [168, 312, 456]),
-        ("googlenet", [480, 832, 1024]),
-        ("torchvision/resnet50", [64, 256, 512, 1024, 2048]),
+        pytest.param("densenet40", [168, 312, 456], marks=pytest.mark.slow),
+        pytest.param("googlenet", [480, 832, 1024], marks=pytest.mark.slow),
+        pytest.param("torchvision/resnet50", [64, 256, 512, 1024, 2048], marks=pytest.mark.slow),
         ("torchvision/resnet18", [64, 64, 128, 256, 512]),
     ],
 )
