@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from pages import DOCS, ROOT
 
@@ -34,9 +35,22 @@ def _codes() -> set[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == "code":
                 codes |= {value for value in _strings(node.value) if re.fullmatch(CODE, value)}
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Registry"):
-                codes |= _registry_code(node)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                if getattr(node.value.func, "id", "").endswith("Registry") and _is_looked_up(target):
+                    codes |= _registry_code(node.value)
     return codes | {"no-model", "no-data"}
+
+
+def _is_looked_up(target: ast.expr) -> bool:
+    """Return whether some source looks up a user's name in the registry that is assigned to `target`."""
+    call = f"{getattr(target, 'id', '')}.get_or_raise"
+    return any(isinstance(node, ast.Attribute) and ast.unparse(node) == call for node in _nodes())
+
+
+@lru_cache
+def _nodes() -> tuple[ast.AST, ...]:
+    return tuple(node for tree in _sources() for node in ast.walk(tree))
 
 
 def _registry_code(call: ast.Call) -> set[str]:
