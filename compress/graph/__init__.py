@@ -2,7 +2,8 @@
 
 In reading order:
 
-- `labels`: every index of every parameter dimension is a label; a labeled tensor knows the label of each element.
+- `labels`: every index of every parameter dimension is a label; a labeled tensor knows the label of each
+  element.
 - `operators`: the operator table; `rules/`: what operators do to labels, through a `rule_context`.
 - `program`: a module as an exported program; `propagation`: runs the rules over it, in the `dense_pass`.
 - `computed_weights`: weights that the network computes from a parameter, such as standardized ones.

@@ -1,9 +1,9 @@
-"""Computed weights: where a network computes a weight from a parameter alone, its value can stand for it.
+"""Computed weights: weights that a network computes from a parameter alone.
 
-Weight standardisation takes statistics over the inputs of each filter, so a filter that loses inputs would
-become another one. The narrow network instead holds, under the parameter's own name, what the dense network
-computed, cut like any weight. This is exact if the computation treats every other dimension row by row and
-makes zero of a row of zeros, which is asked of the rules themselves.
+Weight standardization takes statistics over the inputs of each filter, so a filter that loses inputs would
+change. The narrow network instead holds, under the parameter's own name, what the dense network computed, cut
+like any weight. This is exact if the computation treats every other dimension row by row and maps a row of
+zeros to zeros, which the rules decide.
 """
 
 from __future__ import annotations

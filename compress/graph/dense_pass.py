@@ -29,8 +29,8 @@ class DensePass(RuleContext):
     """The facts of a network, collected by the rules.
 
     Attributes:
-        registry: gives out the labels. pads: whether the two sides of a zero-padded shortcut may keep unrelated
-            channels.
+        registry: gives out the labels. pads: whether the two sides of a zero-padded shortcut may keep
+            unrelated channels.
         constants: value of each placeholder that is a buffer or a constant. fixed: nodes that depend on
             parameters alone.
         edges: pairs of label arrays that are cut together, position by position.
@@ -41,7 +41,8 @@ class DensePass(RuleContext):
         reshaped: views whose labels vary along several dimensions, which must stay a full block.
         group_inputs: labels that each group of a grouped convolution reads, `[groups, inputs]`, by weight.
         joined: rows of labels that stay or go together, by node.
-        terms: the layers, with what they cost. computed: values inside computed weights, by their result's node.
+        terms: the layers, with what they cost. computed: values inside computed weights, by their result's
+            node.
     """
 
     registry: LabelRegistry

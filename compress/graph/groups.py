@@ -1,4 +1,4 @@
-"""From channels of labels to what a user sees: channel groups by name, and what is protected and why."""
+"""Channel groups by name, and protected layers with the reasons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ChannelGroup:
         width: how many channels can be kept or dropped; of channels that go together, how many such sets.
         members: `(parameter or buffer, dimension)` pairs that are cut with them.
         producers: the weights whose rows make them.
-        parts: channels, in blocks of which equally many stay (one block unless a grouped convolution, a
+        parts: the channels, in parts of which equally many stay (one part unless a grouped convolution, a
             shuffle or an even split needs several).
     """
 

@@ -1,7 +1,7 @@
-"""Labelled tensors: which channel every element of a tensor belongs to, in as few numbers as possible.
+"""Labeled tensors: the channel that every element of a tensor belongs to.
 
-A label is an integer: one index of one dimension of one parameter or buffer (see `LabelRegistry`). A tensor may
-carry several *fields* of labels: a convolution's weight has one along its output and one along its input
+A label is an integer: one index of one dimension of one parameter or buffer (see `LabelRegistry`). A tensor
+may carry several *fields* of labels: a convolution's weight has one along its output and one along its input
 dimension; activations mostly have one.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 Ints = NDArray[np.int64]
 
 NONE = -1
-"""No channel: data that is never cut, such as the network's input."""
+"""The label of data that is never cut, such as the network's input."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class LabelField:
 
 @dataclass(frozen=True)
 class LabeledTensor:
-    """A tensor as the graph sees it.
+    """The shape of a tensor and the labels of its elements.
 
     Attributes:
         shape: sizes of the tensor.
         fields: its labels.
         zero_when_dropped: every element is zero wherever the channel of its label is dropped.
         source: name of the parameter or buffer this is, if nothing has moved or changed it.
-        origin: name of the parameter whose elements these are, each where it stood, changed by itself or
-            with its row (along dimension 0), as in a weight times a gain for each filter.
+        origin: name of the parameter whose elements these are, at their original positions, changed one by
+            one or row by row (along dimension 0), as in a weight times a gain for each filter.
     """
 
     shape: tuple[int, ...]

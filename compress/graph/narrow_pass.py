@@ -1,6 +1,6 @@
 """The narrow pass: follow the network that a cut leaves, and record how each parameter is cut.
 
-The rules see the kept labels only. Every tie must hold in the order in which the narrow network meets its
+The rules see the kept labels only. Every tie must hold in the order in which the narrow network reads its
 channels; where a layer's channels arrive in another order than they were trained in (after a shuffle), its
 weight is reordered. A network that cannot be followed raises `ChannelMismatch`.
 """

@@ -30,7 +30,7 @@ from torch.fx import Node
 from compress.core.registry import Registry
 
 Rule = Callable[..., Any]
-"""`rule(context, node, args, kwargs)`: returns the node's value as labeled tensors; see `compress.graph.rules`."""
+"""`rule(context, node, args, kwargs)` returns the node's labeled value; see `compress.graph.rules`."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Operator:
     """What is known about one operator.
 
     Attributes:
-        rule: name of the rule that carries channels through it, or the rule itself; empty: none, so that every
-            channel that touches it is protected.
+        rule: name of the rule that carries channels through it, or the rule itself; empty: none, so that
+            every channel that touches it is protected.
         layer: ``conv``, ``conv_transpose``, ``linear`` or ``matmul``: it multiplies by a weight, which makes
             channels and costs MACs.
         norm: ``folded``: in evaluation mode it is a constant scale and shift of each channel, which runtimes

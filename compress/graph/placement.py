@@ -1,8 +1,8 @@
-"""Where a mask must act so that zero stays zero until the next weight.
+"""Mask placement: where a mask acts so that a dropped channel is zero at every weight that reads it.
 
-A channel is reset where a norm with affine parameters, a layer or an added parameter makes its value anew. Of
-the resets on a way to a reading weight the last one decides; so a mask acts on the norm's affine parameters
-where every way to a reader passes a norm, and on the layer's own rows and bias where one does not.
+A layer, a norm with affine parameters and an added parameter each set a channel's value. The last of them
+before a reading weight decides, so a mask acts on the norm's affine parameters where every path to a reader
+passes a norm, and on the layer's own rows and bias where one does not.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Placement:
 
     @cached_property
     def after(self) -> tuple[MaskPoint, ...]:
-        """Where zero stays zero: the last resets before every reader."""
+        """The last parameters that set a channel's value before each reader."""
         points: dict[MaskPoint, None] = {}
         for node in self._calls:
             if not self._leaks[node]:
@@ -140,7 +140,7 @@ class Placement:
         return list(self._parameters(node))
 
     def _data_is_zero(self, node: Node) -> bool:
-        """Whether the data that a node scales is zero for dropped channels, so that its factor need not be."""
+        """Whether the data that a node scales is zero for dropped channels, whatever the factor."""
         data = [self._graph.values.get(n) for n in node.all_input_nodes if n not in self._fixed]
         return all(v.zero_when_dropped for v in data if isinstance(v, LabeledTensor))
 

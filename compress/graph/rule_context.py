@@ -1,9 +1,9 @@
-"""What a rule may do at a node: the interface that rules of operators call.
+"""The interface that the rules of operators call.
 
-Rules run twice over the graph with the same code. The dense pass (`dense_pass.DensePass`) collects facts: which
-labels are tied together, which must stay, of which sets equally many must stay. The narrow pass
-(`narrow_pass.NarrowPass`) walks the network that is left after a cut, with the kept labels only, and checks that
-every fact holds in the order in which the narrow network meets its channels.
+Rules run over the graph twice with the same code. The dense pass (`dense_pass.DensePass`) collects facts:
+which labels are tied together, which must stay, and in which sets equally many must stay. The narrow pass
+(`narrow_pass.NarrowPass`) follows the network that is left after a cut, with the kept labels only, and checks
+that every fact holds in the order in which the narrow network reads its channels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Labels = NDArray[np.int64]
 
 
 class ChannelMismatch(Exception):
-    """A network cannot be followed at this node."""
+    """Raised where a narrow network does not compute what the masked dense network does."""
 
     def __init__(self, node: Node, why: str) -> None:
         super().__init__(f"{node.name}: {why}")
@@ -71,18 +71,17 @@ def static_shape(node: Node, index: int | None = None) -> tuple[int, ...]:
 
 
 class RuleContext(ABC):
-    """The verbs of the rules."""
+    """What a rule can record about a node."""
 
     registry: LabelRegistry
     constants: Mapping[str, Tensor]
     fixed: Collection[Node]
-    """Nodes that depend on parameters only: a mask does not make what a layer reads of them zero."""
+    """Nodes that depend on parameters only, so that a mask does not make them zero."""
 
     def labels_along(self, labeled: LabeledTensor, dim: int, node: Node) -> Tensor:
-        """The labels along one dimension, `[size]`; whatever else varies is tied or kept.
+        """Return the labels along one dimension, `[size]`; labels that vary elsewhere are tied or protected.
 
-        Used where a layer mixes all other dimensions: an element's channel must then be the same
-        wherever it stands along them.
+        For layers that mix all other dimensions: an element's channel must be the same all along them.
         """
         dim %= len(labeled.shape)
         along = labeled.fields_along(dim)
@@ -104,7 +103,7 @@ class RuleContext(ABC):
         return first
 
     def require_zero(self, labeled: LabeledTensor, node: Node) -> None:
-        """Keep every channel that would not be zero when dropped."""
+        """Protect every channel that would not be zero when dropped."""
         if not labeled.zero_when_dropped:
             self.protect(
                 labeled.labels(),
@@ -120,7 +119,7 @@ class RuleContext(ABC):
         return tuple(shape)
 
     def protect_all(self, node: Node, operands: Sequence[LabeledTensor], why: str) -> Any:
-        """Keep every channel that touches a node; its value carries no labels."""
+        """Protect every channel that touches a node, and return its value without labels."""
         for labeled in operands:
             for f in labeled.fields:
                 self.protect(f.labels, why)
@@ -136,39 +135,39 @@ class RuleContext(ABC):
 
     @abstractmethod
     def parameter(self, name: str, shape: Sequence[int]) -> LabeledTensor:
-        """A parameter or buffer."""
+        """Return a parameter or buffer with its labels."""
 
     @abstractmethod
     def tie(self, a: Tensor, b: Tensor, node: Node, source: tuple[str, int] | None = None) -> None:
-        """Equal positions are cut together; `source` names a parameter dimension that may be reordered."""
+        """Cut equal positions together; `source` names a parameter dimension that may be reordered."""
 
     @abstractmethod
     def protect(self, labels: Tensor, why: str) -> None:
-        """These channels stay."""
+        """Never cut these channels."""
 
     @abstractmethod
     def mark_outputs(self, labels: Tensor) -> None:
-        """These labels are a layer's outputs: the channels a method may drop."""
+        """Mark a layer's outputs: channels that may be dropped."""
 
     @abstractmethod
     def mark_inputs(self, labels: Tensor) -> None:
-        """These labels are a layer's input dimension: cut, but never set to zero by a mask."""
+        """Mark a layer's input dimension: it is cut, but a mask does not act on it."""
 
     @abstractmethod
     def equal_counts(self, rows: Sequence[Tensor], node: Node) -> None:
-        """Of each row equally many are kept."""
+        """Require that equally many channels of each row stay."""
 
     @abstractmethod
     def tie_groups(self, weight: str, rows: Tensor, node: Node) -> None:
-        """A grouped convolution's weight reads `rows` `[groups, inputs of a group]`."""
+        """Record that a grouped convolution's weight reads `rows` `[groups, inputs of a group]`."""
 
     @abstractmethod
     def keep_together(self, rows: Tensor, node: Node) -> None:
-        """The channels of each of `rows` `[rows, channels of a row]` stay or go together, in whole rows."""
+        """Keep or drop whole rows of `rows` `[rows, channels of a row]`."""
 
     @abstractmethod
     def add_layer(self, term: LayerTerm) -> None:
-        """A layer's cost."""
+        """Record what a layer costs."""
 
     @abstractmethod
     def move(
@@ -181,40 +180,40 @@ class RuleContext(ABC):
     ) -> LabeledTensor:
         """Carry labels along a data movement of one or several tensors.
 
-        `move` gets one label tensor for each of `operands`. `spread` names the dimensions the movement depends
-        on (None: all); labels are expanded along these and the varying ones only, which is much less work.
-        `index` is the position in the node's value if that is a list.
+        `move` gets one label tensor for each of `operands`. `spread` names the dimensions the movement
+        depends on (None: all); labels are expanded along these and the varying ones only, which is much less
+        work. `index` is the position in the node's value if that is a list.
         """
 
     @abstractmethod
     def locate(self, dense: Tensor, here: Tensor, node: Node) -> Tensor:
-        """For each kept label of a dense value the position of its channel in the narrow one, `[kept]`."""
+        """Return the position in the narrow value of each kept label of a dense value, `[kept]`."""
 
     @abstractmethod
     def require_full_block(self, node: Node, f: LabelField) -> None:
-        """The labels of a view in several dimensions must stay a full block."""
+        """Require that a view's labels, which vary in several dimensions, stay a full block."""
 
     @abstractmethod
     def is_kept(self, labels: Tensor) -> Tensor:
-        """Which labels are kept, bool of the same shape."""
+        """Return which labels are kept, bool of the same shape."""
 
     @abstractmethod
     def kept_along(self, node: Node, dim: int, index: int | None = None) -> Tensor:
-        """Which positions along a dimension of a *dense* node's value are kept, bool `[size]`."""
+        """Return which positions along a dimension of a node's dense value are kept, bool `[size]`."""
 
     @abstractmethod
     def rewrite(self, node: Node, args: tuple[Any, ...], target: Any = None) -> None:
-        """In a narrow network this node needs these arguments (and this operator) instead."""
+        """Record the arguments (and the operator) that the narrow network needs at this node."""
 
     @abstractmethod
     def dense_value(self, node: Node) -> Any:
-        """The node's value in the dense pass."""
+        """Return the node's value in the dense pass."""
 
     @abstractmethod
     def computed_weight(
         self, node: Node, whole: LabeledTensor, run: Callable[[RuleContext], Any]
     ) -> LabeledTensor:
-        """The value of a fold's root is `whole`; `run` gives the one that its computation leaves."""
+        """Return `whole` as the value of a computed weight; `run` gives what its computation leaves of it."""
 
     @property
     @abstractmethod
@@ -228,7 +227,7 @@ class RuleContext(ABC):
 
 
 def unlabeled(node: Node) -> Any:
-    """The value of a node whose labels nobody follows."""
+    """Return a node's value without labels."""
     value = node.meta.get("val")
     if isinstance(value, (list, tuple)):
         return [

@@ -1,8 +1,8 @@
-"""The ends of a network's stages: what it has made of the image just before each reduction of resolution.
+"""Stage ends: the feature maps just before each reduction of resolution.
 
-Found in the traced graph, for any network: of the nodes that everything flows through, the last activation
-(or join of branches) at each resolution. A hook needs a module, so each is matched with a call of a module
-whose output is that very value.
+They are found in the traced graph of any network: of the nodes that all data flows through, the last
+activation (or join of branches) at each resolution. A hook needs a module, so each is matched with a call of
+a module that returns the same value.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""How many channels may stay together: parts of channels whose counts depend on each other.
+"""Width choices: how many channels may stay, where the counts of several parts depend on each other.
 
-A count tie says that of several rows equally many channels stay. Cells are the channels that stand in the
-same rows; a `WidthChoice` is a set of parts joined by ties, and turns a keep ratio into a count for each part.
+A count tie requires that equally many channels stay in each of several rows. A part holds the channels that
+occur in the same rows. A `WidthChoice` is a set of parts that ties connect; it turns a keep ratio into a
+count for each.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from compress.graph.channels import Channels
 from compress.graph.labels import Ints
@@ -21,22 +24,23 @@ if TYPE_CHECKING:
     from compress.graph.groups import ChannelGroup
 
 Counts = tuple[int, ...]
-LEVELS = 16
-"""How many choices are worked out for parts that are tied in an irregular way."""
+IRREGULAR_LEVELS = 16
+"""Number of choices computed for parts whose ties are not uniform."""
 
 
 @dataclass(frozen=True)
 class WidthChoice:
-    """Cells whose counts are chosen together.
+    """Parts whose channel counts are chosen together.
 
     Attributes:
-        parts: (group, part) positions. sizes: channels in each. blocks: parts of each part's group.
+        parts: `(group, part)` positions. sizes: channels in each. group_parts: number of parts in each one's
+            group.
         equations, constants: every tie as `equations @ counts = constants`, `[ties, parts]` and `[ties]`.
     """
 
     parts: tuple[tuple[int, int], ...]
     sizes: Counts
-    blocks: Counts
+    group_parts: Counts
     equations: Ints
     constants: Ints
     _totals: dict[tuple[int, int], Ints] = field(default_factory=dict, repr=False, compare=False)
@@ -54,14 +58,14 @@ class WidthChoice:
         return {g for g, _ in self.parts}
 
     def levels(self, align: int = 1, min_width: int = 1) -> tuple[Counts, ...]:
-        """Every choice of counts from the fewest to all, as far as the ties allow."""
+        """Return every choice of counts that the ties allow, from the fewest channels to all."""
         if (align, min_width) not in self._levels:
             found = self._uniform(align, min_width) if self.uniform else self._solved(align, min_width)
             self._levels[align, min_width] = found
         return self._levels[align, min_width]
 
     def at(self, ratio: float, align: int = 1, min_width: int = 1) -> int:
-        """The level nearest to a keep ratio; of two equally near ones the wider."""
+        """Return the index of the level nearest to a keep ratio; of two equally near ones the wider."""
         levels, size = self.levels(align, min_width), sum(self.sizes)
         if ratio >= 1:
             return len(levels) - 1
@@ -72,11 +76,12 @@ class WidthChoice:
 
     def _step(self, align: int) -> int:
         """The smallest change of a part's count that keeps its group's width aligned."""
-        return math.lcm(*(align // math.gcd(align, b) for b in self.blocks))
+        return math.lcm(*(align // math.gcd(align, b) for b in self.group_parts))
 
     def _low(self, min_width: int) -> Counts:
         return tuple(
-            min(s, max(1, math.ceil(min_width / b))) for s, b in zip(self.sizes, self.blocks, strict=True)
+            min(s, max(1, math.ceil(min_width / b)))
+            for s, b in zip(self.sizes, self.group_parts, strict=True)
         )
 
     def _uniform(self, align: int, min_width: int) -> tuple[Counts, ...]:
@@ -89,7 +94,7 @@ class WidthChoice:
         step = self._step(align)
         if any(s % step for s in self.sizes):
             step = 1
-        tried = min(max(self.sizes), LEVELS)
+        tried = min(max(self.sizes), IRREGULAR_LEVELS)
         found = {self.sizes}
         for i in range(tried):
             solution = self.solve(i / tried, self._low(min_width), step=step)
@@ -148,27 +153,21 @@ def find_width_choices(groups: Sequence[ChannelGroup], channels: Channels) -> tu
     for i, (g, c) in enumerate(parts):
         home[groups[g].parts[c]] = i
     equations, constants = _equations(channels, home, len(parts))
-    parent = list(range(len(parts)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            i = parent[i] = parent[parent[i]]
-        return i
-
-    for row in equations:
-        used = np.flatnonzero(row).tolist()
-        for other in used[1:]:
-            parent[root(other)] = root(used[0])
-    for g in range(len(groups)):
-        mine = [i for i, (group, _) in enumerate(parts) if group == g] if len(groups[g].parts) > 1 else []
-        for other in mine[1:]:
-            parent[root(other)] = root(mine[0])
+    edges = [
+        (used[0], other) for row in equations for used in [np.flatnonzero(row).tolist()] for other in used[1:]
+    ]
+    for g, group in enumerate(groups):
+        own = [i for i, (of, _) in enumerate(parts) if of == g] if len(group.parts) > 1 else []
+        edges += [(own[0], other) for other in own[1:]]
+    first, second = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(edges)), (first, second)), shape=(len(parts), len(parts)))
+    component = connected_components(graph, directed=False)[1]
     joined: dict[int, list[int]] = {}
     for i in range(len(parts)):
-        joined.setdefault(root(i), []).append(i)
+        joined.setdefault(int(component[i]), []).append(i)
     rows_of: dict[int, list[int]] = {}
     for r, row in enumerate(equations):
-        rows_of.setdefault(root(int(np.flatnonzero(row)[0])), []).append(r)
+        rows_of.setdefault(int(component[np.flatnonzero(row)[0]]), []).append(r)
     return tuple(
         _choice(key, mine, parts, groups, equations, constants, rows_of) for key, mine in joined.items()
     )

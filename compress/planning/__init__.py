@@ -1,7 +1,7 @@
 """Planning: what to keep of each channel group for a ratio, a width or a cost target.
 
-`make_plan` chooses (`selection` for ratios and targets, `named_groups` for groups given by name) by the scores
-of a criterion (`criteria/`); `fit_mask` moves a learned mask to a budget.
+`make_plan` chooses (`selection` for ratios and targets, `named_groups` for groups given by name) by the
+scores of a criterion (`criteria/`); `fit_mask` moves a learned mask to a budget.
 """
 
 from __future__ import annotations

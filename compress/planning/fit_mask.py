@@ -1,4 +1,4 @@
-"""From scores to a mask that meets a budget: the lowest scores close, the highest open, until it is met."""
+"""Fit a mask to a budget: close the lowest scores, open the highest, until the budget is met."""
 
 from __future__ import annotations
 

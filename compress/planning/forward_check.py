@@ -1,4 +1,4 @@
-"""Whether a network's own forward code runs with narrow parameters, or a traced copy is needed."""
+"""Check whether a network's own forward code runs with narrow parameters, or a traced copy is needed."""
 
 from __future__ import annotations
 

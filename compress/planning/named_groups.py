@@ -1,4 +1,4 @@
-"""Plans by name: ratios, widths or indices for the groups a user names."""
+"""Select channels by group name: ratios, widths or indices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Value = float | int | Sequence[int]
 def select_named(
     graph: ChannelGraph, keep: Mapping[str, Value], scores: Scores, align: int, min_width: int
 ) -> Mask:
-    """The mask for what is named; other groups stay whole unless a tie makes them follow.
+    """Return the mask for the named groups; others stay whole unless a tie couples them.
 
     Raises:
         CompressError: (exit 2) an unknown or protected name, a width or indices that cannot be had, or two
