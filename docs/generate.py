@@ -275,10 +275,10 @@ def _train_settings() -> str:
 
 
 def _gate_limits() -> str:
-    from compress.bench.gate.limits import Constraints
+    from compress.bench.gate.limits import Limits
 
-    meanings = attribute_meanings(Constraints)
-    rows = [f"| `{name}` | {_cell(meanings.get(name, ''))} |" for name in Constraints.model_fields]
+    meanings = attribute_meanings(Limits)
+    rows = [f"| `{name}` | {_cell(meanings.get(name, ''))} |" for name in Limits.model_fields]
     return "\n".join(["| limit | of |", "|---|---|", *rows])
 
 

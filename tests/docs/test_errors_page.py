@@ -44,13 +44,15 @@ def _codes() -> set[str]:
 
 def _is_looked_up(target: ast.expr) -> bool:
     """Return whether some source looks up a user's name in the registry that is assigned to `target`."""
-    call = f"{getattr(target, 'id', '')}.get_or_raise"
-    return any(isinstance(node, ast.Attribute) and ast.unparse(node) == call for node in _nodes())
+    return getattr(target, "id", "") in _looked_up()
 
 
 @lru_cache
-def _nodes() -> tuple[ast.AST, ...]:
-    return tuple(node for tree in _sources() for node in ast.walk(tree))
+def _looked_up() -> frozenset[str]:
+    """Return the names of the objects whose `get_or_raise` some source uses."""
+    nodes = (node for tree in _sources() for node in ast.walk(tree))
+    uses = (node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "get_or_raise")
+    return frozenset(getattr(use.value, "id", "") for use in uses)
 
 
 def _registry_code(call: ast.Call) -> set[str]:
