@@ -468,11 +468,11 @@ def bench_diff(
     from compress.bench import read
     from compress.bench.results import diff
 
-    found = diff.diff(read(first), read(second), (str(first), str(second)))
+    difference = diff.diff(read(first), read(second), (str(first), str(second)))
     if as_json:
-        console.print_json("bench diff", found.model_dump(mode="json"))
+        console.print_json("bench diff", difference.model_dump(mode="json"))
         return
-    console.print_result(diff.table(found))
+    console.print_result(diff.table(difference))
 
 
 def _measure_and_judge(
@@ -550,7 +550,7 @@ def _explain_runs(
     from compress.bench.explain import explain, render_explanation
 
     with console.progress_bar() as progress:
-        found = explain(
+        explanations = explain(
             *paths,
             batch=_one_batch_size(batches, "explain"),
             threads=threads,
@@ -561,9 +561,11 @@ def _explain_runs(
             command=command_line(),
         )
     if as_json:
-        console.print_json("bench", {"explanations": [entry.model_dump(mode="json") for entry in found]})
+        console.print_json(
+            "bench", {"explanations": [entry.model_dump(mode="json") for entry in explanations]}
+        )
         return
-    console.print_result(*(render_explanation(entry) for entry in found))
+    console.print_result(*(render_explanation(entry) for entry in explanations))
 
 
 def _measure_staircase(
@@ -584,7 +586,7 @@ def _measure_staircase(
             code="bad-option",
         )
     with console.progress_bar() as progress:
-        found = measure_staircase(
+        measured = measure_staircase(
             paths[0],
             layers,
             batch=_one_batch_size(batches, "staircase"),
@@ -595,10 +597,10 @@ def _measure_staircase(
             **settings,
         )
     if as_json:
-        console.print_json("bench", {"staircase": found.to_json()})
+        console.print_json("bench", {"staircase": measured.to_json()})
         return
-    console.print_result(render_staircase(found))
-    console.print_message(f"{found.path}\n{found.figure}")
+    console.print_result(render_staircase(measured))
+    console.print_message(f"{measured.path}\n{measured.figure}")
 
 
 def _one_batch_size(batches: tuple[int, ...], command: str) -> int:
@@ -626,12 +628,12 @@ def report_(
     """Write an HTML page about runs: accuracy, speed, layers, training, checks, environment."""
     from compress.bench.report import report
 
-    found = report(*runs, out=out)
+    pages = report(*runs, out=out)
     if as_json:
-        console.print_json("report", found.to_json())
+        console.print_json("report", pages.to_json())
         return
-    console.print_result(str(found.html), str(found.markdown))
-    for run in found.facts.runs:
+    console.print_result(str(pages.html), str(pages.markdown))
+    for run in pages.facts.runs:
         for entry in run.missing:
             console.print_message(
                 f"{run.name}: {entry.why}" + (f"; `{entry.command}`" if entry.command else "")

@@ -303,15 +303,15 @@ def inspect(
     from compress import tables as show
     from compress.pipeline.inspection import plot as plot_groups
 
-    found = pipeline.inspect(
+    inspection = pipeline.inspect(
         model, num_classes=num_classes, input_size=parse_size(input_size), weights=weights
     )
     if plot is not None:
-        plot_groups(found, plot)
+        plot_groups(inspection, plot)
     if as_json:
-        console.print_json("inspect", found.model_dump(mode="json"))
+        console.print_json("inspect", inspection.model_dump(mode="json"))
         return
-    console.print_result(*show.render_inspection(found))
+    console.print_result(*show.render_inspection(inspection))
 
 
 @app.command("list", rich_help_panel="Start here")
@@ -414,15 +414,15 @@ def _print_plan(request: Any, as_json: bool) -> None:
     console.print_result(*show.render_plan(summary))
 
 
-def _print_estimate(found: Any, as_json: bool) -> None:
+def _print_estimate(estimate: Any, as_json: bool) -> None:
     from compress import tables as show
 
-    if not found.is_first:
+    if not estimate.is_first:
         return
     if as_json:
-        console.print_json("train", found.to_json())
+        console.print_json("train", estimate.to_json())
         return
-    console.print_result(*show.render_estimate(found))
+    console.print_result(*show.render_estimate(estimate))
 
 
 def _rates(items: list[str]) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""The command line, called in a process of its own or in this one, and a run that all tests share."""
+"""Fixtures: the command line called in this process, and a run shared by all tests."""
 
 from __future__ import annotations
 

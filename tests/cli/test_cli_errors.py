@@ -1,4 +1,4 @@
-"""Every mistake of a user: the exit code, one clear line, a hint, the JSON form, and nothing half-written."""
+"""User errors: exit code, one line, a hint, the JSON form, and no half-written file."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def fails(call: Here, tmp_path: Path) -> Fails:
         ("--resume", 3, "nothing-to-resume", "new", "without --resume"),
     ],
 )
-def test_a_training_that_cannot_begin(
+def test_training_refuses_invalid_arguments(
     fails: Fails, files: Path, flags: str, exit_code: int, code: str, message: str, hint: str
 ) -> None:
     error = fails([*TRAIN, "--out", "new", *flags.split()], exit_code, code)
@@ -125,7 +125,7 @@ def test_an_unreachable_target_names_the_smallest_that_can_be_reached(
 
 
 @pytest.mark.parametrize("words", [["train"], ["train", "--target", "macs=0.5"]])
-def test_what_must_be_given_is_named(fails: Fails, words: list[str]) -> None:
+def test_a_missing_target_or_model_is_named(fails: Fails, words: list[str]) -> None:
     error = fails(words, 2, "no-target" if len(words) == 1 else "no-model")
     assert "give --" in error["hint"]
 
@@ -158,7 +158,7 @@ def test_a_run_of_another_version_is_refused(fails: Fails, run: Path, words: lis
     assert "version of compress" in error["hint"]
 
 
-def test_a_truncated_checkpoint_is_refused_with_a_way_out(fails: Fails, run: Path) -> None:
+def test_a_truncated_checkpoint_is_refused_with_a_remedy(fails: Fails, run: Path) -> None:
     path = run / "checkpoints" / "last.pt"
     path.write_bytes(path.read_bytes()[:-1000])
     words = [*TRAIN, "--epochs", "3", "--resume", "--out", str(run)]
@@ -182,7 +182,7 @@ def test_weights_of_another_model_are_refused(fails: Fails, run: Path) -> None:
     assert "SHA-256" in fails(["eval", str(run)], 3, "damaged-file")["message"]
 
 
-def test_an_unfinished_run_says_how_to_finish(fails: Fails, run: Path) -> None:
+def test_an_unfinished_run_is_refused_with_a_hint_to_resume(fails: Fails, run: Path) -> None:
     for path in (run / "compact").iterdir():
         path.unlink()
     (run / "compact").rmdir()
@@ -231,7 +231,7 @@ def test_an_unfinished_run_says_how_to_finish(fails: Fails, run: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_word_to_the_other_commands(
+def test_invalid_arguments_of_other_commands_are_refused(
     fails: Fails, files: Path, run: Path, words: str, exit_code: int, code: str, message: str
 ) -> None:
     error = fails([str(run) if word == "RUN" else word for word in words.split()], exit_code, code)
@@ -239,7 +239,7 @@ def test_a_wrong_word_to_the_other_commands(
     assert error["hint"]
 
 
-def test_a_second_writer_is_told_who_is_writing(fails: Fails, run: Path) -> None:
+def test_a_second_writer_is_refused(fails: Fails, run: Path) -> None:
     with artifact.RunFolder.open(run, write=True):
         error = fails(["export", str(run)], 2, "locked")
     assert str(run) in error["message"]

@@ -1,4 +1,4 @@
-"""On a full disk a command that writes says so, with path and space, and leaves nothing half-written."""
+"""On a full disk, commands fail with path and free space and leave no half-written file."""
 
 from __future__ import annotations
 

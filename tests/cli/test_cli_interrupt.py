@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in the middle of a training: what is saved, what is said, and going on."""
+"""Ctrl-C and SIGTERM during training: messages, saved epochs, resuming."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def interrupted(words: list[object], cwd: Path, number: signal.Signals) -> Outco
     return Outcome(process.returncode, out, err)
 
 
-def test_ctrl_c_says_how_to_go_on_and_going_on_finishes(tmp_path: Path) -> None:
+def test_ctrl_c_hints_at_resume_and_resuming_finishes(tmp_path: Path) -> None:
     words = [*TRAIN, "--epochs", 6, "--out", "run"]
-    found = interrupted(words, tmp_path, signal.SIGINT)
-    assert (found.code, found.out) == (130, "")
-    assert "Traceback" not in found.err
-    assert "error: interrupted; " in found.err
-    assert "of 6 epochs are saved" in found.err
-    assert "--resume" in found.err
+    outcome = interrupted(words, tmp_path, signal.SIGINT)
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "Traceback" not in outcome.err
+    assert "error: interrupted; " in outcome.err
+    assert "of 6 epochs are saved" in outcome.err
+    assert "--resume" in outcome.err
     assert not (tmp_path / "run" / "compact").exists()
 
     done = command(*words, "--resume", "--json", cwd=tmp_path)
@@ -55,9 +55,9 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_finishes(tmp_path: Path) -> None:
 
 def test_sigterm_with_json_is_one_object(tmp_path: Path) -> None:
     words = [*TRAIN, "--epochs", 100, "--out", "run", "--json"]
-    found = interrupted(words, tmp_path, signal.SIGTERM)
-    assert found.code == 130
-    error = found.json["error"]
+    outcome = interrupted(words, tmp_path, signal.SIGTERM)
+    assert outcome.code == 130
+    error = outcome.json["error"]
     assert error["code"] == "interrupted"
     assert error["details"]["epochs"] == 100
     assert error["details"]["finished"] >= 1

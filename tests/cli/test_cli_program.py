@@ -1,4 +1,4 @@
-"""The program itself: version, help, completion, pipes, and how it speaks to machines."""
+"""Version, help, completion, pipes, JSON output and exit codes of the program."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BENCH = tuple(f"bench {name}" for name in ("run", "explain", "staircase", "scena
 
 
 def test_version_is_one_line(tmp_path: Path) -> None:
-    found = command("--version", cwd=tmp_path)
-    assert (found.code, found.out, found.err) == (0, f"compress {__version__}\n", "")
+    outcome = command("--version", cwd=tmp_path)
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"compress {__version__}\n", "")
 
 
 def test_version_as_json_is_one_object(call: Here) -> None:
@@ -31,7 +31,7 @@ def test_version_as_json_is_one_object(call: Here) -> None:
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["train", "--help"], ["nope"]])
-def test_what_needs_no_network_does_not_import_torch(words: list[str]) -> None:
+def test_version_help_and_usage_errors_do_not_import_torch(words: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['compress', *{words!r}]\nfrom compress import cli\n"
         "try:\n    cli.main()\nexcept SystemExit: pass\n"
@@ -44,16 +44,16 @@ def test_what_needs_no_network_does_not_import_torch(words: list[str]) -> None:
 
 
 def test_help_names_every_command_the_environment_and_the_exit_codes(call: Here) -> None:
-    found = call("--help")
-    assert found.code == 0
+    outcome = call("--help")
+    assert outcome.code == 0
     for word in (*COMMANDS, "COMPRESS_TRAIN_EPOCHS", "130 interrupted", "compress demo"):
-        assert word in found.out
+        assert word in outcome.out
 
 
 @pytest.mark.parametrize("name", [*(name for name in COMMANDS if name != "bench"), *BENCH])
 def test_help_of_a_command_explains_every_option(call: Here, name: str) -> None:
-    found = call(*name.split(), "--help")
-    assert (found.code, found.err) == (0, "")
+    outcome = call(*name.split(), "--help")
+    assert (outcome.code, outcome.err) == (0, "")
     command: Any = typer.main.get_command(cli.app)
     for word in name.split():
         command = command.commands[word]
@@ -61,7 +61,7 @@ def test_help_of_a_command_explains_every_option(call: Here, name: str) -> None:
     assert options
     for option in options:
         assert option.help, option.name
-        assert option.opts[-1] in found.out
+        assert option.opts[-1] in outcome.out
 
 
 @pytest.mark.parametrize("name", ["train", "slice", "eval", "export", "bench"])
@@ -69,20 +69,20 @@ def test_help_of_a_command_ends_with_an_example(call: Here, name: str) -> None:
     assert f"compress {name} " in call(name, "--help").out.partition("Example")[2]
 
 
-def test_help_has_no_colour_in_a_pipe(tmp_path: Path) -> None:
+def test_help_has_no_color_in_a_pipe(tmp_path: Path) -> None:
     assert "\x1b[" not in command("train", "--help", cwd=tmp_path).out
 
 
 def test_no_command_prints_help_to_stderr(call: Here) -> None:
-    found = call()
-    assert (found.code, found.out) == (2, "")
-    assert "Usage: compress" in found.err
+    outcome = call()
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "Usage: compress" in outcome.err
 
 
-def test_a_command_that_is_nearly_right_is_suggested(call: Here) -> None:
-    found = call("trian")
-    assert found.code == 2
-    assert found.err.splitlines()[1].startswith("hint: Did you mean train?")
+def test_a_mistyped_command_is_refused_with_the_nearest(call: Here) -> None:
+    outcome = call("trian")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[1].startswith("hint: Did you mean train?")
 
 
 @pytest.mark.parametrize(
@@ -98,18 +98,18 @@ def test_a_command_that_is_nearly_right_is_suggested(call: Here) -> None:
     ids=" ".join,
 )
 def test_a_usage_error_is_one_json_object(call: Here, words: list[str]) -> None:
-    found = call(*words, "--json")
-    assert (found.code, found.err) == (2, "")
-    error = found.json["error"]
+    outcome = call(*words, "--json")
+    assert (outcome.code, outcome.err) == (2, "")
+    error = outcome.json["error"]
     assert error["code"] == "usage"
     assert error["message"]
     assert "--help" in error["hint"]
 
 
-def test_json_before_the_command_says_where_it_belongs(call: Here) -> None:
-    found = call("--json", "recipes")
-    assert found.code == 2
-    assert found.json["error"]["hint"] == "write compress recipes ... --json"
+def test_json_before_the_command_is_refused_with_its_place(call: Here) -> None:
+    outcome = call("--json", "recipes")
+    assert outcome.code == 2
+    assert outcome.json["error"]["hint"] == "write compress recipes ... --json"
 
 
 def test_json_from_the_environment_holds_for_errors_too(call: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_a_shell_completes_commands(tmp_path: Path, shell: str) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes close otherwise there")
 @pytest.mark.parametrize("words", [["recipes"], ["recipes", "--json"], ["--version"], ["train", "--help"]])
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, words: list[str]) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path, words: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -193,13 +193,13 @@ def test_an_interrupt_outside_training_is_130(capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("code", list(Exit)[1:])
 def test_an_error_ends_with_its_exit_code(capfd: pytest.CaptureFixture[str], code: Exit) -> None:
     def failing(words: list[str]) -> int:
-        raise CompressError("no", hint="mend it", code="some", exit=code, details={"size": float("nan")})
+        raise CompressError("no", hint="fix it", code="some", exit=code, details={"size": float("nan")})
 
     assert console.run_command(failing, []) == code
-    assert capfd.readouterr().err == "error: no\nhint: mend it\n"
+    assert capfd.readouterr().err == "error: no\nhint: fix it\n"
     assert console.run_command(failing, ["--json"]) == code
     error = json.loads(capfd.readouterr().out)["error"]
-    assert error == {"code": "some", "message": "no", "hint": "mend it", "details": {"size": None}}
+    assert error == {"code": "some", "message": "no", "hint": "fix it", "details": {"size": None}}
 
 
 def test_only_the_first_of_several_processes_prints_an_object(

@@ -1,4 +1,4 @@
-"""From one command to the next: train, eval, export, bench, slice, each in a process of its own."""
+"""Runs made by one command and read by the next: train, eval, export, bench, slice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from compress import artifact, data, models
 
 
-def test_train_leaves_a_run_that_says_what_the_command_printed(trained: tuple[Path, Outcome]) -> None:
+def test_the_run_of_train_records_what_the_command_printed(trained: tuple[Path, Outcome]) -> None:
     run, outcome = trained
     printed = outcome.json
     info = artifact.compact_info(run)
@@ -47,7 +47,7 @@ def test_eval_finds_the_accuracy_of_the_training(trained: tuple[Path, Outcome], 
     assert "confusion" not in found.json
 
 
-def test_eval_gives_the_confusion_on_request(call: Here, run: Path) -> None:
+def test_eval_prints_the_confusion_matrix_on_request(call: Here, run: Path) -> None:
     found = call("eval", run, "--confusion", "--json").json
     counts = np.array(found["confusion"])
     assert counts.sum() == 360
@@ -184,7 +184,9 @@ def make(num_classes=10, in_channels=1):
 """
 
 
-def test_a_users_own_network_goes_the_whole_way_from_another_folder(call: Here, tmp_path: Path) -> None:
+def test_a_network_from_a_file_is_evaluated_from_another_folder(
+    call: Here, tmp_path: Path
+) -> None:
     (tmp_path / "net.py").write_text(FACTORY)
     words = ("--model", "net.py:make", "--data", "digits", "--input-size", "1,8,8", "--epochs", 1)
     made = call("train", *words, "--drop", "0=0.5", "--drop", "3=0.25", "--out", "own", "--json")

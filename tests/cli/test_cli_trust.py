@@ -1,4 +1,4 @@
-"""export --sign, --script and --triton, verify and doctor at the command line."""
+"""The options --sign, --script and --triton of export; the commands verify and doctor."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def exported(exported_once: Path, tmp_path: Path) -> Path:
 
 def test_export_signs_writes_a_script_and_a_repository(call: Here, run: Path, key: Path) -> None:
     script = run / "export" / "infer.py"
-    found = call("export", run, "--sign", key, "--script", script, "--triton", "models", "--json").json
-    assert found["signature"] == str(run / "export" / "manifest.json.sig")
-    assert found["script"] == str(script)
-    assert found["triton"] == "models/run"
+    outcome = call("export", run, "--sign", key, "--script", script, "--triton", "models", "--json").json
+    assert outcome["signature"] == str(run / "export" / "manifest.json.sig")
+    assert outcome["script"] == str(script)
+    assert outcome["triton"] == "models/run"
     checked = call("verify", run / "export", "--public-key", "key.pub.pem", "--json")
     assert (checked.code, checked.json["passed"], checked.json["signed"]) == (0, True, True)
 
@@ -57,19 +57,19 @@ def test_openssl_checks_the_signature_too(call: Here, exported: Path, key: Path)
 
 
 def test_verify_prints_a_table_and_its_verdict(call: Here, exported: Path) -> None:
-    found = call("verify", exported)
-    assert found.code == 0
-    assert "model.onnx" in found.out and "content" in found.out
-    assert found.err == "every file matches the manifest\n"
+    outcome = call("verify", exported)
+    assert outcome.code == 0
+    assert "model.onnx" in outcome.out and "content" in outcome.out
+    assert outcome.err == "every file matches the manifest\n"
 
 
-def test_verify_ends_with_5_and_names_what_was_tampered_with(call: Here, exported: Path) -> None:
+def test_verify_exits_5_and_names_changed_files(call: Here, exported: Path) -> None:
     with (exported / "export" / "model.onnx").open("ab") as file:
         file.write(b"x")
     (exported / "export" / "other.engine").write_bytes(b"code")
     before = content(exported)
-    found = call("verify", exported)
-    assert (found.code, found.err) == (5, "not to be trusted: model.onnx, other.engine\n")
+    outcome = call("verify", exported)
+    assert (outcome.code, outcome.err) == (5, "not to be trusted: model.onnx, other.engine\n")
     machine = call("verify", exported, "--json")
     assert (machine.code, machine.json["passed"]) == (5, False)
     faults = [finding["file"] for finding in machine.json["findings"] if finding["status"] == "fault"]
@@ -92,24 +92,24 @@ def test_verify_ends_with_5_and_names_what_was_tampered_with(call: Here, exporte
         ("export run --triton run/export/models", 2, "triton-place"),
     ],
 )
-def test_mistakes_are_named_and_nothing_is_written(
+def test_invalid_arguments_are_refused_and_nothing_is_written(
     call: Here, exported: Path, key: Path, tmp_path: Path, words: str, exit_code: int, code: str
 ) -> None:
     before = content(tmp_path)
-    found = call(*words.split(), "--json")
-    assert (found.code, found.json["error"]["code"]) == (exit_code, code)
-    assert found.json["error"]["hint"]
+    outcome = call(*words.split(), "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (exit_code, code)
+    assert outcome.json["error"]["hint"]
     assert content(tmp_path) == before
 
 
-def test_doctor_prints_one_json_object_and_ends_with_0_where_the_path_works(call: Here) -> None:
-    found = call("doctor", "--json")
-    assert (found.code, found.json["works"]) == (0, True)
-    assert {check["name"] for check in found.json["formats"]} >= {"onnx"}
+def test_doctor_prints_one_json_object_and_exits_0_if_the_path_works(call: Here) -> None:
+    outcome = call("doctor", "--json")
+    assert (outcome.code, outcome.json["works"]) == (0, True)
+    assert {check["name"] for check in outcome.json["formats"]} >= {"onnx"}
 
 
 def test_doctor_prints_a_table(call: Here) -> None:
-    found = call("doctor")
-    assert found.code == 0
-    assert "ort-cpu" in found.out and "CPUExecutionProvider" in found.out
-    assert found.err == "the default path works: train, export to ONNX, measure on the CPU\n"
+    outcome = call("doctor")
+    assert outcome.code == 0
+    assert "ort-cpu" in outcome.out and "CPUExecutionProvider" in outcome.out
+    assert outcome.err == "the default path works: train, export to ONNX, measure on the CPU\n"

@@ -33,19 +33,19 @@ def test_a_pattern_selects_names(call: Here) -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones(call: Here) -> None:
-    found = call("list", "model")
-    assert found.code == 2
-    assert "'model'" in found.err and "methods" in found.err
+    outcome = call("list", "model")
+    assert outcome.code == 2
+    assert "'model'" in outcome.err and "methods" in outcome.err
 
 
 def test_a_mistyped_option_is_refused_with_the_nearest(call: Here) -> None:
-    found = call("train", "--modle", "x")
-    assert found.err.startswith("error: no such option --modle\nhint: Did you mean --model")
+    outcome = call("train", "--modle", "x")
+    assert outcome.err.startswith("error: no such option --modle\nhint: Did you mean --model")
 
 
 def test_a_mistyped_bench_command_is_refused_with_the_nearest(call: Here) -> None:
-    found = call("bench", "explian", "run")
-    assert (found.code, "did you mean `compress bench explain`" in found.err) == (2, True)
+    outcome = call("bench", "explian", "run")
+    assert (outcome.code, "did you mean `compress bench explain`" in outcome.err) == (2, True)
 
 
 def test_bench_run_and_bench_are_the_same(call: Here) -> None:
@@ -61,9 +61,9 @@ def test_bench_run_and_bench_are_the_same(call: Here) -> None:
     ],
 )
 def test_a_bench_command_and_its_flag_are_the_same(call: Here, words: str, flags: str) -> None:
-    found = call("bench", *words.split(), "--json")
-    assert found == call("bench", *flags.split(), "--json")
-    assert found.json["error"]["code"] == "missing-file"
+    outcome = call("bench", *words.split(), "--json")
+    assert outcome == call("bench", *flags.split(), "--json")
+    assert outcome.json["error"]["code"] == "missing-file"
 
 
 def test_the_environment_sets_options_of_every_bench_command(
