@@ -182,14 +182,15 @@ def test_static_names_are_those_of_the_registry_of_that_group(tmp_path: Path) ->
 
 
 def test_static_names_of_every_registry_are_those_it_holds() -> None:
-    checked = 0
+    in_one_file = []
     for registry in registries():
-        folder = Path(str(import_module(registry.package).__path__[0])) if registry.package else None
-        if folder is not None:
-            group = registry.group.removeprefix("compress.")
-            assert static_names(folder, group) == registry.names(), registry.kind
-            checked += 1
-    assert checked == len(registries())
+        if not registry.package:
+            in_one_file.append(registry.kind)
+            continue
+        folder = Path(str(import_module(registry.package).__path__[0]))
+        group = registry.group.removeprefix("compress.")
+        assert static_names(folder, group) == registry.names(), registry.kind
+    assert in_one_file == ["operator"]  # the table of operators; no option of the command line lists it
 
 
 def test_static_names_need_no_torch() -> None:
