@@ -1,7 +1,7 @@
-"""What a user names to `compress bench`: run folders and exported files; and who is compared with whom.
+"""The artifacts of a benchmark, run folders and exported files, and which is compared with which.
 
 A run is compared with its own dense network. A file has none: it is compared with the first artifact that was
-named (of a run, its compact network). So `RUN` alone is dense against compact; `RUN_A RUN_B` gives each run's
+given (of a run, its compact model). So `RUN` alone is dense against compact; `RUN_A RUN_B` gives each run's
 speed-up over its own dense network; `RUN model.int8.onnx` adds what the file buys over the compact network;
 and of `a.onnx b.onnx` the first is the baseline.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress import artifact
-from compress.artifact import CompactInfo
+from compress.artifact import CompactInfo, RunFolder
 from compress.artifact.run import read_record
 from compress.bench.backends import Backend, Network, check_reads
 from compress.bench.files import Pair
@@ -44,6 +44,32 @@ class Subject:
     def is_run(self) -> bool:
         """Whether it is a network of a run folder."""
         return self.network is not None
+
+
+def artifact_path(source: object) -> Path:
+    """Return the run folder or file of an artifact.
+
+    Args:
+        source: a path; a `RunFolder`; a result with an attribute `run` (of a training or slicing) or `path`
+            (of an export).
+
+    Raises:
+        CompressError: it is a module, or a result that was not saved (``bad-option``).
+    """
+    if isinstance(source, str | Path):
+        return Path(source)
+    for name in ("run", "path"):
+        place = getattr(source, name, None)
+        if isinstance(place, str | Path):
+            return Path(place)
+        if isinstance(place, RunFolder):
+            return place.path
+    raise CompressError(
+        f"a benchmark needs run folders or exported files, not {type(source).__name__}",
+        hint="save the result first (give `out=` to compress.train or compress.slice), or export the module "
+        "with compress.export.export and pass the file",
+        code="bad-option",
+    )
 
 
 def comparisons(named: Sequence[str | Path]) -> list[tuple[Subject, Subject]]:

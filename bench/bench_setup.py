@@ -1,4 +1,4 @@
-"""What every measurement begins with: the back ends and their settings, the runs opened, the progress."""
+"""Setup that all measurements share: back ends and their settings, opened runs, progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compress.core.errors import CompressError
 from compress.export.trust.manifest import versions
 
 PREPARING = 0.05
-"""Share of the progress that preparing takes."""
+"""Share of the progress bar for preparing the networks."""
 
 PACKAGES = (
     "onnx",
@@ -34,7 +34,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """What may be chosen about a session, for the back ends that have it; see `compress.bench.backends.RunConfig`."""
+    """Options that only some back ends support; see `compress.bench.backends.RunConfig`."""
 
     device: str = "cpu"
     channels_last: bool = False
@@ -57,25 +57,26 @@ def configured(size: int, threads: int, seed: int, choices: BackendOptions) -> R
 
 
 def usable_backends(backend: str | Sequence[str], config: RunConfig) -> list[Backend]:
-    """Return the back ends; refuse one that cannot run here, and a choice that none of them has."""
+    """Return the back ends; refuse one that cannot run here, and an option that none of them supports."""
     names = backend.split(",") if isinstance(backend, str) else list(backend)
     if not all(names):
         raise CompressError(
             f"{backend!r} names no back end", hint="such as ort-cpu or ort-cpu,openvino", code="bad-option"
         )
     plain = RunConfig(config.batch, config.threads)
-    for choice in OPTIONS:
-        _require_honoured(choice, getattr(config, choice) != getattr(plain, choice), names)
+    for option in OPTIONS:
+        _check_option(option, getattr(config, option) != getattr(plain, option), names)
     return [require_backend(name, config) for name in dict.fromkeys(names)]
 
 
-def _require_honoured(choice: str, chosen: bool, names: Sequence[str]) -> None:
-    known = all_backends()
-    having = [name for name, found in known.items() if choice in found.options]
-    if chosen and not set(names) & set(having) and set(names) <= set(known):
+def _check_option(option: str, given: bool, names: Sequence[str]) -> None:
+    backends = all_backends()
+    supporting = [name for name, backend in backends.items() if option in backend.options]
+    if given and not set(names) & set(supporting) and set(names) <= set(backends):
+        flag = f"--{option.replace('_', '-')}"
         raise CompressError(
-            f"none of the back ends {', '.join(names)} has a choice of {choice.replace('_', ' ')}",
-            hint=f"leave --{choice.replace('_', '-')} out; the back ends that have it: {', '.join(having)}",
+            f"none of the back ends {', '.join(names)} supports {flag} ({option.replace('_', ' ')})",
+            hint=f"leave {flag} out; the back ends that support it: {', '.join(supporting)}",
             code="bad-option",
         )
 

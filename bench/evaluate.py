@@ -1,4 +1,4 @@
-"""Accuracy of whatever a user names, a run folder or an exported file, by any back end, on data that fits."""
+"""Accuracy of a run's compact model or an exported file, computed by any back end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from compress import artifact
 from compress.artifact import RunFolder
+from compress.artifact.run import read_record
 from compress.bench.backends import (
     FOLDER,
     RunConfig,
@@ -101,10 +102,11 @@ def evaluate_any(
 
     Args:
         what: a run folder, its ``compact/`` folder, or an exported file.
-        data: name of the data set; None takes the run's own.
-        backend: what computes the logits, see `compress.bench.backends`; None takes PyTorch for a run, ONNX Runtime on
-            the CPU for ``.onnx``, and for other files the first that reads them. A run is exported for a back
-            end that reads files.
+        data: name of the data set; None: the one of the run. An exported file has one if it lies in the folder
+            ``export/`` of its run.
+        backend: name of the back end that computes the logits; None: PyTorch for a run, ONNX Runtime on the
+            CPU for ``.onnx``, and for other files the first that reads them. A run is exported for a back end
+            that reads files.
         device: where PyTorch evaluates a run's model: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: images at once; None takes 256 for PyTorch and 64 for files. A file of a fixed batch size
             has its own.
@@ -121,11 +123,10 @@ def evaluate_any(
             return _module(path, data, _device(device), batch_size or 256, workers)
         info = artifact.compact_info(path)
         said, name = OnnxMetadata(info.preprocess, info.classes), data or info.data
-    elif data is None:
-        raise CompressError("no data is given for a file", hint="give --data NAME", code="no-data")
     else:
+        name = data or _data_of_run(path)
         check_reads(get_backend(backend or _default(path)), path)
-        said, name = _said(path), data
+        said = _said(path)
     wanted = said.preprocess
     config = RunConfig(batch_size or BATCH, threads or default_threads(), trust=trust, device=_two(device))
     with _loaded(path, backend or _default(path), config) as (runner, used):
@@ -168,6 +169,22 @@ def _default(path: Path) -> str:
     """The first back end that reads a file: those of the CPU come first."""
     order = ("ort-cpu", "openvino", *all_backends())
     return next((name for name in order if file_kind(path) in all_backends()[name].reads), "ort-cpu")
+
+
+def _data_of_run(path: Path) -> str:
+    """Return the data set of the run whose ``export/`` folder holds a file.
+
+    Raises:
+        CompressError: no such run is found, or the manifest does not have the file (``no-data``).
+    """
+    run = path.resolve().parent.parent
+    if (run / "run.json").is_file() and manifest.read(path.parent).entry(path.name) is not None:
+        return read_record(run).data.name
+    raise CompressError(
+        f"no data is given for the file {str(path)!r}, and it lies in no run's export folder",
+        hint="give --data NAME",
+        code="no-data",
+    )
 
 
 def _said(path: Path) -> OnnxMetadata:

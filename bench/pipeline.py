@@ -1,10 +1,11 @@
-"""From artifacts to a result: prepare their networks, measure in several sessions, each a process, gather."""
+"""A whole benchmark: prepare the networks, measure them in several processes, write the result."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,10 +32,10 @@ from compress.bench.files import Prepared
 from compress.bench.protocol import paired, process
 from compress.bench.protocol.machine import cpu_state, default_threads
 from compress.bench.protocol.measure import Job, Measured, Progress
-from compress.bench.protocol.sessions import SESSIONS, together
 from compress.bench.protocol.stats import RANKED_FROM
 from compress.bench.results import record
-from compress.bench.results.record import FILENAME, BenchResult, ComparisonRecord
+from compress.bench.results.merge_sessions import SESSIONS, merge_sessions
+from compress.bench.results.record import FILENAME, BenchResult, ComparisonRecord, SkippedRecord
 from compress.core.errors import CompressError
 
 PROTOCOL = (
@@ -50,11 +51,20 @@ INTERVALS = {
     "few": "median of the sessions' median log-ratios with a 95% t-interval over the sessions",
     "many": "median of the sessions' median log-ratios with a 95% interval of their ranks",
 }
-"""What the interval is for one session, for fewer than `compress.bench.protocol.stats.RANKED_FROM`, and from there on."""
+"""How the interval is computed: one session, fewer than `stats.RANKED_FROM` sessions, and from there on."""
+
+SESSION_S = 2.5
+"""Seconds of a budget that one session of one comparison should have; with less, fewer sessions are run."""
+
+MIN_BUDGET_SESSIONS = 3
+"""Fewest sessions of a measurement with a budget, unless a number is given."""
+
+SESSION_OVERHEAD_S = 1.5
+"""Assumed seconds that the first session of a comparison spends on anything but pairs: loading, warm-up."""
 
 
 def bench(
-    *named: str | Path,
+    *sources: object,
     batches: Sequence[int] = (1,),
     threads: int | None = None,
     pairs: int = paired.PAIRS,
@@ -70,48 +80,58 @@ def bench(
     """Measure artifacts in pairs on one or more back ends, and write `bench/results.json` in the first run.
 
     Args:
-        named: run folders and exported files; `compress.bench.artifacts` says which is compared with which. A run
-            alone is its compact network against its dense one.
+        sources: run folders (paths, `RunFolder`, or results with an attribute `run`, such as a
+            `TrainResult`) and exported files (paths, or results with an attribute `path`).
+            `compress.bench.artifacts` says which is compared with which: a run alone is its compact model
+            against its dense network.
         batches: batch sizes, each compared by itself.
         threads: intra-op threads; None takes the physical cores this process may use.
         pairs: how many pairs of each comparison, from 10, in all sessions together; each session takes the
             same whole number of blocks of two.
-        budget_s: seconds for all comparisons in all sessions together instead of a number of pairs (warm-up
-            and loading beside it); at least 10 pairs of each are measured in any case.
+        budget_s: seconds for the whole call instead of a number of pairs, including loading, warm-up and the
+            memory measurement; at least 10 pairs of each comparison are measured in any case.
         sessions: processes that measure each comparison one after the other, each with memory and threads of
-            its own; None takes `compress.bench.protocol.sessions.SESSIONS`, or fewer where there are not two pairs for each.
+            its own; None: `merge_sessions.SESSIONS`, or fewer if there are not two pairs or
+            `SESSION_S` seconds of the budget for each.
         backend: names of back ends, one string with commas between or several.
         seed: of the input and of the bootstrap.
         choices: device, layout, CUDA graph and the like.
-        out: file of the result; None takes `bench/results.json` of the first run named, and nothing is
-            written where only files are.
-        progress: told about the progress.
-        command: the command line for the record; None takes this process's.
+        out: file of the result; None: `bench/results.json` of the first run, and no file if only exported
+            files are given.
+        progress: called with a text and the share that is done.
+        command: the command line for the record; None: this process's.
+
+    Returns:
+        The result. A comparison that one of several back ends cannot run is listed in its `skipped`.
 
     Raises:
-        CompressError: an impossible option or unknown back end (USAGE), no compact model, a back end that
-            cannot run here or a silent fallback of the runtime (MISSING), a network that cannot be exported
-            or a process that died (BUILD).
+        CompressError: an invalid option, an unknown back end, or an artifact that none of the back ends can
+            run (USAGE); no compact model, a back end that cannot run here or a silent fallback of the
+            runtime (MISSING); a network that cannot be exported, or a process that died (BUILD).
     """
+    start = time.monotonic()
     sizes, count, times = _checked(batches, threads, pairs, budget_s, sessions)
     configs = tuple(configured(size, count, seed, choices or BackendOptions()) for size in sizes)
     runtimes = usable_backends(backend, configs[0])
-    subjects = artifacts.comparisons(named)
+    paths = [artifacts.artifact_path(source) for source in sources]
+    subjects = artifacts.comparisons(paths)
     say = progress or silent
     before = cpu_state()
     with contextlib.ExitStack() as stack:
         runs = opened(stack, subjects)
-        check_kinds(subjects, runtimes)
-        parts = [_Part(runtime, subjects, runs) for runtime in runtimes]
+        parts, skipped = _readable_parts(runtimes, subjects, runs)
         for i, part in enumerate(parts):
             part.prepare(configs, part_of(say, PREPARING * i / len(parts), PREPARING / len(parts)))
-        plan = _Plan(pairs, budget_s, times, len(sizes) * len(parts) * len(subjects))
-        _measure(parts, plan, part_of(say, PREPARING, 1 - PREPARING))
-        found = [record for part in parts for record in part.records(seed)]
+        comparisons = len(sizes) * sum(len(part.subjects) for part in parts)
+        if budget_s is not None and sessions is None:
+            times = min(times, max(MIN_BUDGET_SESSIONS, int(budget_s / comparisons / SESSION_S)))
+        plan = _Plan(pairs, budget_s, times, comparisons, start)
+        _run_sessions(parts, plan, part_of(say, PREPARING, 1 - PREPARING))
+        records = [record for part in parts for record in part.records(seed)]
         result = BenchResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv if command is None else command),
-            artefacts=tuple(Path(name).resolve().name for name in named),
+            artefacts=tuple(path.resolve().name for path in paths),
             protocol=_protocol(times),
             threads=count,
             sessions=times,
@@ -120,7 +140,8 @@ def bench(
             before=before,
             after=cpu_state(),
             versions=versions_here(),
-            comparisons=tuple(found),
+            comparisons=tuple(records),
+            skipped=skipped,
         )
         place = place_for(out, runs, FILENAME)
         if place is not None:
@@ -131,12 +152,18 @@ def bench(
 
 @dataclass(frozen=True)
 class _Plan:
-    """How much is measured: see the arguments of `bench`; `comparisons` share the budget."""
+    """How much is measured: see the arguments of `bench`.
+
+    Attributes:
+        comparisons: number of comparisons that share the budget.
+        start: `time.monotonic` when the budget began.
+    """
 
     pairs: int
     budget_s: float | None
     sessions: int
     comparisons: int
+    start: float = 0.0
 
     def of(self, job: Job, session: int) -> Job:
         """Return the job with one session's share of pairs or budget."""
@@ -156,8 +183,45 @@ class _Plan:
         return blocks * paired.BLOCK_PAIRS
 
 
+def _readable_parts(
+    runtimes: Sequence[Backend],
+    subjects: Sequence[tuple[Subject, Subject]],
+    runs: dict[Path, Prepared],
+) -> tuple[list[_Part], tuple[SkippedRecord, ...]]:
+    """Return what each back end measures, and the comparisons that it skips since it does not read a file.
+
+    Raises:
+        CompressError: none of the back ends can run a comparison.
+    """
+    readable: dict[str, list[tuple[Subject, Subject]]] = {runtime.name: [] for runtime in runtimes}
+    skipped = list[SkippedRecord]()
+    for two in subjects:
+        errors = list[CompressError]()
+        for runtime in runtimes:
+            try:
+                check_kinds([two], [runtime])
+            except CompressError as error:
+                if error.code != "wrong-kind":
+                    raise
+                errors.append(error)
+                skipped.append(
+                    SkippedRecord(
+                        backend=runtime.name,
+                        baseline=two[0].label,
+                        candidate=two[1].label,
+                        reason=error.message,
+                    )
+                )
+            else:
+                readable[runtime.name].append(two)
+        if len(errors) == len(runtimes):
+            raise errors[0]
+    parts = [_Part(r, readable[r.name], runs) for r in runtimes if readable[r.name]]
+    return parts, tuple(skipped)
+
+
 class _Part:
-    """What is measured on one back end, and what its sessions found."""
+    """The comparisons on one back end, and the measurements of its sessions."""
 
     def __init__(
         self,
@@ -165,7 +229,9 @@ class _Part:
         subjects: Sequence[tuple[Subject, Subject]],
         runs: dict[Path, Prepared],
     ) -> None:
-        self.runtime, self.subjects, self._runs = runtime, subjects, runs
+        own = {subject.path for two in subjects for subject in two}
+        self.runtime, self.subjects = runtime, subjects
+        self._runs = {path: run for path, run in runs.items() if path in own}
         self.taken = list[tuple[Measured, ...]]()
 
     def prepare(self, configs: tuple[RunConfig, ...], say: Progress) -> None:
@@ -182,7 +248,7 @@ class _Part:
         )
 
     def records(self, seed: int) -> list[ComparisonRecord]:
-        """Return what was found, a record for each comparison."""
+        """Return a record for each comparison."""
         return [self._record(i, two, seed) for i, two in enumerate(self.subjects)]
 
     def _record(self, i: int, two: tuple[Subject, Subject], seed: int) -> ComparisonRecord:
@@ -195,23 +261,30 @@ class _Part:
             baseline=artifacts.described(two[0], own[0], self._files.get(two[0].path)),
             candidate=artifacts.described(two[1], own[1], self._files.get(two[1].path)),
             batches=tuple(
-                together(batches, own[0], own[1], seed)
+                merge_sessions(batches, own[0], own[1], seed)
                 for batches in zip(*(entry.batches for entry in found), strict=True)
             ),
         )
 
 
-def _measure(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
-    """Run the sessions, back ends in turn: those of one lie apart in time, as what disturbs them does."""
+def _run_sessions(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
+    """Run the sessions, alternating the back ends, so that a disturbance does not hit all sessions of one."""
     count = plan.sessions * len(parts)
+    overhead = SESSION_OVERHEAD_S  # per comparison and session; then the smallest that was measured
+    turns = plan.sessions * plan.comparisons
     with process.Processes() as processes:
         for session in range(plan.sessions):
             for i, part in enumerate(parts):
                 own = part_of(say, (session * len(parts) + i) / count, 1 / count)
-                done = processes.done(
-                    plan.of(part.job, session), process.MEASURE, Measured, _named(own, session, plan)
-                )
-                part.taken.append(done)
+                job, size = plan.of(part.job, session), len(part.subjects) * len(part.job.configs)
+                begun = time.monotonic()
+                if plan.budget_s is not None:
+                    left = plan.budget_s - (begun - plan.start)
+                    job = job.model_copy(update={"budget_s": max(0.0, left / turns - overhead)})
+                part.taken.append(processes.done(job, process.MEASURE, Measured, _named(own, session, plan)))
+                turns -= size
+                used = (time.monotonic() - begun) / size - (job.budget_s or 0.0)
+                overhead = used if session == 0 and i == 0 else min(overhead, max(used, 0.0))
 
 
 def _named(say: Progress, session: int, plan: _Plan) -> Progress:

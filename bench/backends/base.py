@@ -23,8 +23,19 @@ OPTIONS = ("device", "channels_last", "cuda_graph", "transfers")
 Network = Literal["compact", "dense"]
 Shape = tuple[int, ...]
 
-RunAlone = Callable[[str, dict[str, Any], Callable[[], None]], None]
-"""Function of a path, the fields of a `RunConfig`, and a callback for when the runtime is imported."""
+
+@dataclass(frozen=True)
+class RunAlone:
+    """A function that loads a network and runs it once, for the memory measurement.
+
+    Its source text is executed in a process that imports nothing of this program, so it must import what it
+    needs.
+
+    Attributes:
+        function: gets a path, the fields of a `RunConfig`, and a callback for when the runtime is imported.
+    """
+
+    function: Callable[[str, dict[str, Any], Callable[[], None]], None]
 
 
 @dataclass(frozen=True)
@@ -165,9 +176,7 @@ class Backend(ABC):
         reads: suffixes of the files it loads, such as ``.onnx``, or `FOLDER` for the modules of a run.
         options: those of `OPTIONS` (and ``trust``) that it supports.
         profiler: times single nodes, for ``compress bench explain``; None if the runtime cannot.
-        run_alone: static function that loads a network and runs it once. For the memory measurement its
-            source text runs in a process that imports nothing of this program, so it must import what it
-            needs. None: the process uses `load`, with this program and torch imported.
+        run_alone: for the memory measurement; None: a process with this program and torch uses `load`.
     """
 
     name: ClassVar[str]

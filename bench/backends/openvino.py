@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.bench.backends.base import Backend, Profiled, RunConfig, RuntimeNode, Timed
+from compress.bench.backends.base import Backend, Profiled, RunAlone, RunConfig, RuntimeNode, Timed
 from compress.bench.backends.inputs import check_batch, fixed_size, host_times, in_batches, noise
 from compress.bench.backends.registry import BACKENDS
 from compress.core.errors import CompressError, Exit
@@ -224,7 +224,7 @@ def _origins(op: Any) -> tuple[str, ...]:
 
 
 def _run_alone(path: str, config: dict[str, Any], before: Callable[[], None]) -> None:
-    """Run a file once; see `Backend.run_alone`."""
+    """Run a file once; see `RunAlone`."""
     import numpy as np
     import openvino
 
@@ -249,7 +249,7 @@ class OpenVino(Backend):
     name = "openvino"
     summary = "OpenVINO on the CPU"
     profiler = OpenVinoProfiler()
-    run_alone = staticmethod(_run_alone)
+    run_alone = RunAlone(_run_alone)
     packages: ClassVar[Mapping[str, str]] = {"openvino": "openvino"}
     reads: ClassVar[tuple[str, ...]] = (".onnx", ".xml")
     options: ClassVar[frozenset[str]] = frozenset()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.backends import cuda
-from compress.bench.backends.base import Backend, Profiled, RunConfig, RuntimeNode, Shape, Timed
+from compress.bench.backends.base import Backend, Profiled, RunAlone, RunConfig, RuntimeNode, Shape, Timed
 from compress.bench.backends.inputs import check_batch, fixed_size, host_times, noise
 from compress.bench.backends.registry import BACKENDS
 from compress.export.onnx.session import CPU_PROVIDERS, OnnxClassifier, open_session
@@ -255,7 +255,7 @@ def _weight(inputs: list[dict[str, list[int]]]) -> Shape | None:
 
 
 def _run_alone(path: str, config: dict[str, Any], before: Callable[[], None]) -> None:
-    """Run an ONNX file once; see `Backend.run_alone`."""
+    """Run an ONNX file once; see `RunAlone`."""
     import numpy as np
     import onnxruntime
 
@@ -277,7 +277,7 @@ class OrtCpu(Backend):
     name = "ort-cpu"
     summary = "ONNX Runtime on the CPU"
     profiler = OrtCpuProfiler()
-    run_alone = staticmethod(_run_alone)
+    run_alone = RunAlone(_run_alone)
     packages: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime"}
     reads: ClassVar[tuple[str, ...]] = (".onnx",)
     options: ClassVar[frozenset[str]] = frozenset()

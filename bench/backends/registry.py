@@ -94,7 +94,7 @@ def check_reads(backend: Backend, path: Path) -> None:
     if kind in backend.reads:
         return
     others = [name for name, other in BACKENDS.items() if kind in other.reads]
-    given = "run folders" if kind == FOLDER else f"{kind} files" if kind else "files without a suffix"
+    given = "a run folder" if kind == FOLDER else f"a {kind} file" if kind else "a file without a suffix"
     reads = " and ".join("run folders" if suffix == FOLDER else suffix for suffix in backend.reads)
     raise CompressError(
         f"the back end {backend.name!r} does not run {given} ({str(path)!r}); it reads {reads}",

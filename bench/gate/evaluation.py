@@ -18,7 +18,7 @@ from compress.bench.gate.limits import QualityGate, Rule, Target, require_target
 from compress.bench.gate.scenario_limits import SCENARIO_VALUES, WITHIN_2_PERCENT, not_measured
 from compress.bench.protocol.stats import SAME_WITHIN
 from compress.bench.results.record import BatchRecord, BenchResult, ComparisonRecord
-from compress.bench.results.value_range import Possible, exactly, ratio, time_ms
+from compress.bench.results.value_range import ValueRange, exact_value, ratio, time_ms
 from compress.bench.scenarios.record import ScenarioComparison, ScenarioResult
 from compress.core.errors import Exit
 from compress.core.machine import Machine
@@ -246,7 +246,7 @@ def _evaluate_limit(
     batch: int | None,
     constraint: str,
     limit: float,
-    measured: Possible,
+    measured: ValueRange,
 ) -> LimitResult:
     is_lower_limit = "_min" in constraint
     outcome, reason = _outcome(measured, limit, is_lower_limit)
@@ -266,7 +266,7 @@ def _evaluate_limit(
     )
 
 
-def _outcome(measured: Possible, limit: float, is_lower_limit: bool) -> tuple[Outcome, str]:
+def _outcome(measured: ValueRange, limit: float, is_lower_limit: bool) -> tuple[Outcome, str]:
     low, high = measured.low, measured.high
     if low is None or high is None:
         return Outcome.INCONCLUSIVE, measured.reason
@@ -284,7 +284,7 @@ def _margin(constraint: str, value: float, limit: float) -> float:
     return distance if constraint in ("accuracy_drop_max", "top1_min") else distance / limit
 
 
-def _widen_to_2_percent(measured: Possible) -> Possible:
+def _widen_to_2_percent(measured: ValueRange) -> ValueRange:
     """Widen a range to at least 2% around the value."""
     if measured.value is None or measured.low is None or measured.high is None:
         return measured
@@ -295,20 +295,20 @@ def _widen_to_2_percent(measured: Possible) -> Possible:
 
 # --- values of the paired comparison --------------------------------------------------------------------
 
-NOT_PAIRED = Possible(reason="there is no paired comparison of the networks: run `compress bench RUN`")
+NOT_PAIRED = ValueRange(reason="there is no paired comparison of the networks: run `compress bench RUN`")
 
 
-def _efficiency(entry: BatchRecord) -> Possible:
+def _efficiency(entry: BatchRecord) -> ValueRange:
     if entry.mac_reduction is None:
-        return Possible(reason="the MACs of a network are unknown: measure run folders or their exports")
+        return ValueRange(reason="the MACs of a network are unknown: measure run folders or their exports")
     return ratio(entry.speedup, entry.floor, 1 / entry.mac_reduction)
 
 
-def _peak(entry: BatchRecord) -> Possible:
-    return exactly(entry.candidate.peak_bytes / 1e6, "one measurement")
+def _peak(entry: BatchRecord) -> ValueRange:
+    return exact_value(entry.candidate.peak_bytes / 1e6, "one measurement")
 
 
-PAIRED_VALUES: dict[str, Callable[[BatchRecord], Possible]] = {
+PAIRED_VALUES: dict[str, Callable[[BatchRecord], ValueRange]] = {
     "speedup_min": lambda entry: ratio(entry.speedup, entry.floor),
     "device_speedup_min": lambda entry: ratio(entry.device_speedup, entry.floor),
     "efficiency_min": _efficiency,
@@ -322,45 +322,45 @@ PAIRED_VALUES: dict[str, Callable[[BatchRecord], Possible]] = {
 # --- counted values -------------------------------------------------------------------------------------
 
 
-def _accuracy_drop(comparison: ComparisonRecord | ScenarioComparison) -> Possible:
+def _accuracy_drop(comparison: ComparisonRecord | ScenarioComparison) -> ValueRange:
     before, after = comparison.baseline.top1, comparison.candidate.top1
     if before is None or after is None:
         unknown = comparison.baseline if before is None else comparison.candidate
-        return Possible(
+        return ValueRange(
             reason=f"the accuracy of {unknown.label!r} is unknown: use top1_min, or compare the export of a "
             "trained dense run with the export of this run"
         )
     images = comparison.baseline.top1_images, comparison.candidate.top1_images
     if images[0] != images[1] or images[0] is None:
         first, second = ("unknown" if count is None else f"{count:,}" for count in images)
-        return Possible(
+        return ValueRange(
             round(before - after, 9),
             reason=f"the accuracies were measured on different images ({first} and {second}): export with "
             "--samples of the whole test set, or measure again",
         )
-    return exactly(round(before - after, 9), f"{before:.2%} to {after:.2%} on {images[0]:,} images")
+    return exact_value(round(before - after, 9), f"{before:.2%} to {after:.2%} on {images[0]:,} images")
 
 
 def _of_candidate(
     name: Literal["top1", "bytes", "macs", "params"], per: float, what: str
-) -> Callable[[ComparisonRecord | ScenarioComparison], Possible]:
-    def value_of(comparison: ComparisonRecord | ScenarioComparison) -> Possible:
+) -> Callable[[ComparisonRecord | ScenarioComparison], ValueRange]:
+    def value_of(comparison: ComparisonRecord | ScenarioComparison) -> ValueRange:
         value: float | None = getattr(comparison.candidate, name)
         if value is None:
-            return Possible(reason=f"the {what} of {comparison.candidate.label!r} is unknown")
-        return exactly(value / per, "as recorded" if name == "top1" else "counted")
+            return ValueRange(reason=f"the {what} of {comparison.candidate.label!r} is unknown")
+        return exact_value(value / per, "as recorded" if name == "top1" else "counted")
 
     return value_of
 
 
-def _mac_reduction(comparison: ComparisonRecord | ScenarioComparison) -> Possible:
+def _mac_reduction(comparison: ComparisonRecord | ScenarioComparison) -> ValueRange:
     before, after = comparison.baseline.macs, comparison.candidate.macs
     if before is None or not after:
-        return Possible(reason="the MACs of a network are unknown")
-    return exactly(before / after, "counted")
+        return ValueRange(reason="the MACs of a network are unknown")
+    return exact_value(before / after, "counted")
 
 
-COUNTED_VALUES: dict[str, Callable[[ComparisonRecord | ScenarioComparison], Possible]] = {
+COUNTED_VALUES: dict[str, Callable[[ComparisonRecord | ScenarioComparison], ValueRange]] = {
     "accuracy_drop_max": _accuracy_drop,
     "top1_min": _of_candidate("top1", 1, "accuracy"),
     "size_max_mb": _of_candidate("bytes", 1e6, "size"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from compress.bench.protocol.stats import PERCENTILE_NEEDS
 from compress.bench.results import record
 from compress.bench.results.record import BenchResult
-from compress.bench.results.value_range import BUSY, Possible
+from compress.bench.results.value_range import BUSY, ValueRange
 from compress.bench.scenarios import record as scenario_record
 from compress.bench.scenarios.latency_summary import Percentile
 from compress.bench.scenarios.options import Scenario
@@ -50,36 +50,36 @@ def _busy(conditions: Conditions) -> str:
     return f"other processes used {share:.0%} of the processors, so times are too long"
 
 
-def _missing(scenario: str) -> Possible:
-    return Possible(
+def _missing(scenario: str) -> ValueRange:
+    return ValueRange(
         reason=f"the scenario was not measured: run `compress bench scenario RUN --scenario {scenario}`"
     )
 
 
-def _percentile(comparison: ScenarioComparison, q: int) -> Possible:
+def _percentile(comparison: ScenarioComparison, q: int) -> ValueRange:
     if comparison.single_stream is None:
         return _missing("single-stream")
     times = comparison.single_stream.candidate.times
     percentile: Percentile | None = {90: times.p90, 99: times.p99}[q]
     if percentile is None:
-        return Possible(
+        return ValueRange(
             reason=f"p{q} needs {PERCENTILE_NEEDS[q]:,} samples and has {times.count:,}: measure longer"
         )
     high = math.inf if percentile.high_ms is None else percentile.high_ms
     reason = f"{times.count:,} queries of a single stream"
-    return Possible(percentile.ms, percentile.low_ms, high, reason, _busy(comparison.single_stream))
+    return ValueRange(percentile.ms, percentile.low_ms, high, reason, _busy(comparison.single_stream))
 
 
-def _throughput(comparison: ScenarioComparison) -> Possible:
+def _throughput(comparison: ScenarioComparison) -> ValueRange:
     if comparison.offline is None:
         return _missing("offline")
     best = comparison.offline.best[1]
     high = math.inf if best.high is None else best.high
     reason = f"batch {best.batch:,}, {best.count:,} inferences"
-    return Possible(best.images_per_s, best.low, high, reason, _busy(comparison.offline))
+    return ValueRange(best.images_per_s, best.low, high, reason, _busy(comparison.offline))
 
 
-def _rate(comparison: ScenarioComparison) -> Possible:
+def _rate(comparison: ScenarioComparison) -> ValueRange:
     """Return the range of the largest rate, between the rates that meet and exceed the bound.
 
     The range covers the rates as measured and corrected to one speed of the machine.
@@ -89,7 +89,9 @@ def _rate(comparison: ScenarioComparison) -> Possible:
         return _missing("server")
     side, bound = server.candidate, f"bound on the p99 {server.bound_ms:g} ms"
     if side.holds_qps is None and side.fails_qps is None:
-        return Possible(reason=f"no rate could be decided ({bound}): measure longer, or with more --queries")
+        return ValueRange(
+            reason=f"no rate could be decided ({bound}): measure longer, or with more --queries"
+        )
     holds, fails = side.at_one_speed
     low = 0.0 if side.holds_qps is None or holds is None else min(side.holds_qps, holds)
     high = math.inf
@@ -100,10 +102,10 @@ def _rate(comparison: ScenarioComparison) -> Possible:
         for qps, what in ((side.holds_qps, "meet it"), (side.fails_qps, "exceed it"))
         if qps is not None
     )
-    return Possible(side.holds_qps, low, high, reason, _busy(server))
+    return ValueRange(side.holds_qps, low, high, reason, _busy(server))
 
 
-SCENARIO_VALUES: dict[str, Callable[[ScenarioComparison], Possible]] = {
+SCENARIO_VALUES: dict[str, Callable[[ScenarioComparison], ValueRange]] = {
     "single_stream_p90_max_ms": lambda comparison: _percentile(comparison, 90),
     "single_stream_p99_max_ms": lambda comparison: _percentile(comparison, 99),
     "offline_images_per_s_min": _throughput,
@@ -116,7 +118,7 @@ WITHIN_2_PERCENT = frozenset(SCENARIO_VALUES) - {"server_qps_min"}
 comes from decided rates and is not widened."""
 
 
-def not_measured(constraint: str) -> Possible:
+def not_measured(constraint: str) -> ValueRange:
     """Return the missing value of a limit whose scenario was not measured."""
     name = next(s for s in Scenario if constraint.startswith(s.replace("-", "_")))
     return _missing(name)

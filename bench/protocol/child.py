@@ -1,11 +1,11 @@
-"""The process that measures: reads a job, tells how far it is, and answers with what it found.
+"""Script of the measuring process: read a job, report progress, answer with the measurements.
 
-Run as a script by `compress.bench.protocol.process`. One JSON object a line in both directions; that of a job names the module
-whose `measure` takes it. After a line about its progress it waits for the other side's answer: whoever draws
-is then done before the next measurement begins, and where the other side is gone, this process ends.
+`compress.bench.protocol.process` starts it. Both sides send one JSON object per line; a job names the module
+whose `measure` function does it. After a progress line this process waits for an answer, so that drawing the
+progress bar never overlaps with a measurement; if the parent is gone, this process ends.
 
-On Linux it forks for each job, before any runtime is imported or a GPU looked for: what is measured has
-threads and memory of its own, and the seconds of importing are spent once.
+On Linux it forks for each job, before any runtime is imported or a GPU is used: each job has its own threads
+and memory, and the imports are done once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any, TextIO
 from compress.core.errors import CompressError, Exit
 
 FORKS = sys.platform == "linux"
-"""Whether each job is measured by a fork; elsewhere libraries do not bear it, and a process does one job."""
+"""Whether a fork measures each job; on other systems forking is not safe, and a process does one job."""
 
 
-class Line:
-    """The connection to the process that started this one.
+class Connection:
+    """Messages to and from the parent process.
 
-    Whatever a runtime prints goes to stderr: the descriptor of stdout is taken for the connection.
+    Output that a runtime prints goes to stderr, since the descriptor of stdout is used for the messages.
     """
 
     def __init__(self) -> None:
@@ -41,68 +41,68 @@ class Line:
         print(json.dumps(values), file=self._out, flush=True)
 
     def receive(self) -> str:
-        """Wait for a line; end this process where there will be none."""
-        found = sys.stdin.readline()
-        if not found:
+        """Wait for a line; end this process if the parent has closed the connection."""
+        line = sys.stdin.readline()
+        if not line:
             os._exit(int(Exit.INTERRUPTED))
-        return found
+        return line
 
-    def say(self, what: str, done: float) -> None:
-        """Tell the progress, and go on when it was heard."""
+    def report(self, what: str, done: float) -> None:
+        """Report the progress, and return when the parent has answered."""
         self.send(progress=[what, done])
         self.receive()
 
 
 class _Forwarded(logging.Handler):
-    """Sends the warnings of this program to the other side."""
+    """Sends warnings of this program to the parent process."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, connection: Connection) -> None:
         super().__init__(logging.WARNING)
-        self._line = line
+        self._connection = connection
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._line.send(warning=record.getMessage())
+        self._connection.send(warning=record.getMessage())
 
 
 def main() -> None:
     """Measure the jobs on stdin."""
-    line = Line()
+    connection = Connection()
     warnings.simplefilter("ignore")
     for package in ("compress", "export", "bench"):
-        logging.getLogger(package).addHandler(_Forwarded(line))
+        logging.getLogger(package).addHandler(_Forwarded(connection))
         logging.getLogger(package).propagate = False
     while True:
-        job = line.receive()
+        job = connection.receive()
         if not FORKS:
-            _answer(line, job)
+            _answer(connection, job)
             return
         importlib.import_module("compress.bench.protocol.measure")  # once for all forks
         child = os.fork()
         if child == 0:
-            _answer(line, job)
-            os._exit(0)  # what ends with the interpreter is the other's
+            _answer(connection, job)
+            os._exit(0)  # the handlers at exit belong to the parent
         _, status = os.waitpid(child, 0)
         if status != 0:
             _end_like(status)
 
 
-def _answer(line: Line, job: str) -> None:
-    """Measure one job and send what was found, or what went wrong."""
+def _answer(connection: Connection, job: str) -> None:
+    """Measure one job and send the measurements or the error."""
     try:
-        asked = json.loads(job)
-        module: Any = importlib.import_module(asked["module"])
-        found = module.measure(module.Job.model_validate(asked["job"]), line.say)
-        line.send(result=[entry.model_dump(mode="json") for entry in found])
+        task = json.loads(job)
+        module: Any = importlib.import_module(task["module"])
+        results = module.measure(module.Job.model_validate(task["job"]), connection.report)
+        connection.send(result=[entry.model_dump(mode="json") for entry in results])
     except CompressError as error:
-        line.send(error=_fields(error))
+        connection.send(error=_fields(error))
     except MemoryError:
-        line.send(error=_fields(_no_memory()))
-    except Exception as error:  # a bug: told like one of the program that started this process
-        line.send(error=_fields(_bug(error)) | {"traceback": traceback.format_exc()})
+        connection.send(error=_fields(_no_memory()))
+    except Exception as error:  # a bug: the parent reports it as its own
+        connection.send(error=_fields(_bug(error)) | {"traceback": traceback.format_exc()})
 
 
 def _end_like(status: int) -> None:
-    """End as the fork did: by the same signal, or with the same code."""
+    """End as the fork did: by the same signal or with the same exit code."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number not in (signal.SIGKILL, signal.SIGSTOP):
@@ -131,9 +131,9 @@ def _no_memory() -> CompressError:
 
 
 def _bug(error: Exception) -> CompressError:
-    what = str(error).strip()
+    text = str(error).strip()
     return CompressError(
-        f"{type(error).__name__}: {what}" if what else type(error).__name__,
+        f"{type(error).__name__}: {text}" if text else type(error).__name__,
         hint="this is a bug; --debug shows the traceback",
         code="internal",
         exit=Exit.INTERNAL,

@@ -50,8 +50,8 @@ def peak_memory(
         "backend": backend,
         "path": str(path),
         "config": asdict(config),
-        "function": "" if run_alone is None else run_alone.__name__,
-        "source": "" if run_alone is None else textwrap.dedent(inspect.getsource(run_alone)),
+        "function": "" if run_alone is None else run_alone.function.__name__,
+        "source": "" if run_alone is None else textwrap.dedent(inspect.getsource(run_alone.function)),
     }
     try:
         process = subprocess.run(

@@ -1,4 +1,4 @@
-"""The processes that measure: one for each job, all ended whatever happens (see `compress.bench.protocol.child`)."""
+"""Start measuring processes, one per job, and end them in any case; `child.py` is their script."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from compress.core.errors import CompressError, Exit
 from compress.core.spec import Record
 
 MEASURE = "compress.bench.protocol.measure"
-"""The module that measures comparisons."""
+"""Module whose `measure` measures comparisons."""
 
 GRACE_S = 5.0
-"""Seconds a process that fell silent has to end by itself."""
+"""Seconds that a process without an answer gets to end by itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _died(backend: str, code: int, said: IO[bytes]) -> CompressError:
     lines = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
     how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
     return CompressError(
-        f"the process that measured {backend!r} {how}: {lines[-1] if lines else 'it said nothing'}",
+        f"the process that measured {backend!r} {how}: {lines[-1] if lines else 'no output'}",
         hint="the machine may be out of memory (try a smaller --batch), or the runtime is broken",
         code="backend-died",
         exit=Exit.BUILD,

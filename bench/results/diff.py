@@ -17,7 +17,7 @@ from rich.text import Text
 
 from compress.bench.protocol.stats import SAME_WITHIN
 from compress.bench.results.record import BatchRecord, BenchResult, ComparisonRecord
-from compress.bench.results.value_range import Possible, exactly, ratio, time_ms
+from compress.bench.results.value_range import ValueRange, exact_value, ratio, time_ms
 from compress.core.spec import Record
 
 
@@ -160,7 +160,7 @@ def _word(value: object) -> str:
 def _timed(key: Key, a: BatchRecord, b: BatchRecord, apart: list[str]) -> Iterator[DiffRow]:
     """Latency and speed-up of a batch size; not judged where anything stands `apart`."""
     forbidden = f"differs: {', '.join(apart)}" if apart else ""
-    parts: tuple[tuple[str, Possible, Possible, bool], ...] = (
+    parts: tuple[tuple[str, ValueRange, ValueRange, bool], ...] = (
         ("p50 ms", time_ms(a, 50), time_ms(b, 50), False),
         ("p99 ms", time_ms(a, 99), time_ms(b, 99), False),
         ("speed-up", ratio(a.speedup, a.floor), ratio(b.speedup, b.floor), True),
@@ -186,8 +186,8 @@ def _counted(a: ComparisonRecord, b: ComparisonRecord) -> Iterator[DiffRow]:
             other_images = asked and one.top1_images != other.top1_images
             yield _row(
                 name,
-                exactly(x, reason),
-                exactly(y, reason),
+                exact_value(x, reason),
+                exact_value(y, reason),
                 more_is_better=asked,
                 forbidden="differs: the test images" if other_images else "",
             )
@@ -195,8 +195,8 @@ def _counted(a: ComparisonRecord, b: ComparisonRecord) -> Iterator[DiffRow]:
 
 def _row(
     name: tuple[str, str, int | None, str],
-    a: Possible,
-    b: Possible,
+    a: ValueRange,
+    b: ValueRange,
     *,
     more_is_better: bool,
     forbidden: str = "",
@@ -217,7 +217,7 @@ def _row(
     )
 
 
-def _change(a: Possible, b: Possible, more_is_better: bool) -> tuple[Change, str]:
+def _change(a: ValueRange, b: ValueRange, more_is_better: bool) -> tuple[Change, str]:
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return Change.UNCLEAR, (a if a.low is None else b).reason
     if a.too_high or b.too_high:

@@ -1,7 +1,8 @@
-"""`bench/results.json`: what was measured, how, and on which machine in which state."""
+"""Record of a benchmark (`bench/results.json`): networks, times, settings, machine and its state."""
 
 from __future__ import annotations
 
+import html
 import math
 from pathlib import Path
 from typing import Literal
@@ -63,7 +64,7 @@ class ArtifactRecord(Record):
 
 
 class RatioRecord(Record):
-    """A speed ratio with its 95% interval; 2 means twice as fast. See `compress.bench.protocol.stats.over_sessions`."""
+    """A speed ratio with its 95% interval; 2 means twice as fast. See `stats.over_sessions`."""
 
     ratio: float
     low: float
@@ -110,7 +111,7 @@ class SideRecord(Record):
         repeats: inferences of one measurement of a pair, in the middle one of all sessions.
         peak_bytes, added_bytes: of the host's memory, see `compress.bench.protocol.memory.Memory`.
         device: the same inferences by the device's clock; None without a device of its own.
-        p50_ends_ms, p99_ends_ms: 95% intervals, see `compress.bench.protocol.stats.percentile_interval`; None where the
+        p50_ends_ms, p99_ends_ms: 95% intervals, see `stats.percentile_interval`; None where the
             percentile is, and in results of version 2. An upper end of None: the samples show none.
         energy: of an inference, by every counter of the machine; see `ComparisonRecord.energy`.
     """
@@ -141,7 +142,7 @@ class BatchRecord(Record):
 
     Attributes:
         noise: the baseline against a second one of itself in the same process (A/A).
-        floor: log-ratio up to which the machine differs from itself, see `compress.bench.protocol.stats.Interval.reach`.
+        floor: log-ratio up to which the machine differs from itself, see `stats.Interval.reach`.
         speedup: baseline over candidate, by the host's clock.
         device_speedup: the same by the device's clock.
         verdict: FASTER, SAME, SLOWER or UNCLEAR, of the candidate.
@@ -187,13 +188,23 @@ class ComparisonRecord(Record):
     batches: tuple[BatchRecord, ...]
 
 
+class SkippedRecord(Record):
+    """A comparison that was not measured on a back end, and why."""
+
+    backend: str
+    baseline: str
+    candidate: str
+    reason: str
+
+
 class BenchResult(Record):
-    """Everything one `compress bench` found.
+    """Result of one `compress bench`; `print(result)` shows a line for each comparison.
 
     Attributes:
-        artefacts: what was measured, as the user named it, without the folders.
+        artefacts: names of the measured runs and files, without their folders.
         sessions: how many processes measured each comparison, one after the other.
-        comparisons: a back end's stand together, in the order they were asked for.
+        comparisons: grouped by back end, in the given order.
+        skipped: comparisons that a back end cannot run.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -210,6 +221,31 @@ class BenchResult(Record):
     after: CpuState
     versions: dict[str, str]
     comparisons: tuple[ComparisonRecord, ...]
+    skipped: tuple[SkippedRecord, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return a line of text for each comparison and batch size, and for each skipped comparison."""
+        lines = [
+            f"{found.candidate.label} against {found.baseline.label} on {found.backend}, "
+            f"batch {entry.batch}: "
+            f"{entry.speedup.ratio:.2f}x ({entry.speedup.low:.2f} to {entry.speedup.high:.2f}), "
+            f"{entry.verdict.value}; {entry.baseline.p50_ms:.3f} ms -> {entry.candidate.p50_ms:.3f} ms"
+            for found in self.comparisons
+            for entry in found.batches
+        ]
+        return lines + [skipped_text(entry) for entry in self.skipped]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks."""
+        return "<br>".join(html.escape(line) for line in self.lines())
+
+
+def skipped_text(entry: SkippedRecord) -> str:
+    """Return a sentence about a comparison that was skipped."""
+    return f"skipped on {entry.backend}: {entry.candidate} against {entry.baseline} ({entry.reason})"
 
 
 def ratio_record(interval: Interval) -> RatioRecord:

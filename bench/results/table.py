@@ -16,6 +16,7 @@ from compress.bench.results.record import (
     BenchResult,
     ComparisonRecord,
     SideRecord,
+    skipped_text,
 )
 from compress.bench.results.value_range import BUSY
 
@@ -215,7 +216,8 @@ def _warnings(result: BenchResult) -> list[Text]:
     """What a reader must know before trusting the numbers."""
     busiest = max(entry.others_load for found in result.comparisons for entry in found.batches)
     throttled = [_throttled(found, entry) for found in result.comparisons for entry in found.batches]
-    warnings = [Text(text, style="yellow") for text in throttled if text]
+    warnings = [Text(skipped_text(entry), style="yellow") for entry in result.skipped]
+    warnings += [Text(text, style="yellow") for text in throttled if text]
     if busiest <= BUSY:
         return warnings
     return [

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from torch import nn
 
+from compress.artifact import RunFolder
 from compress.bench import bench
-from compress.bench.artifacts import Subject, comparisons, described
+from compress.bench.artifacts import Subject, artifact_path, comparisons, described
 from compress.bench.files import Pair
 from compress.bench.protocol.measure import Side
 from compress.bench.results.table import table
@@ -103,5 +106,35 @@ def test_the_dense_accuracy_is_the_runs_where_it_was_cut_from_a_trained_network(
 def test_a_file_of_another_kind_is_refused_before_anything_is_measured(run: Path, tmp_path: Path) -> None:
     (tmp_path / "model.xml").touch()
     with pytest.raises(CompressError, match=r"'ort-cpu' does not run a \.xml file"):
-        bench(run, tmp_path / "model.xml", backend="openvino,ort-cpu")
+        bench(run, tmp_path / "model.xml", backend="ort-cpu")
     assert not (run / "bench").exists()
+
+
+def test_a_comparison_that_one_back_end_cannot_run_is_skipped_and_reported(run: Path) -> None:
+    file = export(run, samples=16).path
+    result = bench(run, file, backend="ort-cpu,torch", threads=1, pairs=10, sessions=1)
+    assert [(c.backend, c.candidate.label) for c in result.comparisons] == [
+        ("ort-cpu", "tiny-run compact"),
+        ("ort-cpu", "model.onnx"),
+        ("torch", "tiny-run compact"),
+    ]
+    (skipped,) = result.skipped
+    assert (skipped.backend, skipped.candidate) == ("torch", "model.onnx")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table(result))
+    for text in (str(result), console.export_text(), result._repr_html_()):
+        assert "skipped on torch: model.onnx" in text
+    assert "tiny-run compact against tiny-run dense on torch, batch 1:" in str(result)
+
+
+def test_artifacts_may_be_results_and_open_runs(run: Path) -> None:
+    @dataclass
+    class Result:
+        run: Path
+
+    assert artifact_path(Result(run)) == artifact_path(str(run)) == run
+    with RunFolder.open(run, write=False) as folder:
+        assert artifact_path(folder) == folder.path
+    with pytest.raises(CompressError, match="not Linear") as caught:
+        artifact_path(nn.Linear(1, 1))
+    assert "export" in caught.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,13 @@ def test_a_back_end_that_does_not_read_the_file_is_refused(run: Path) -> None:
     with pytest.raises(CompressError, match="'torch' does not run") as caught:
         evaluate_any(path, "digits", backend="torch")
     assert "ort-cpu" in caught.value.hint
+
+
+def test_an_exported_file_is_evaluated_on_the_data_of_its_run(run: Path, tmp_path: Path) -> None:
+    path = export(run, samples=16).path
+    result = evaluate_any(path)
+    assert (result.data, result.result.count) == ("digits", 360)
+    alone = Path(shutil.copy(path, tmp_path / "alone.onnx"))
+    with pytest.raises(CompressError, match="alone.onnx") as caught:
+        evaluate_any(alone)
+    assert caught.value.code == "no-data"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from compress.bench import pipeline
+from compress.bench.backends import RunConfig
 from compress.bench.pipeline import _Plan, _protocol
 from compress.bench.protocol.energy import EnergyRecord
 from compress.bench.protocol.gpu import GpuBlock
 from compress.bench.protocol.measure import BatchTaken, Job, Pairs, Side, SideTaken
 from compress.bench.protocol.memory import Memory
 from compress.bench.protocol.paired import WarmUp
-from compress.bench.protocol.sessions import together
 from compress.bench.protocol.stats import Verdict
+from compress.bench.results.merge_sessions import merge_sessions
 
 WIDE = Side(label="wide", path=Path("wide.onnx"), macs=400)
 NARROW = Side(label="narrow", path=Path("narrow.onnx"), macs=100)
@@ -64,21 +67,21 @@ def block(celsius: int = 50, throttled: tuple[str, ...] = ()) -> GpuBlock:
 
 def test_sessions_that_agree_within_themselves_and_not_with_each_other_are_unclear() -> None:
     apart = [taken(1.0, ratio, first=i == 0) for i, ratio in enumerate((1.16, 0.91, 1.16, 0.92, 1.15, 0.91))]
-    found = together(apart, WIDE, NARROW, seed=0)
+    found = merge_sessions(apart, WIDE, NARROW, seed=0)
     assert found.verdict is Verdict.UNCLEAR
     assert (found.speedup.low, found.speedup.high) == pytest.approx((0.91, 1.16))
-    assert together(apart[:1], WIDE, NARROW, seed=0).verdict is Verdict.FASTER
+    assert merge_sessions(apart[:1], WIDE, NARROW, seed=0).verdict is Verdict.FASTER
 
 
 def test_sessions_whose_own_floor_differs_widen_the_floor() -> None:
     noisy = [taken(same, 1.1, first=i == 0) for i, same in enumerate((1.0, 1.2, 0.9, 1.0, 1.0, 1.0))]
-    found = together(noisy, WIDE, NARROW, seed=0)
+    found = merge_sessions(noisy, WIDE, NARROW, seed=0)
     assert found.floor == pytest.approx(math.log(1.2))
     assert found.verdict is Verdict.UNCLEAR
 
 
 def test_sessions_that_agree_give_their_verdict_and_efficiency() -> None:
-    found = together([taken(1.0, 2.0, first=i == 0) for i in range(6)], WIDE, NARROW, seed=0)
+    found = merge_sessions([taken(1.0, 2.0, first=i == 0) for i in range(6)], WIDE, NARROW, seed=0)
     assert found.verdict is Verdict.FASTER
     assert (found.mac_reduction, found.efficiency) == (4.0, pytest.approx(0.5))
     assert (found.speedup.pairs, found.speedup.sessions, len(found.sessions)) == (36, 6, 6)
@@ -86,7 +89,7 @@ def test_sessions_that_agree_give_their_verdict_and_efficiency() -> None:
 
 def test_all_times_count_although_sessions_repeat_differently() -> None:
     parts = [taken(1.0, 2.0, first=i == 0, other=pairs(2.0, repeats=20 + i)) for i in range(6)]
-    found = together(parts, WIDE, NARROW, seed=0)
+    found = merge_sessions(parts, WIDE, NARROW, seed=0)
     assert found.baseline.count == found.candidate.count == 6 * sum(range(20, 26))
     assert found.baseline.repeats == 22
     assert (found.baseline.p50_ms, found.candidate.p50_ms) == (1.0, 0.5)
@@ -95,20 +98,20 @@ def test_all_times_count_although_sessions_repeat_differently() -> None:
 def test_the_interval_of_a_percentile_knows_that_sessions_differ() -> None:
     fast, slow = pairs(1.0, ns=1_000_000), pairs(1.0, ns=1_500_000)
     parts = [taken(1.0, 1.0, first=i == 0, other=slow if i % 2 else fast) for i in range(12)]
-    ends = together(parts, WIDE, NARROW, seed=0).baseline.p50_ends_ms
+    ends = merge_sessions(parts, WIDE, NARROW, seed=0).baseline.p50_ends_ms
     assert ends == (1.0, 1.5)
 
 
 def test_warm_ups_are_summed_and_one_that_did_not_settle_is_told() -> None:
     parts = [taken(1.0, 1.0, first=True, baseline=side(True, first_ns=9)), taken(1.0, 1.0)]
     parts.append(taken(1.0, 1.0, baseline=side(first_ns=1, settled=False)))
-    found = together(parts, WIDE, NARROW, seed=0)
+    found = merge_sessions(parts, WIDE, NARROW, seed=0)
     assert (found.baseline.warm_up_inferences, found.baseline.first_ms) == (30, 5e-6)
     assert (found.baseline.settled, found.candidate.settled) == (False, True)
 
 
 def test_energy_and_memory_are_those_of_the_first_session() -> None:
-    found = together([taken(1.0, 1.0, first=i == 0) for i in range(3)], WIDE, NARROW, seed=0)
+    found = merge_sessions([taken(1.0, 1.0, first=i == 0) for i in range(3)], WIDE, NARROW, seed=0)
     assert (found.candidate.peak_bytes, found.candidate.energy[0].joules) == (50, 1.0)
 
 
@@ -117,15 +120,15 @@ def test_states_of_the_gpu_stand_one_after_the_other() -> None:
         taken(1.0, 1.0, first=True, gpu=(block(), block(), block())),
         taken(1.0, 1.0, gpu=(block(), block(60, ("heat",)), block())),
     ]
-    found = together(parts, WIDE, NARROW, seed=0).gpu
+    found = merge_sessions(parts, WIDE, NARROW, seed=0).gpu
     assert found is not None
     assert (len(found.blocks), found.affected) == (6, (4,))
-    assert together([*parts, taken(1.0, 1.0)], WIDE, NARROW, seed=0).gpu is None
+    assert merge_sessions([*parts, taken(1.0, 1.0)], WIDE, NARROW, seed=0).gpu is None
 
 
 def test_the_device_is_compared_over_sessions_too() -> None:
     parts = [taken(1.0, 2.0, first=i == 0, device=pairs(3.0 + 0.1 * i)) for i in range(6)]
-    found = together(parts, WIDE, NARROW, seed=0)
+    found = merge_sessions(parts, WIDE, NARROW, seed=0)
     assert found.device_speedup is not None
     assert (found.device_speedup.low, found.device_speedup.high) == pytest.approx((3.0, 3.5))
     assert found.baseline.device is not None
@@ -137,7 +140,7 @@ def test_times_survive_the_way_between_processes() -> None:
     again = BatchTaken.model_validate_json(one.model_dump_json())
     np.testing.assert_array_equal(again.other.b_ns, one.other.b_ns)
     assert again.other.ratios == one.other.ratios
-    assert together([again], WIDE, NARROW, seed=0) == together([one], WIDE, NARROW, seed=0)
+    assert merge_sessions([again], WIDE, NARROW, seed=0) == merge_sessions([one], WIDE, NARROW, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -161,3 +164,28 @@ def _job() -> Job:
 @pytest.mark.parametrize(("sessions", "words"), [(1, "over the pairs"), (3, "t-interval"), (6, "ranks")])
 def test_the_protocol_says_what_the_interval_is(sessions: int, words: str) -> None:
     assert words in _protocol(sessions)
+
+
+def test_sessions_with_a_budget_get_what_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets, now = list[float](), [4.0]
+
+    class Processes:
+        def __enter__(self) -> Processes:
+            return self
+
+        def __exit__(self, *exception: object) -> None: ...
+
+        def done(self, job: Job, *_: object) -> tuple[()]:
+            assert job.budget_s is not None
+            budgets.append(job.budget_s)
+            now[0] += job.budget_s + 1.0
+            return ()
+
+    monkeypatch.setattr(pipeline.process, "Processes", Processes)
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: now[0])
+    part = SimpleNamespace(
+        job=_job().model_copy(update={"configs": (RunConfig(1, 1),)}), subjects=[1], taken=[]
+    )
+    pipeline._run_sessions([part], _Plan(30, 20.0, 4, 1, start=0.0), lambda what, done: None)  # type: ignore[list-item]
+    assert now[0] == pytest.approx(20.0)  # preparing (4 s) and each session's second of loading are in it
+    assert len(budgets) == 4 and min(budgets) > 0

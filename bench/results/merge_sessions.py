@@ -1,4 +1,4 @@
-"""One result of several sessions, put together so that the differences between them count."""
+"""Merge the measurements of several sessions into one record."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from compress.bench.results.record import BatchRecord, SessionRecord, SideRecord
 SESSIONS = 9
 """Sessions of a comparison when no number is given.
 
-The interval over nine (`compress.bench.protocol.stats.over_sessions`) has the second smallest and the second largest as its
-ends, so one session that was disturbed on either side does not move it.
+The interval over nine (`stats.over_sessions`) has the second smallest and the second largest median as its
+ends, so one disturbed session on either side does not move it.
 """
 
 Times = list[NDArray[np.int64]]
 """The times of one side, `[inferences]` of each session."""
 
 
-def together(taken: Sequence[BatchTaken], baseline: Side, candidate: Side, seed: int) -> BatchRecord:
+def merge_sessions(taken: Sequence[BatchTaken], baseline: Side, candidate: Side, seed: int) -> BatchRecord:
     """Return the record of a comparison at one batch size.
 
     Args:
