@@ -13,6 +13,7 @@ from compress import artifact
 from compress.artifact import RunFolder
 from compress.core.spec import Costs
 from compress.export import export, source
+from compress.export.options import Options
 from compress.export.trust import manifest
 from compress.export.trust.verify import verify_folder
 
@@ -74,7 +75,7 @@ def test_a_file_that_no_longer_fits_is_not_reused(
     assert new_exports == [None, None]
 
 
-@pytest.mark.parametrize("options", [{"opset": 18}, {"batch": 4}, {"simplify": True}])
+@pytest.mark.parametrize("options", [{"opset": 18}, {"batch": 4}])
 def test_other_options_make_a_new_file(
     run: Path, new_exports: list[int | None], options: dict[str, Any]
 ) -> None:
@@ -82,3 +83,12 @@ def test_other_options_make_a_new_file(
     record = export(run, samples=16, **options).record
     assert len(new_exports) == 2
     assert record.parity.passed
+
+
+def test_a_file_that_was_not_simplified_does_not_stand_for_one_that_is(exported: Path) -> None:
+    record = manifest.read(exported).files[0]
+    reusable = source.ReusableOnnx(exported / record.file, record)
+    assert reusable.fits(Options(), None)
+    assert not reusable.fits(Options(simplify=True), None)
+    old = record.model_copy(update={"details": {"simplified": False}})  # before the opset was recorded
+    assert not source.ReusableOnnx(exported / record.file, old).fits(Options(), None)

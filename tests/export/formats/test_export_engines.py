@@ -19,8 +19,8 @@ from compress.slicing import slice_model
 
 rtx = pytest.importorskip("tensorrt_rtx")
 
-SAMPLE = ("vgg_small", "torchvision/shufflenet_v2_x0_5")
-"""Run every time; the others with ``--zoo``."""
+SAMPLE = ("vgg_small", pytest.param("torchvision/shufflenet_v2_x0_5", marks=pytest.mark.slow))
+"""Without ``--zoo``; all networks with it."""
 
 TORCHVISION = tuple(
     f"torchvision/{name}"

@@ -24,9 +24,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="an engine can be 
 
 @NO_GPU
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-def test_an_engine_is_built_from_a_proven_file_and_not_called_passed(
-    residual_run: Path, precision: Precision
-) -> None:
+def test_an_engine_that_was_not_run_is_not_called_passed(residual_run: Path, precision: Precision) -> None:
     result = export(residual_run, "trt-rtx", samples=16, calib_images=16, precision=precision)
     assert result.path.name == f"model.{precision}.rtx.engine"
     link = result.record.details["chain"][-1]
@@ -103,7 +101,7 @@ def test_a_workspace_too_small_is_named_with_the_builders_words(tmp_path: Path) 
         ("onnx", {"batch": BatchRange(1, 2, 4)}, "--batch 1:2:4"),
     ],
 )
-def test_a_flag_the_format_cannot_honour_is_refused(
+def test_a_flag_that_the_format_does_not_support_is_refused(
     residual_run: Path, format: str, options: dict[str, Any], flag: str
 ) -> None:
     with pytest.raises(CompressError) as caught:

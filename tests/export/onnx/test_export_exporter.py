@@ -54,7 +54,9 @@ def test_an_opset_asked_for_is_in_the_file(model: nn.Module, tmp_path: Path, ops
     assert opset_of(onnx.load(str(tmp_path / "m.onnx"))) == opset
 
 
-def test_an_opset_not_honoured_fails_naming_both_and_leaves_no_file(model: nn.Module, tmp_path: Path) -> None:
+def test_an_opset_that_is_not_written_fails_naming_both_and_leaves_no_file(
+    model: nn.Module, tmp_path: Path
+) -> None:
     with pytest.raises(CompressError) as caught:
         to_onnx(model, EXAMPLE, tmp_path / "m.onnx", opset=11)
     assert caught.value.exit is Exit.BUILD

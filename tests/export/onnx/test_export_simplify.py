@@ -14,12 +14,26 @@ from torch import nn
 from compress.export.onnx import simplify as simplifying
 from compress.export.onnx.exporter import to_onnx
 from compress.export.onnx.session import OnnxClassifier
-from compress.export.onnx.simplify import simplify
+from compress.export.onnx.simplify import SimplifyReport, simplify
 
 
 @pytest.fixture
 def wasteful(tmp_path: Path) -> Path:
-    """A classifier whose weight is the sum of two constants, through nodes that do nothing."""
+    return save_wasteful(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def simplified(
+    images: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, SimplifyReport, NDArray[np.float32]]:
+    """That network simplified, the report, and its logits before. Not to be changed."""
+    path = save_wasteful(tmp_path_factory.mktemp("simplified"))
+    before = OnnxClassifier(path).logits(images)
+    return path, simplify(path, images), before
+
+
+def save_wasteful(folder: Path) -> Path:
+    """Write a classifier whose weight is the sum of two constants, through nodes that do nothing."""
     shape = [None, 1, 8, 8]
     nodes = [
         helper.make_node("Identity", ["input"], ["same"]),
@@ -42,29 +56,32 @@ def wasteful(tmp_path: Path) -> Path:
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     helper.set_model_props(proto, {"compress.run": "demo"})
-    onnx.save(proto, str(tmp_path / "model.onnx"))
-    return tmp_path / "model.onnx"
+    onnx.save(proto, str(folder / "model.onnx"))
+    return folder / "model.onnx"
 
 
-def test_a_smaller_and_equal_result_is_kept(wasteful: Path, images: NDArray[np.float32]) -> None:
-    before = OnnxClassifier(wasteful).logits(images)
-    report = simplify(wasteful, images)
+Simplified = tuple[Path, SimplifyReport, NDArray[np.float32]]
+
+
+def test_a_smaller_and_equal_result_is_kept(simplified: Simplified, images: NDArray[np.float32]) -> None:
+    path, report, before = simplified
     assert report.kept
     assert report.nodes_after is not None
     assert report.nodes_after < report.nodes_before == 5
-    assert wasteful.stat().st_size == report.bytes_after
-    np.testing.assert_allclose(OnnxClassifier(wasteful).logits(images), before, rtol=1e-5, atol=1e-5)
+    assert path.stat().st_size == report.bytes_after
+    np.testing.assert_allclose(OnnxClassifier(path).logits(images), before, rtol=1e-5, atol=1e-5)
 
 
-def test_the_metadata_survives(wasteful: Path, images: NDArray[np.float32]) -> None:
-    assert simplify(wasteful, images).kept
-    entries = onnx.load(str(wasteful)).metadata_props
+def test_the_metadata_survives(simplified: Simplified) -> None:
+    path, report, _ = simplified
+    assert report.kept
+    entries = onnx.load(str(path)).metadata_props
     assert {entry.key: entry.value for entry in entries} == {"compress.run": "demo"}
 
 
-def test_nothing_else_is_left_in_the_folder(wasteful: Path, images: NDArray[np.float32]) -> None:
-    simplify(wasteful, images)
-    assert [path.name for path in wasteful.parent.iterdir()] == ["model.onnx"]
+def test_nothing_else_is_left_in_the_folder(simplified: Simplified) -> None:
+    path, _, _ = simplified
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
 
 
 def test_a_simplifier_that_takes_too_long_is_stopped_and_the_file_stays(

@@ -154,7 +154,7 @@ def test_a_step_that_is_not_run_is_skipped_by_the_next(chain: ParityChain) -> No
     assert chain.failed_link is None
 
 
-def test_what_was_proven_when_the_run_was_made_is_the_first_link(model: Any, digits: ImageData) -> None:
+def test_the_comparison_of_the_run_is_the_first_link(model: Any, digits: ImageData) -> None:
     x, y = digits.test_arrays(10)
     report = {"max_abs": 1e-6, "max_rel": 1e-7, "samples": 64, "tolerance": 1e-5, "passed": True}
     verified = {"sliced_vs_masked_dense": report, "compact_vs_trained": None}
@@ -164,7 +164,7 @@ def test_what_was_proven_when_the_run_was_made_is_the_first_link(model: Any, dig
     assert (uncut.links, uncut.last_step) == ([], COMPACT)
 
 
-def test_the_words_of_a_chain_name_every_link(residual_run: Path) -> None:
+def test_the_report_names_every_link(residual_run: Path) -> None:
     record = export(residual_run, samples=16, calib_images=16, precision="int8").record
     lines = parity_lines(record)
     assert "parity on 16 images" in lines[0]

@@ -129,7 +129,7 @@ def test_an_engine_whose_manifest_names_no_gpu_fits_nowhere(record: FileRecord) 
     }
 
 
-def test_the_command_that_mends_repeats_how_the_file_was_made(record: FileRecord) -> None:
+def test_the_export_command_repeats_the_options_of_the_file(record: FileRecord) -> None:
     built = trt(
         record.model_copy(update={"precision": "int8"}),
         profile={"min": 1, "opt": 8, "max": 32},
@@ -142,7 +142,7 @@ def test_the_command_that_mends_repeats_how_the_file_was_made(record: FileRecord
     )
 
 
-def test_the_command_that_mends_adds_the_target_that_is_missing(record: FileRecord) -> None:
+def test_the_export_command_adds_the_missing_target(record: FileRecord) -> None:
     here = machine(compute_capability="12.0")
     assert export_command(rtx(record, (86, 89)), "r", here).endswith("--target-sm 86,89,120")
     assert "--target-sm" not in export_command(rtx(record), "r", here)
@@ -188,7 +188,7 @@ def test_an_engine_built_here_is_opened_where_it_fits(engine: Path) -> None:
     assert record == manifest.read(engine.parent).entry(engine.name)
 
 
-def test_an_engine_for_another_gpu_is_refused_with_the_command_that_mends_it(engine: Path) -> None:
+def test_an_engine_for_another_gpu_is_refused_with_the_command_that_fixes_it(engine: Path) -> None:
     here = fitting(engine).model_copy(update={"gpu": "NVIDIA RTX 5090", "compute_capability": "12.0"})
     with pytest.raises(CompressError, match=r"compute capability 8\.6, 8\.9 \(here 12\.0\)") as caught:
         check_loadable(engine, here=here)
