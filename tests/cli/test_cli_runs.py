@@ -184,9 +184,7 @@ def make(num_classes=10, in_channels=1):
 """
 
 
-def test_a_network_from_a_file_is_evaluated_from_another_folder(
-    call: Here, tmp_path: Path
-) -> None:
+def test_a_network_from_a_file_is_evaluated_from_another_folder(call: Here, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(FACTORY)
     words = ("--model", "net.py:make", "--data", "digits", "--input-size", "1,8,8", "--epochs", 1)
     made = call("train", *words, "--drop", "0=0.5", "--drop", "3=0.25", "--out", "own", "--json")

@@ -6,6 +6,7 @@ import pytest
 from cli_calls import Here
 
 from compress import methods, models
+from compress.bench.backends.registry import BACKENDS
 from compress.core.names import KINDS, registered_names
 from compress.data.registry import DATASETS
 from compress.export.formats import FORMATS
@@ -25,6 +26,7 @@ def test_the_names_of_the_sources_are_those_of_the_registries() -> None:
     assert list(registered_names("formats")) == FORMATS.names()
     assert list(registered_names("datasets")) == DATASETS.names()
     assert list(registered_names("criteria")) == CRITERIA.names()
+    assert list(registered_names("backends")) == BACKENDS.names()
 
 
 def test_a_pattern_selects_names(call: Here) -> None:
