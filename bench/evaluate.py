@@ -102,8 +102,8 @@ def evaluate_any(
 
     Args:
         what: a run folder, its ``compact/`` folder, or an exported file.
-        data: name of the data set; None: the one of the run. An exported file has one if it lies in the folder
-            ``export/`` of its run.
+        data: name of the data set; None: the one of the run, for an exported file the run whose
+            ``export/`` folder holds it.
         backend: name of the back end that computes the logits; None: PyTorch for a run, ONNX Runtime on the
             CPU for ``.onnx``, and for other files the first that reads them. A run is exported for a back end
             that reads files.

@@ -151,7 +151,7 @@ def over_sessions(
         seed: of the resampling that one session alone needs.
         confidence: of the interval, between 0 and 1.
     """
-    from scipy.stats import binom
+    from scipy.stats import quantile_test
     from scipy.stats import t as student
 
     if len(sessions) < 2:
@@ -159,10 +159,9 @@ def over_sessions(
     parts = [np.asarray(part, np.float64) for part in sessions]
     medians = np.sort([float(np.median(part)) for part in parts])
     count = len(medians)
-    rank = int(binom.ppf((1 - confidence) / 2, count, 0.5))  # fewer than that below the median: in < 2.5%
-    if rank >= 1:
-        low, high = float(medians[rank - 1]), float(medians[count - rank])
-    else:
+    ranked = quantile_test(medians, q=0, p=0.5).confidence_interval(confidence)
+    low, high = float(ranked.low), float(ranked.high)
+    if math.isnan(low) or math.isnan(high):  # too few sessions
         error = float(np.std(medians, ddof=1)) / math.sqrt(count)
         reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
         low, high = float(medians.mean()) - reach, float(medians.mean()) + reach
