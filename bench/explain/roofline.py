@@ -50,7 +50,9 @@ class Roofline:
         return self.macs_per_s / self.bytes_per_s
 
 
-def measure_roofline(profiler: Profiler, config: RunConfig, correction_ns: float, folder: Path) -> Roofline:
+def measure_roofline(
+    profiler: Profiler, config: RunConfig, correction_ns: float, folder: Path, *, on_gpu: bool
+) -> Roofline:
     """Measure both limits with the threads, the batch size and the device of a configuration.
 
     Args:
@@ -58,11 +60,12 @@ def measure_roofline(profiler: Profiler, config: RunConfig, correction_ns: float
         config: settings of the measurement.
         correction_ns: see `compress.bench.explain.microbenchmarks.time_layers`.
         folder: folder for temporary files.
+        on_gpu: whether the back end runs on a GPU, whose memory bandwidth then counts.
     """
     timings = time_layers(profiler, PEAK_LAYERS, config, correction_ns, folder).values()
     fastest = min(timings, key=lambda timing: timing.ns_per_mac)
     best, peak = fastest.spec, config.batch * 1e9 / fastest.ns_per_mac
-    on_gpu = profiler.backend.startswith("trt") or config.device == "cuda"
+
     rate, size = _gpu_bandwidth() if on_gpu else _host_bandwidth(config.threads)
     kernel = "x".join(str(size) for size in best.weight[2:])
     how = (

@@ -58,7 +58,8 @@ def measure(job: Job, say: Progress) -> tuple[LossAnalysis]:
         say("measuring the overhead of a node", 0.0)
         overhead = measure_overhead(profiler, job.config, folder)
         say("measuring the roofline", 0.05)
-        roofline = measure_roofline(profiler, job.config, overhead.correction, folder)
+        on_gpu = job.backend.startswith("trt") or job.config.device == "cuda"
+        roofline = measure_roofline(profiler, job.config, overhead.correction, folder, on_gpu=on_gpu)
         say("loading", 0.1)
         loads = (job.dense, configs[0]), (job.dense, configs[0]), (job.compact, configs[1])
         dense, again, compact = (runtime.load(side.path, config) for side, config in loads)

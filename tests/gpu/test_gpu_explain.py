@@ -47,7 +47,7 @@ def test_the_limits_and_the_nearest_widths_are_measured(backend: str, tmp_path: 
     pytest.importorskip(PACKAGES[backend])
     profiler, chosen = get_profiler(backend), config(backend)
     overhead = measure_overhead(profiler, chosen, tmp_path)
-    roofline = measure_roofline(profiler, chosen, overhead.correction, tmp_path)
+    roofline = measure_roofline(profiler, chosen, overhead.correction, tmp_path, on_gpu=True)
     assert overhead.node > 0
     assert roofline.ridge > 0
     specs = alternative_widths(OWN, DENSE)
