@@ -36,7 +36,7 @@ def test_as_json_it_is_one_object_with_the_table(call: Here, run: Path) -> None:
         (("--staircase", "features.conv9"), 2, "Did you mean features.conv"),
         (("--staircase", "all", "--batch", "1,8"), 2, "one batch size"),
         (("--staircase", "all", "--pairs", "20"), 2, "--pairs cannot be combined with --staircase"),
-        (("--staircase", "all", "--backend", "nowhere"), 2, "there is no back end 'nowhere'"),
+        (("--staircase", "all", "--backend", "nowhere"), 2, "unknown back end 'nowhere'"),
         (("--staircase-widths", "8"), 2, "add --staircase LAYER|all"),
         (("--staircase", "all", "--staircase-widths", "x"), 2, "'x' is not a list of numbers"),
     ],

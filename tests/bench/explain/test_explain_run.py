@@ -215,7 +215,7 @@ def test_the_command_prints_one_explanation_per_back_end(printed_by_others: dict
         (("--out", "x.json"), "--out"),
         (("--gate", "x.toml"), "--gate"),
         (("--backend", "torch-compile"), "does not report the time of each layer"),
-        (("--backend", "nonsense"), "no back end"),
+        (("--backend", "nonsense"), "unknown back end"),
         (("--pairs", "10", "--cuda-graph"), "CUDA graph"),
     ],
 )

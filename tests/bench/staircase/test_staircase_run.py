@@ -182,7 +182,7 @@ def test_a_curve_has_the_ratios_of_its_rounds_and_the_noise_of_the_full_width() 
         ({"batch": 0}, "at least 1, not 0"),
         ({"budget_s": -1}, "above 0 seconds, not -1"),
         ({"out": "table.txt"}, "'table.txt'"),
-        ({"backend": "ort-cpuu"}, "no back end 'ort-cpuu'"),
+        ({"backend": "ort-cpuu"}, "unknown back end 'ort-cpuu'"),
         ({"choices": BackendOptions(device="gpu")}, "unknown device 'gpu'"),
         ({"layers": "7"}, "no layer '7'"),
         ({"layers": "0", "widths": (99,)}, "none of the widths 99"),
