@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from compress.core.lazy import lazy_attributes
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # export and bench build on this package; nothing below imports them at run time
     from compress.artifact import load
+    from compress.bench import compare, list_backends
     from compress.core.errors import CompressError
     from compress.data import list_datasets
+    from compress.export import list_formats
     from compress.graph import ChannelGraph, ChannelGroup, SlicePlan, trace
     from compress.methods import ABP, DCFF, KDFS, L1, Dense, Random, Scratch, list_methods
     from compress.models import build, list_models
@@ -49,7 +51,9 @@ _HOMES = {
     "TrainResult": "pipeline",
     "apply_plan": "slicing",
     "build": "models",
+    "compare": "bench",
     "inspect": "pipeline",
+    "list_backends": "bench",
     "list_criteria": "planning",
     "list_datasets": "data",
     "list_formats": "export",
@@ -85,7 +89,9 @@ __all__ = [
     "__version__",
     "apply_plan",
     "build",
+    "compare",
     "inspect",
+    "list_backends",
     "list_criteria",
     "list_datasets",
     "list_formats",
