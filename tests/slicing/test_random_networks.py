@@ -1,6 +1,6 @@
-"""Never silently wrong: whatever the network and the plan, sliced equals masked.
+"""Random networks under random plans: the sliced network equals the masked dense one.
 
-`COMPRESS_EXAMPLES` sets how many networks are drawn (100 by default, 300 with `--zoo`).
+The environment variable `COMPRESS_EXAMPLES` sets the number of networks of the slow test.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from compress.core.errors import CompressError
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.groups import layer_name
 from compress.planning import make_plan
+
+FAST, MANY = 30, 300
+"""Number of random networks in the fast and in the slow test."""
 
 CRITERIA = ("l1", "l2", "bn-scale", "random", "window")
 
@@ -66,19 +69,6 @@ def _assert_every_layer_is_named(model: nn.Module, graph: ChannelGraph) -> None:
             assert name in named or outputs == 1 or name.endswith("out_proj"), name
 
 
-def test_sliced_random_network_equals_the_masked_dense_one(pytestconfig: pytest.Config) -> None:
-    examples = os.environ.get("COMPRESS_EXAMPLES") or (300 if pytestconfig.getoption("--zoo") else 100)
-    as_asked = settings(
-        max_examples=int(examples),
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
-    )
-    as_asked(assert_sliced_equals_masked)()
-
-
 @given(spec=specs(), head=st.integers(0, 4), seed=st.integers(0, 2**16))
 def assert_sliced_equals_masked(spec: Spec, head: int, seed: int) -> None:
     torch.manual_seed(0)
@@ -94,3 +84,26 @@ def assert_sliced_equals_masked(spec: Spec, head: int, seed: int) -> None:
         return
     event("nothing can be cut" if not plan.kept else "rewritten" if plan.rewrites else "cut")
     assert_exact(model, plan, images)
+
+
+def _check(networks: int) -> None:
+    """Run `assert_sliced_equals_masked` on so many random networks, the same ones in every run."""
+    options = settings(
+        max_examples=networks,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    options(assert_sliced_equals_masked)()
+
+
+def test_sliced_random_network_equals_the_masked_dense_one() -> None:
+    _check(FAST)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_sliced_random_networks_equal_the_masked_dense_ones() -> None:
+    _check(int(os.environ.get("COMPRESS_EXAMPLES", MANY)))
