@@ -1,4 +1,4 @@
-"""How long tracing, planning and slicing take, and how much memory.
+"""Time and memory of tracing, planning and slicing.
 
 `python -m benchmarks.slicing [--repeats 3]`: torchvision's ResNet-50 and DenseNet-121 at 224 x 224, batch 2,
 one thread, half the MACs. Every repeat is a process of its own. Memory is the process's peak above what it
@@ -27,7 +27,7 @@ from compress.planning import make_plan
 from .common import provenance, write_result
 
 NETWORKS = {"torchvision/resnet50": 5.0, "torchvision/densenet121": 15.0}
-"""Network to the seconds it may take."""
+"""Networks with their time limits in seconds."""
 
 SIZE = (3, 224, 224)
 
@@ -53,7 +53,7 @@ class PeakMemory:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Times in seconds and memory in bytes for one network, in this process."""
+    """Return times in seconds and memory in bytes for one network, measured in this process."""
     from compress.graph import trace
     from compress.models import build
     from compress.slicing import slice_model
@@ -94,7 +94,7 @@ def _in_process(name: str) -> dict[str, Any]:
 
 
 def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the repeats of one network."""
+    """Return the medians over the repeats of one network."""
     steps = {s: statistics.median(r["seconds"][s] for r in runs) for s in runs[0]["seconds"]}
     totals = [sum(r["seconds"].values()) for r in runs]
     return {
@@ -106,7 +106,7 @@ def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """The rows as a table."""
+    """Return the rows as a table."""
     shown = Table(
         "network", "trace s", "plan s", "slice s", "total s", "at most s", "groups", "memory / model"
     )

@@ -1,9 +1,9 @@
-"""Every network of the zoo, cut in half; beside it Torch-Pruning on the same networks in the same run.
+"""Cut every network of the zoo to half of its MACs, and run Torch-Pruning on the same networks.
 
 `python -m benchmarks.zoo [--only NAME ...] [--out FILE] [--jobs 2]`. Each network runs in a worker process
 under a time limit, and the record is written after each, so one that fails or hangs does not end the run.
-`--only` repeats some rows of a record. What is recorded stands in `zoo_ours.py`; `zoo_torch_pruning.py` says
-`zoo_ours.py` and `zoo_torch_pruning.py`.
+`--only` repeats some rows of a record. The recorded values are described in `zoo_ours.py` and
+`zoo_torch_pruning.py`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .networks import EXCLUDED, ZOO, Network, find
 from .zoo_report import markdown, summary, table, verdict
 
 LIMIT_S = 300
-"""Seconds for one network in one toolchain."""
+"""Time limit in seconds for one network in one toolchain."""
 
 
 def serve(pipe: Connection) -> None:
-    """Answer `(tool, network)` with a row, until the parent hangs up."""
+    """Receive `(tool, network)` and send back a row, until the parent closes the pipe."""
     import torch
 
     from . import zoo_ours, zoo_torch_pruning
@@ -60,7 +60,7 @@ class Worker:
         self.process: Any = None
 
     def ask(self, tool: str, network: Network) -> dict[str, Any]:
-        """The row of a network, or why there is none."""
+        """Return the row of a network, or the reason why there is none."""
         if self.process is None:
             context = multiprocessing.get_context("spawn")
             self.pipe, theirs = context.Pipe()
@@ -77,7 +77,7 @@ class Worker:
             return self.end("its process died")
 
     def end(self, why: str = "") -> dict[str, Any]:
-        """Stop the process; the next question starts another."""
+        """Stop the process; the next call of `ask` starts another."""
         if self.process is not None:
             self.process.kill()
             self.process.join()

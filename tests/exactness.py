@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -61,6 +62,14 @@ def traced(model: nn.Module, inputs: Tensor | Sequence[Any], **options: Any) -> 
     """Randomize a model (see `randomize`) and trace it."""
     randomize(model)
     return trace(model, as_batch(inputs), **options)
+
+
+@cache
+def traced_family(name: str) -> tuple[nn.Module, ChannelGraph, tuple[Tensor, ...]]:
+    """Return a network of `families.CASES`, its graph and its inputs; traced once and only to be read."""
+    torch.manual_seed(0)
+    model, inputs = CASES[name].build(), CASES[name].random_inputs()
+    return model, traced(model, inputs), inputs
 
 
 def traced_case(name: str) -> tuple[nn.Module, ChannelGraph, Tensor]:

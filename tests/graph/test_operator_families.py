@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from exactness import traced
+from exactness import traced_family
 from families import CASES
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_network_has_the_expected_groups_and_protected_layers(name: str) -> None:
-    torch.manual_seed(0)
-    case = CASES[name]
-    graph = traced(case.build(), case.random_inputs())
+    case, (_, graph, _) = CASES[name], traced_family(name)
     groups = {group.name for group in graph.groups}
     assert set(case.cut) <= groups, f"groups {groups}, protected {graph.protected}"
     for layer, reason in case.protected.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from compress.core.errors import CompressError
 from compress.cost import dense_costs
-from compress.graph import ChannelGraph, SlicePlan, trace
+from compress.graph import SlicePlan, trace
 from compress.planning import make_plan
 from compress.slicing import apply_plan, compare, slice_model
 
@@ -35,9 +36,16 @@ SAMPLE = [
 ]
 
 
-def _sliced_case(name: str, keep: float = 0.5) -> tuple[nn.Module, ChannelGraph, SlicePlan, Tensor]:
+@cache
+def _planned_case(name: str) -> tuple[nn.Module, SlicePlan, Tensor]:
     model, graph, images = traced_case(name)
-    return model, graph, make_plan(graph, keep=keep, criterion="random"), images
+    return model, make_plan(graph, keep=0.5, criterion="random"), images
+
+
+def _sliced_case(name: str) -> tuple[nn.Module, SlicePlan, Tensor]:
+    """Return a copy of a network, a plan for half its channels, and images; traced once per network."""
+    model, plan, images = _planned_case(name)
+    return copy.deepcopy(model), plan, images
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -58,7 +66,7 @@ def test_slicing_leaves_the_dense_network_unchanged(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_compact_model_has_the_state_dict_names_of_the_dense_network(name: str) -> None:
-    model, _, plan, _ = _sliced_case(name)
+    model, plan, _ = _sliced_case(name)
     compact = slice_model(model, plan)
     assert set(compact.state_dict()) == set(model.state_dict())
     assert set(copy.deepcopy(compact).state_dict()) == set(model.state_dict())
@@ -66,7 +74,7 @@ def test_compact_model_has_the_state_dict_names_of_the_dense_network(name: str) 
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_compact_model_has_gradients_in_the_same_parameters_as_the_dense_network(name: str) -> None:
-    model, _, plan, images = _sliced_case(name)
+    model, plan, images = _sliced_case(name)
     compact = slice_model(model, plan).train()
     compact(images).square().sum().backward()
     model.train()(images).square().sum().backward()
@@ -78,7 +86,7 @@ def test_compact_model_has_gradients_in_the_same_parameters_as_the_dense_network
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_compact_model_is_exported_with_a_dynamic_batch_size(name: str) -> None:
-    model, _, plan, images = _sliced_case(name)
+    model, plan, images = _sliced_case(name)
     compact = slice_model(model, plan).eval()
     more = torch.randn(5, 3, 8, 8)
     batch = torch.export.Dim("batch", min=1, max=64)
@@ -88,7 +96,7 @@ def test_compact_model_is_exported_with_a_dynamic_batch_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_plan_loaded_from_json_makes_the_same_compact_model(name: str) -> None:
-    model, _, plan, images = _sliced_case(name)
+    model, plan, images = _sliced_case(name)
     again = SlicePlan.from_json(json.loads(json.dumps(plan.to_json())))
     one, two = slice_model(model, plan), apply_plan(copy.deepcopy(model), again)
     assert compare(one, two, (images,), 0.0).passed
@@ -99,7 +107,7 @@ def test_plan_loaded_from_json_makes_the_same_compact_model(name: str) -> None:
 
 def test_compact_model_can_be_traced_and_sliced_again() -> None:
     for name in ("Grouped", "ShuffleNet", "ViewHardCoded"):
-        model, _, plan, images = _sliced_case(name)
+        model, plan, images = _sliced_case(name)
         compact = slice_model(model, plan)
         second = trace(compact, images)
         assert dense_costs(second) == plan.narrow
@@ -107,11 +115,11 @@ def test_compact_model_can_be_traced_and_sliced_again() -> None:
 
 
 def test_compact_model_keeps_frozen_and_shared_parameters() -> None:
-    model, _, plan, _ = _sliced_case("FrozenLayers")
+    model, plan, _ = _sliced_case("FrozenLayers")
     compact = slice_model(model, plan)
     assert not any(p.requires_grad for p in compact.a.parameters())
     assert all(p.requires_grad for p in compact.head.parameters())
-    model, _, plan, _ = _sliced_case("SharedWeights")
+    model, plan, _ = _sliced_case("SharedWeights")
     compact = slice_model(model, plan)
     assert compact.c[0].weight is compact.d[0].weight
 
@@ -136,7 +144,7 @@ def test_layer_attributes_match_the_cut_shapes() -> None:
 
 
 def test_plan_of_another_network_is_refused() -> None:
-    _, _, plan, _ = _sliced_case("Concatenate")
+    _, plan, _ = _sliced_case("Concatenate")
     with pytest.raises(CompressError, match="does not"):
         slice_model(CASES["FunctionalWeights"].build(), plan)
 

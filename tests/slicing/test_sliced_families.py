@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from exactness import assert_exact, traced
+from exactness import assert_exact, traced_family
 from families import CASES
 
 from compress.planning import make_plan
@@ -12,10 +11,7 @@ from compress.planning import make_plan
 
 @pytest.mark.parametrize("name", CASES)
 def test_sliced_network_equals_the_masked_dense_one(name: str) -> None:
-    torch.manual_seed(0)
-    case = CASES[name]
-    model, inputs = case.build(), case.random_inputs()
-    graph = traced(model, inputs)
+    model, graph, inputs = traced_family(name)
     for seed in range(3):
         plan = make_plan(graph, keep=0.5, criterion="random", seed=seed)
         assert_exact(model, plan, inputs)
