@@ -22,17 +22,17 @@ RESAMPLES = 4999
 """Bootstrap resamples of an interval."""
 
 SAME_WITHIN = math.log(1.02)
-"""Two sides whose interval lies within this log-ratio (2%) are the same; a smaller effect is no verdict."""
+"""Log-ratio (2%) within which two sides count as the same; a smaller effect gets no FASTER or SLOWER."""
 
 RANKED_FROM = 6
-"""Fewest sessions whose smallest and largest median hold the median of all 95% of the time."""
+"""Fewest sessions for which the range of their medians covers the true median with probability 95%."""
 
 PERCENTILE_NEEDS = {50: 1, 90: 30, 99: 1000}
-"""Fewest samples from which a percentile is given."""
+"""Smallest number of samples for which each percentile is reported."""
 
 
 class Verdict(StrEnum):
-    """What a comparison says about the candidate."""
+    """Verdict on a candidate compared with its baseline."""
 
     FASTER = "FASTER"
     SAME = "SAME"
@@ -42,12 +42,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Interval:
-    """A median log-ratio with its interval.
+    """A median log-ratio with its confidence interval.
 
     Attributes:
-        median: of the log-ratios of the pairs; with several sessions, of their medians.
+        median: of the log-ratios of the pairs; with several sessions, of the medians of the sessions.
         low, high: ends of the interval.
-        pairs, sessions: how many pairs, of how many sessions, it rests on.
+        pairs, sessions: number of pairs and of sessions that it was computed from.
     """
 
     median: float
@@ -65,8 +65,8 @@ class Interval:
     def reach(self) -> float:
         """Largest distance of the interval from zero.
 
-        Of an A/A comparison this is the noise floor: its half-width, and a bias between two sessions of the
-        same file on top of it.
+        For an A/A comparison this is the noise floor: it includes the half-width of the interval and any
+        bias between the two runners of the same file.
         """
         return max(abs(self.low), abs(self.high))
 
@@ -80,7 +80,7 @@ class Latency:
         p50, p90, p99: percentiles; None with fewer samples than `PERCENTILE_NEEDS`.
         mad: median absolute deviation from the median.
         mean: arithmetic mean.
-        p50_ends, p99_ends: ends of their 95% intervals, see `percentile_interval`; None where that is.
+        p50_ends, p99_ends: ends of their 95% intervals, see `percentile_interval`; None without them.
     """
 
     count: int
@@ -97,11 +97,11 @@ def log_ratios(baseline_ns: ArrayLike, candidate_ns: ArrayLike) -> NDArray[np.fl
     """Return ``log(baseline / candidate)`` for each pair of times, `[pairs]`.
 
     Raises:
-        ValueError: the two have other lengths, none at all, or a time that is not positive.
+        ValueError: the two differ in length, are empty, or contain a time that is not positive.
     """
     baseline, candidate = np.asarray(baseline_ns, np.float64), np.asarray(candidate_ns, np.float64)
     if baseline.shape != candidate.shape or baseline.ndim != 1 or baseline.size == 0:
-        raise ValueError(f"pairs of times are needed, not {baseline.shape} against {candidate.shape}")
+        raise ValueError(f"the shapes {baseline.shape} and {candidate.shape} are not pairs of times [pairs]")
     if not ((baseline > 0).all() and (candidate > 0).all()):
         raise ValueError("every time must be positive")
     ratios: NDArray[np.float64] = np.log(baseline) - np.log(candidate)
@@ -113,15 +113,15 @@ def interval(ratios: ArrayLike, *, seed: int = 0, confidence: float = CONFIDENCE
 
     Args:
         ratios: log-ratios `[pairs]`, at least two.
-        seed: of the resampling; the same seed and ratios give the same interval.
-        confidence: of the interval, between 0 and 1.
+        seed: seed of the resampling; the same seed and ratios give the same interval.
+        confidence: confidence level of the interval, between 0 and 1.
     """
     from scipy.stats import bootstrap  # imported here: takes most of a second
 
     values = np.asarray(ratios, np.float64)
     if values.ndim != 1 or values.size < 2:
         raise ValueError(f"an interval needs at least two pairs, not {values.size}")
-    found = bootstrap(
+    ends = bootstrap(
         (values,),
         np.median,
         confidence_level=confidence,
@@ -130,26 +130,26 @@ def interval(ratios: ArrayLike, *, seed: int = 0, confidence: float = CONFIDENCE
         vectorized=True,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(float(np.median(values)), float(found.low), float(found.high), int(values.size))
+    return Interval(float(np.median(values)), float(ends.low), float(ends.high), int(values.size))
 
 
 def over_sessions(
     sessions: Sequence[ArrayLike], *, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Return the median of the sessions' median log-ratios, with an interval that knows how sessions differ.
+    """Return the median of the sessions' median log-ratios, with an interval over the sessions.
 
-    Where a process's threads and memory come to lie shifts all of its pairs alike, so it is the sessions that
-    count as drawn. From `RANKED_FROM` on the interval has the session medians of two ranks as its ends, the
-    smallest and the largest of six to eight, the second of nine to eleven: it covers the median of all
-    sessions as often as it says whatever their distribution (the binomial of the sign test; W. R. Thompson,
-    "On confidence ranges for the median", Annals of Mathematical Statistics 7, 1936). Two to five are too few
-    for that and get Student's t-interval, which takes session medians to be normal. One alone has only its
-    pairs: see `interval`.
+    The memory layout and thread placement of a process shift all of its pairs alike, so the sessions are the
+    independent samples, not the pairs. With `RANKED_FROM` or more sessions the ends of the interval are
+    two order statistics of the session medians: the smallest and the largest of six to eight, the second
+    smallest and second largest of nine to eleven. This covers the true median with the stated probability for
+    any distribution (inversion of the sign test; W. R. Thompson, "On confidence ranges for the median",
+    Annals of Mathematical Statistics 7, 1936). Two to five sessions are too few for that and get Student's
+    t-interval, which assumes normal session medians. A single session uses its pairs: see `interval`.
 
     Args:
         sessions: log-ratios `[pairs]` of each session.
-        seed: of the resampling that one session alone needs.
-        confidence: of the interval, between 0 and 1.
+        seed: seed of the resampling, which is used for a single session only.
+        confidence: confidence level of the interval, between 0 and 1.
     """
     from scipy.stats import quantile_test
     from scipy.stats import t as student
@@ -159,8 +159,8 @@ def over_sessions(
     parts = [np.asarray(part, np.float64) for part in sessions]
     medians = np.sort([float(np.median(part)) for part in parts])
     count = len(medians)
-    ranked = quantile_test(medians, q=0, p=0.5).confidence_interval(confidence)
-    low, high = float(ranked.low), float(ranked.high)
+    ranked: Any = quantile_test(medians, q=0, p=0.5)  # SciPy's stub types its interval as a float
+    low, high = (float(end) for end in ranked.confidence_interval(confidence))
     if math.isnan(low) or math.isnan(high):  # too few sessions
         error = float(np.std(medians, ddof=1)) / math.sqrt(count)
         reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
@@ -172,12 +172,11 @@ def verdict(ratio: Interval, floor: float, *, same_within: float = SAME_WITHIN) 
     """Judge a comparison against the noise floor of its A/A pair.
 
     FASTER or SLOWER: the whole interval lies beyond the larger of `floor` and `same_within`. SAME: the whole
-    interval, and the floor, lie within `same_within`. Everything else is UNCLEAR: an effect inside the noise
-    is not called one, and noise is not called sameness.
+    interval and the floor lie within `same_within`. Everything else is UNCLEAR.
 
     Args:
-        ratio: of the baseline to the candidate.
-        floor: log-ratio up to which the machine differs from itself, see `Interval.reach`.
+        ratio: log-ratio of the baseline's time to the candidate's.
+        floor: noise floor as a log-ratio: the `Interval.reach` of the A/A comparison.
         same_within: log-ratio up to which two sides count as the same.
     """
     beyond = max(floor, same_within)
@@ -191,14 +190,19 @@ def verdict(ratio: Interval, floor: float, *, same_within: float = SAME_WITHIN) 
 
 
 def latency(samples_ns: ArrayLike, *, clusters: Sequence[Sequence[NDArray[Any]]] = ()) -> Latency:
-    """Summarise times of single inferences `[count]`, in nanoseconds; no sample is thrown away.
+    """Return the summary of the times of single inferences; no sample is discarded.
 
-    With `clusters`, the same samples by measurement and perhaps by session too, the percentiles get
-    intervals: of each clustering one, and the wider counts.
+    Args:
+        samples_ns: nanoseconds, `[count]`.
+        clusters: groupings of the same samples, for example by measurement and by session. Each grouping
+            gives an interval of every percentile, and the widest is used; without one there are none.
+
+    Raises:
+        ValueError: there are no samples.
     """
     samples = np.asarray(samples_ns, np.float64)
     if samples.ndim != 1 or samples.size == 0:
-        raise ValueError("a summary needs at least one time")
+        raise ValueError("at least one time is needed for a summary")
     return Latency(
         count=int(samples.size),
         p50=percentile(samples, 50),
@@ -217,20 +221,19 @@ def _widest(ends: Sequence[tuple[float, float] | None]) -> tuple[float, float] |
 
 
 def percentile(samples: NDArray[np.float64], q: int) -> float | None:
-    """Return a percentile of `PERCENTILE_NEEDS`, or None where the samples are too few for it."""
+    """Return the percentile `q` (50, 90 or 99), or None with fewer samples than `PERCENTILE_NEEDS`."""
     return float(np.percentile(samples, q)) if samples.size >= PERCENTILE_NEEDS[q] else None
 
 
 def percentile_interval(
     clusters: Sequence[NDArray[Any]] | NDArray[Any], q: int, *, confidence: float = CONFIDENCE
 ) -> tuple[float, float] | None:
-    """Return the ends of an interval of a percentile of times that lie in clusters, `[times]` each.
+    """Return the ends of the confidence interval of a percentile of clustered times, `[times]` per cluster.
 
-    Times of one measurement, or of one session, resemble each other, so it is these that count as drawn, not
-    the times: the share of times up to the percentile gets the standard error of a sample of clusters, and
-    the percentiles at the ends of that share's interval are the ends here (Woodruff, "Confidence intervals
-    for medians and other position measures", JASA 47, 1952). An end that would need a time beyond the largest
-    (or smallest) one seen is infinite (or 0).
+    Times of one measurement or session are correlated, so the clusters are the independent samples. The share
+    of times up to the percentile has the standard error of a cluster sample; the ends of its interval are
+    mapped back to percentiles (Woodruff, "Confidence intervals for medians and other position measures",
+    JASA 47, 1952). An upper end beyond the largest time is infinite, a lower end below the smallest is 0.
 
     Returns:
         None with too few times for the percentile (`PERCENTILE_NEEDS`) or fewer than two clusters.
@@ -243,7 +246,7 @@ def percentile_interval(
     share, value = q / 100, np.percentile(times, q)
     up_to = np.array([(np.asarray(part) <= value).sum() - share * len(part) for part in clusters])
     error = math.sqrt(count / (count - 1) * float(np.square(up_to - up_to.mean()).sum())) / times.size
-    # never narrower than independent times would give, or equal clusters would claim certainty
+    # at least the error of independent times: identical clusters would give an error of zero
     error = max(error, math.sqrt(share * (1 - share) / times.size))
     reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
     low, high = share - reach, share + reach
