@@ -1,9 +1,9 @@
 """Benchmarks: the speed-up of a compact model on this machine, measured in pairs and judged against noise.
 
-Reading order: `pipeline` (a whole benchmark), `backends/` (one file per runtime), `protocol/` (order of measuring,
-statistics, processes), `results/` (the record, its tables, differences of two results). `explain/`, `staircase/` and
-`scenarios/` are further measurements, `gate/` checks limits, `report/` writes the HTML page, and `comparison/`
-trains and measures several methods side by side.
+Reading order: `pipeline` (a whole benchmark), `backends/` (one file per runtime), `protocol/` (order of
+measuring, statistics, processes), `results/` (the record, its tables, differences of two results).
+`explain/`, `staircase/` and `scenarios/` are further measurements, `gate/` checks limits, `report/` writes
+the HTML page, and `comparison/` trains and measures several methods side by side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from compress.bench.pipeline import bench
     from compress.bench.protocol.stats import Verdict
     from compress.bench.results.record import BenchResult, read
-    from compress.bench.results.table import SummaryRow, summary_row, summary_rows, table
+    from compress.bench.results.table import SummaryRow, render_bench_table, summary_row, summary_rows
 
 _HOMES = {
     "BACKENDS": "backends",
@@ -33,7 +33,7 @@ _HOMES = {
     "read": "results.record",
     "summary_row": "results.table",
     "summary_rows": "results.table",
-    "table": "results.table",
+    "render_bench_table": "results.table",
 }
 
 __all__ = [
@@ -46,9 +46,9 @@ __all__ = [
     "compare",
     "list_backends",
     "read",
+    "render_bench_table",
     "summary_row",
     "summary_rows",
-    "table",
 ]
 
 __getattr__ = lazy_attributes(__name__, _HOMES)

@@ -17,7 +17,7 @@ from compress.artifact import CompactInfo, RunFolder
 from compress.artifact.run import read_record
 from compress.bench.backends import Backend, Network, check_reads
 from compress.bench.files import Pair
-from compress.bench.protocol.measure import Side
+from compress.bench.protocol.worker import Side
 from compress.bench.results.record import ArtifactRecord
 from compress.core.errors import CompressError
 from compress.core.files import sha256_file

@@ -12,7 +12,7 @@ from compress.bench import artifacts
 from compress.bench.artifacts import Subject
 from compress.bench.backends import OPTIONS, Backend, RunConfig, all_backends, require_backend
 from compress.bench.files import Pair, Prepared
-from compress.bench.protocol.measure import Progress, Side
+from compress.bench.protocol.worker import Progress, Side
 from compress.core import nvml
 from compress.core.errors import CompressError
 from compress.export.trust.manifest import versions

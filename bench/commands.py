@@ -256,7 +256,7 @@ def bench_run(
 ) -> None:
     """Measure in pairs: a run's compact model against its dense network, or several artifacts."""
     from compress.bench import BackendOptions, bench, read, scenarios
-    from compress.bench.results.table import table
+    from compress.bench.results.table import render_bench_table as render
 
     choices, sizes = (
         BackendOptions(device, channels_last, cuda_graph, transfers, trust),
@@ -315,7 +315,7 @@ def bench_run(
         refuse_options(context, "--scenario", ("sessions",))
     if options is not None or scenarios.is_stored(replay):
         measure: Any = partial(scenarios.run_scenarios, options=options)  # type: ignore[arg-type]
-        read, table = scenarios.read, scenarios.render_scenarios  # type: ignore[assignment]
+        read, render = scenarios.read, scenarios.render_scenarios  # type: ignore[assignment]
     else:
         measure = partial(bench, batches=sizes, pairs=pairs, budget_s=budget, sessions=sessions)
     _measure_and_judge(
@@ -325,7 +325,7 @@ def bench_run(
         junit,
         partial(measure, **measurement),
         read,
-        table,
+        render,
         backend,
         sizes,
         as_json,
@@ -472,7 +472,7 @@ def bench_diff(
     if as_json:
         console.print_json("bench diff", difference.model_dump(mode="json"))
         return
-    console.print_result(diff.table(difference))
+    console.print_result(diff.render_diff(difference))
 
 
 def _measure_and_judge(
@@ -482,7 +482,7 @@ def _measure_and_judge(
     junit: Path | None,
     measure: Any,
     read: Any,
-    table: Any,
+    render: Any,
     backend: str,
     sizes: tuple[int, ...],
     as_json: bool,
@@ -501,7 +501,7 @@ def _measure_and_judge(
         if as_json:
             console.print_json("bench", {"result": result.model_dump(mode="json")})
         else:
-            console.print_result(table(result))
+            console.print_result(render(result))
         return
     companion = gates.find_companion_result(result, replay if replay is not None else paths[0])
     judged = gates.evaluate_gate(result, rules, gate.name, companion)
@@ -510,7 +510,7 @@ def _measure_and_judge(
     if as_json:
         console.print_json("bench", {"result": result.model_dump(mode="json"), **gates.to_json(judged)})
     else:
-        console.print_result(table(result), gates.render_gate(judged))
+        console.print_result(render(result), gates.render_gate(judged))
         console.print_message("\n".join(gates.summary_lines(judged)))
     raise typer.Exit(int(judged.exit))
 

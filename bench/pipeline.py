@@ -31,8 +31,8 @@ from compress.bench.bench_setup import (
 from compress.bench.files import Prepared
 from compress.bench.protocol import paired, process
 from compress.bench.protocol.machine import cpu_state, default_threads
-from compress.bench.protocol.measure import Job, Measured, Progress
 from compress.bench.protocol.stats import RANKED_FROM
+from compress.bench.protocol.worker import ComparisonMeasurements, Job, Progress
 from compress.bench.results import record
 from compress.bench.results.merge_sessions import SESSIONS, merge_sessions
 from compress.bench.results.record import FILENAME, BenchResult, ComparisonRecord, SkippedRecord
@@ -232,7 +232,7 @@ class _Part:
         own = {subject.path for two in subjects for subject in two}
         self.runtime, self.subjects = runtime, subjects
         self._runs = {path: run for path, run in runs.items() if path in own}
-        self.taken = list[tuple[Measured, ...]]()
+        self.measurements = list[tuple[ComparisonMeasurements, ...]]()
 
     def prepare(self, configs: tuple[RunConfig, ...], say: Progress) -> None:
         """Make the networks in the form that the back end loads."""
@@ -252,7 +252,7 @@ class _Part:
         return [self._record(i, two, seed) for i, two in enumerate(self.subjects)]
 
     def _record(self, i: int, two: tuple[Subject, Subject], seed: int) -> ComparisonRecord:
-        own, found = self._sides[i], [session[i] for session in self.taken]
+        own, found = self._sides[i], [session[i] for session in self.measurements]
         return ComparisonRecord(
             backend=self.runtime.name,
             timed=found[0].timed,
@@ -272,7 +272,7 @@ def _run_sessions(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
     count = plan.sessions * len(parts)
     overhead = SESSION_OVERHEAD_S  # per comparison and session; then the smallest that was measured
     turns = plan.sessions * plan.comparisons
-    with process.Processes() as processes:
+    with process.WorkerProcesses() as processes:
         for session in range(plan.sessions):
             for i, part in enumerate(parts):
                 own = part_of(say, (session * len(parts) + i) / count, 1 / count)
@@ -281,7 +281,11 @@ def _run_sessions(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
                 if plan.budget_s is not None:
                     left = plan.budget_s - (begun - plan.start)
                     job = job.model_copy(update={"budget_s": max(0.0, left / turns - overhead)})
-                part.taken.append(processes.done(job, process.MEASURE, Measured, _named(own, session, plan)))
+                part.measurements.append(
+                    processes.run(
+                        job, process.COMPARISON_WORKER, ComparisonMeasurements, _named(own, session, plan)
+                    )
+                )
                 turns -= size
                 used = (time.monotonic() - begun) / size - (job.budget_s or 0.0)
                 overhead = used if session == 0 and i == 0 else min(overhead, max(used, 0.0))

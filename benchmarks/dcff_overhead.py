@@ -30,7 +30,7 @@ from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.live_bytes import LiveBytes
 from compress import models, recipes
 from compress.bench.protocol.machine import OthersLoad
-from compress.bench.protocol.paired import Comparison, compare, warm_up
+from compress.bench.protocol.paired import PairedComparison, compare_in_pairs, warm_up
 from compress.bench.protocol.peak import resident
 from compress.graph import SlicePlan, trace
 from compress.methods.dcff.fusion import fuse, fused_layers, rows
@@ -100,8 +100,8 @@ def measure_step(
     load = OthersLoad()
     sides = [Steps(build_network(kind, plan, weights, model), batch) for kind in ("dcff", "plain", "plain")]
     typical = [warm_up(side).typical_ns for side in sides]
-    floor = compare(sides[1], sides[2], typical_ns=(typical[1], typical[2]), pairs=pairs)
-    comparison = compare(sides[0], sides[1], typical_ns=(typical[0], typical[1]), pairs=pairs)
+    floor = compare_in_pairs(sides[1], sides[2], typical_ns=(typical[1], typical[2]), pairs=pairs)
+    comparison = compare_in_pairs(sides[0], sides[1], typical_ns=(typical[0], typical[1]), pairs=pairs)
     return {
         "dcff_ms": float(np.median(comparison.a_ns)) / 1e6,
         "plain_ms": float(np.median(comparison.b_ns)) / 1e6,
@@ -111,7 +111,7 @@ def measure_step(
     }
 
 
-def _ratio(comparison: Comparison) -> dict[str, float]:
+def _ratio(comparison: PairedComparison) -> dict[str, float]:
     ratio = comparison.ratio
     values = {"ratio": ratio.median, "low": ratio.low, "high": ratio.high}
     return {**{name: math.exp(value) for name, value in values.items()}, "pairs": ratio.pairs}

@@ -185,7 +185,9 @@ class ProfileSession:
         write_result(self.name, self.record, self.folder)
 
 
-def measure_network(session: ProfileSession, name: str, pair: RunPair, found: Sequence[str], until: float) -> bool:
+def measure_network(
+    session: ProfileSession, name: str, pair: RunPair, found: Sequence[str], until: float
+) -> bool:
     """Measure what is left of a network; False where the time was up first."""
     record, form = session.record, session.form
     dense, compact = pair.costs

@@ -26,7 +26,7 @@ from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.steps import Side, training
 from benchmarks.steps import side as build_side
 from compress.bench.protocol.machine import OthersLoad
-from compress.bench.protocol.paired import Comparison, compare, warm_up
+from compress.bench.protocol.paired import PairedComparison, compare_in_pairs, warm_up
 from compress.methods.gated.kdfs import KDFSMethod
 
 GOAL = 1.15
@@ -103,9 +103,9 @@ def measure_overhead(model: str, method: str, batch: int, pairs: int, pixels: in
             for name in (method, "dense", "dense")
         ]
         typical = [warm_up(one).typical_ns for one in sides]
-        floor = compare(sides[1], sides[2], typical_ns=(typical[1], typical[2]), pairs=pairs)
+        floor = compare_in_pairs(sides[1], sides[2], typical_ns=(typical[1], typical[2]), pairs=pairs)
         sides[0].teacher_ns.clear()
-        comparison = compare(sides[0], sides[1], typical_ns=(typical[0], typical[1]), pairs=pairs)
+        comparison = compare_in_pairs(sides[0], sides[1], typical_ns=(typical[0], typical[1]), pairs=pairs)
         return {
             "model": model,
             "method": method,
@@ -120,7 +120,7 @@ def measure_overhead(model: str, method: str, batch: int, pairs: int, pixels: in
         }
 
 
-def _ratio(comparison: Comparison) -> dict[str, float]:
+def _ratio(comparison: PairedComparison) -> dict[str, float]:
     ratio = comparison.ratio
     values = {"ratio": ratio.median, "low": ratio.low, "high": ratio.high}
     return {**{name: math.exp(value) for name, value in values.items()}, "pairs": ratio.pairs}

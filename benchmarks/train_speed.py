@@ -27,7 +27,7 @@ from benchmarks.common import RESULTS, provenance, write_result
 from benchmarks.matmul_peak import Peak, matmul_peak
 from benchmarks.train_variants import FORWARDS, VARIANTS, Variant, variant
 from compress.bench.protocol.machine import OthersLoad, default_threads
-from compress.bench.protocol.paired import Comparison, compare, warm_up
+from compress.bench.protocol.paired import PairedComparison, compare_in_pairs, warm_up
 
 SCHEMA_VERSION = 1
 GPU_MEASURE_NS = 300_000_000
@@ -106,7 +106,7 @@ def measure_variants(
         other = build(which)
         own = warm_up(other.steps).typical_ns
         memory = torch.cuda.max_memory_allocated() if form.device == "cuda" else None
-        comparison = compare(
+        comparison = compare_in_pairs(
             dense.steps,
             other.steps,
             typical_ns=(typical, own),
@@ -130,7 +130,9 @@ def _shape(variant: Variant) -> list[int]:
     return list(variant.steps.x.shape[1:])
 
 
-def _row(other: Variant, dense: Variant, comparison: Comparison, images: int, peak: Peak) -> dict[str, Any]:
+def _row(
+    other: Variant, dense: Variant, comparison: PairedComparison, images: int, peak: Peak
+) -> dict[str, Any]:
     """Return the record of one variant; that of the dense network is the A/A comparison."""
     seconds = float(np.median(comparison.b_ns)) / 1e9
     ratio = comparison.ratio

@@ -18,8 +18,8 @@ from compress.bench.explain.worker import Job
 from compress.bench.files import Prepared
 from compress.bench.protocol import process
 from compress.bench.protocol.machine import cpu_state, default_threads
-from compress.bench.protocol.measure import Progress
 from compress.bench.protocol.paired import MIN_PAIRS, PAIRS
+from compress.bench.protocol.worker import Progress
 from compress.core.errors import CompressError
 
 
@@ -103,7 +103,7 @@ def _explain_on(
         blocks=blocks,
     )
     measuring = part_of(say, PREPARING, 1 - PREPARING)
-    (analysis,) = process.done(
+    (analysis,) = process.run_in_process(
         job,
         "compress.bench.explain.worker",
         LossAnalysis,

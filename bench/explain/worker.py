@@ -14,10 +14,10 @@ from compress.bench.explain.overhead import measure_overhead
 from compress.bench.explain.paired_profile import profile_in_pairs
 from compress.bench.explain.record import LossAnalysis
 from compress.bench.explain.roofline import measure_roofline
-from compress.bench.protocol.measure import Progress, Side
+from compress.bench.protocol.worker import Progress, Side
 from compress.core.spec import Record
 
-__all__ = ["Job", "measure"]
+__all__ = ["Job", "run_job"]
 
 
 class Job(Record):
@@ -40,7 +40,7 @@ class Job(Record):
     blocks: int
 
 
-def measure(job: Job, say: Progress) -> tuple[LossAnalysis]:
+def run_job(job: Job, say: Progress) -> tuple[LossAnalysis]:
     """Profile both networks, time single layers, and attribute the lost time to causes.
 
     Returns:

@@ -1,10 +1,11 @@
-"""Script of the measuring process: read a job, report progress, answer with the measurements.
+"""Script of the measuring process: read a job, report the progress, send the measurements.
 
-`compress.bench.protocol.process` starts it. Both sides send one JSON object per line; a job names the module
-whose `measure` function does it. After a progress line this process waits for an answer, so that drawing the
-progress bar never overlaps with a measurement; if the parent is gone, this process ends.
+`compress.bench.protocol.process` starts it. Both sides send one JSON object per line. A job contains the name
+of a worker module; every worker module has a record `Job` and a function ``run_job(job, say)`` that returns a
+tuple of records. After a progress line this process waits for an answer, so that drawing the progress bar
+never overlaps with a measurement; if the parent is gone, this process ends.
 
-On Linux it forks for each job, before any runtime is imported or a GPU is used: each job has its own threads
+On Linux it forks for each job, before a runtime is imported or a GPU is used: each job has its own threads
 and memory, and the imports are done once.
 """
 
@@ -23,7 +24,7 @@ from typing import Any, TextIO
 from compress.core.errors import CompressError, Exit
 
 FORKS = sys.platform == "linux"
-"""Whether a fork measures each job; on other systems forking is not safe, and a process does one job."""
+"""Whether each job runs in a fork. Forking is not safe on other systems, where a process runs one job."""
 
 
 class Connection:
@@ -41,19 +42,19 @@ class Connection:
         print(json.dumps(values), file=self._out, flush=True)
 
     def receive(self) -> str:
-        """Wait for a line; end this process if the parent has closed the connection."""
+        """Return the next line; end this process if the parent has closed the connection."""
         line = sys.stdin.readline()
         if not line:
             os._exit(int(Exit.INTERRUPTED))
         return line
 
     def report(self, what: str, done: float) -> None:
-        """Report the progress, and return when the parent has answered."""
+        """Report the progress and return when the parent has answered."""
         self.send(progress=[what, done])
         self.receive()
 
 
-class _Forwarded(logging.Handler):
+class _ForwardingHandler(logging.Handler):
     """Sends warnings of this program to the parent process."""
 
     def __init__(self, connection: Connection) -> None:
@@ -65,33 +66,33 @@ class _Forwarded(logging.Handler):
 
 
 def main() -> None:
-    """Measure the jobs on stdin."""
+    """Run the jobs that arrive on stdin."""
     connection = Connection()
     warnings.simplefilter("ignore")
     for package in ("compress", "export", "bench"):
-        logging.getLogger(package).addHandler(_Forwarded(connection))
+        logging.getLogger(package).addHandler(_ForwardingHandler(connection))
         logging.getLogger(package).propagate = False
     while True:
         job = connection.receive()
         if not FORKS:
             _answer(connection, job)
             return
-        importlib.import_module("compress.bench.protocol.measure")  # once for all forks
+        importlib.import_module("compress.bench.protocol.worker")  # once for all forks
         child = os.fork()
         if child == 0:
             _answer(connection, job)
-            os._exit(0)  # the handlers at exit belong to the parent
+            os._exit(0)  # exit handlers belong to the parent
         _, status = os.waitpid(child, 0)
         if status != 0:
-            _end_like(status)
+            _exit_like(status)
 
 
 def _answer(connection: Connection, job: str) -> None:
-    """Measure one job and send the measurements or the error."""
+    """Run one job and send the measurements or the error."""
     try:
         task = json.loads(job)
         module: Any = importlib.import_module(task["module"])
-        results = module.measure(module.Job.model_validate(task["job"]), connection.report)
+        results = module.run_job(module.Job.model_validate(task["job"]), connection.report)
         connection.send(result=[entry.model_dump(mode="json") for entry in results])
     except CompressError as error:
         connection.send(error=_fields(error))
@@ -101,8 +102,8 @@ def _answer(connection: Connection, job: str) -> None:
         connection.send(error=_fields(_bug(error)) | {"traceback": traceback.format_exc()})
 
 
-def _end_like(status: int) -> None:
-    """End as the fork did: by the same signal or with the same exit code."""
+def _exit_like(status: int) -> None:
+    """End this process as the fork ended: by the same signal or with the same exit code."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number not in (signal.SIGKILL, signal.SIGSTOP):

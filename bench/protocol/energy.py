@@ -1,7 +1,7 @@
-"""Energy of an inference, where the machine counts it: RAPL for the processor, NVML for an NVIDIA GPU.
+"""Energy of an inference from hardware counters: RAPL for the processor, NVML for an NVIDIA GPU.
 
-A counter stands for a whole package or GPU: what other processes and idling take is in it. So it is read
-around about two seconds of one network's inferences, and never set against the other network's.
+A counter covers a whole package or GPU, including idle power and other processes. It is read before and
+after about two seconds of inferences of one network; no ratio of two networks is computed from it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from compress.bench.protocol.machine import wait_for_rest
 from compress.core.spec import Record
 
 POWERCAP = Path("/sys/class/powercap")
-"""Where Linux lists the zones of RAPL, of Intel and AMD processors alike."""
+"""Folder in which Linux lists the RAPL zones of Intel and AMD processors."""
 
 LOAD_NS = 2_000_000_000
-"""Inferences of about this long (2 s) stand between two readings: NVML counts in steps of up to 0.1 s."""
+"""Duration of the inferences between two readings (2 s); NVML updates its counter every 0.1 s at worst."""
 
 
 class EnergyRecord(Record):
-    """What a counter says of one network.
+    """Energy of one network by one counter.
 
     Attributes:
         source: such as ``rapl package-0`` or ``nvml``.
-        joules: of one inference of the whole batch, idling and other processes included.
-        watts: mean power meanwhile.
-        inferences: how many it rests on.
+        joules: energy of one inference of the whole batch, idle power and other processes included.
+        watts: mean power during the inferences.
+        inferences: number of inferences measured.
     """
 
     source: str
@@ -41,12 +41,12 @@ class EnergyRecord(Record):
 
 @dataclass
 class Counter:
-    """A counter of energy that may start again from zero.
+    """Energy counter that may wrap around to zero.
 
     Attributes:
         source: see `EnergyRecord`.
-        read: returns joules since some time in the past.
-        wraps: joules after which it starts from zero; None where it does not.
+        read: returns the joules counted since an arbitrary start.
+        wraps: joules at which it wraps to zero; None if it does not.
     """
 
     source: str
@@ -54,25 +54,25 @@ class Counter:
     wraps: float | None = None
 
     def since(self, before: float) -> float:
-        """Return the joules since it read `before`; it may have started again once."""
+        """Return the joules used since the reading `before`; the counter may have wrapped once."""
         used = self.read() - before
         return used + self.wraps if used < 0 and self.wraps is not None else used
 
 
 @dataclass(frozen=True)
-class Energy:
-    """What counts energy here, and why the rest does not.
+class EnergyCounters:
+    """Energy counters of this machine.
 
     Attributes:
-        counters: those that can be read.
-        said: for ``rapl`` and ``nvml``, what is counted, or ``not available`` with the reason.
+        counters: the counters that can be read.
+        sources: for ``rapl`` and ``nvml``: what is counted, or ``not available`` with the reason.
     """
 
     counters: tuple[Counter, ...]
-    said: dict[str, str]
+    sources: dict[str, str]
 
-    def of(self, runner: Timed, typical_ns: float) -> tuple[EnergyRecord, ...]:
-        """Run a warm network for `LOAD_NS` and return what each counter says; nothing without counters."""
+    def measure(self, runner: Timed, typical_ns: float) -> tuple[EnergyRecord, ...]:
+        """Run a warm network for `LOAD_NS` and return the energy by each counter; empty without counters."""
         if not self.counters:
             return ()
         wait_for_rest()
@@ -89,24 +89,24 @@ class Energy:
         )
 
 
-def energy(nvml: tuple[Any, Any] | str, powercap: Path = POWERCAP) -> Energy:
-    """Return what counts energy on this machine.
+def find_counters(nvml: tuple[Any, Any] | str, powercap: Path = POWERCAP) -> EnergyCounters:
+    """Return the energy counters of this machine.
 
     Args:
-        nvml: the library and the GPU's handle (`compress.bench.protocol.gpu.handle`), or why there is none.
+        nvml: result of `compress.bench.protocol.gpu.open_nvml`.
         powercap: folder of the RAPL zones.
     """
-    processor, gpu = rapl(powercap), _nvml(nvml)
-    said = {"rapl": _said(processor), "nvml": _said(gpu)}
-    found = [counter for part in (processor, gpu) if not isinstance(part, str) for counter in part]
-    return Energy(tuple(found), said)
+    processor, gpu = rapl_counters(powercap), _nvml_counters(nvml)
+    sources = {"rapl": _source(processor), "nvml": _source(gpu)}
+    counters = [counter for part in (processor, gpu) if not isinstance(part, str) for counter in part]
+    return EnergyCounters(tuple(counters), sources)
 
 
-def rapl(root: Path = POWERCAP) -> tuple[Counter, ...] | str:
-    """Return a counter for each package, memory and platform zone under `root`, or why there is none."""
+def rapl_counters(root: Path = POWERCAP) -> tuple[Counter, ...] | str:
+    """Return a counter for each package, memory and platform zone of RAPL, or why there is none."""
     if not root.is_dir():
-        return f"there is no {root} (RAPL needs Linux on the machine itself, few virtual machines have it)"
-    found, refused = list[Counter](), ""
+        return f"there is no {root} (RAPL needs Linux; few virtual machines provide it)"
+    counters, unreadable = list[Counter](), ""
     for zone in sorted(root.glob("intel-rapl:*")):
         try:
             name = (zone / "name").read_text("ascii").strip()
@@ -116,14 +116,14 @@ def rapl(root: Path = POWERCAP) -> tuple[Counter, ...] | str:
             counter = Counter(f"rapl {_label(name, zone)}", _reader(zone / "energy_uj"), limit)
             counter.read()
         except (OSError, ValueError) as error:
-            refused = f"{zone / 'energy_uj'} cannot be read: {getattr(error, 'strerror', None) or error}"
+            unreadable = f"{zone / 'energy_uj'} cannot be read: {getattr(error, 'strerror', None) or error}"
             continue
-        found.append(counter)
-    return tuple(found) or refused or f"{root} lists no RAPL zone"
+        counters.append(counter)
+    return tuple(counters) or unreadable or f"{root} lists no RAPL zone"
 
 
 def _label(name: str, zone: Path) -> str:
-    """Name of a zone; memory is told apart by its package."""
+    """Return the name of a zone; for memory with the number of its package."""
     return f"{name}-{zone.name.split(':')[1]}" if name == "dram" else name
 
 
@@ -131,10 +131,10 @@ def _reader(path: Path) -> Callable[[], float]:
     return lambda: int(path.read_text("ascii")) / 1e6
 
 
-def _nvml(found: tuple[Any, Any] | str) -> tuple[Counter, ...] | str:
-    if isinstance(found, str):
-        return found
-    library, handle = found
+def _nvml_counters(nvml: tuple[Any, Any] | str) -> tuple[Counter, ...] | str:
+    if isinstance(nvml, str):
+        return nvml
+    library, handle = nvml
 
     def read() -> float:
         return int(library.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
@@ -146,7 +146,7 @@ def _nvml(found: tuple[Any, Any] | str) -> tuple[Counter, ...] | str:
     return (Counter("nvml", read),)
 
 
-def _said(found: Sequence[Counter] | str) -> str:
-    if isinstance(found, str):
-        return f"not available: {found}"
-    return "counted: " + ", ".join(counter.source for counter in found)
+def _source(counters: Sequence[Counter] | str) -> str:
+    if isinstance(counters, str):
+        return f"not available: {counters}"
+    return "counted: " + ", ".join(counter.source for counter in counters)

@@ -1,6 +1,6 @@
-"""The state of the GPU during a comparison: clocks, temperature, power, memory, and what held it back.
+"""State of the GPU during a comparison: clocks, temperature, power, memory and throttling.
 
-NVML is asked between two blocks, never while one is timed.
+NVML is read between two blocks, never while one is timed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ THROTTLES = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
-"""Reasons of NVML's `nvmlDeviceGetCurrentClocksEventReasons` for which a GPU runs slower than it should.
+"""Reasons of NVML's `nvmlDeviceGetCurrentClocksEventReasons` that mean throttling.
 
-The others (idle, clocks that were chosen, sync boost) are settings, not disturbances.
+The other reasons (idle, clocks set by the user, sync boost) are settings, not disturbances.
 """
 
 
 class GpuBlock(Record):
-    """The state of the GPU right after one block of pairs.
+    """State of the GPU right after one block of pairs.
 
     Attributes:
         sm_mhz, memory_mhz: clocks.
-        celsius: temperature. watts: power now.
-        used_bytes: of its memory, by every process.
-        throttled: what of `THROTTLES` held it back.
+        celsius: temperature.
+        watts: current power.
+        used_bytes: memory in use by all processes.
+        throttled: the reasons of `THROTTLES` that apply.
     """
 
     sm_mhz: int
@@ -41,30 +42,30 @@ class GpuBlock(Record):
 
 
 class GpuRecord(Record):
-    """The state of the GPU over a comparison.
+    """State of the GPU during a comparison.
 
     Attributes:
         blocks: one after each ABBA block, in the order measured.
-        affected: which of them (from 0) were throttled; pairs 2n and 2n + 1 belong to block n.
+        affected: indices (from 0) of the throttled blocks; pairs 2n and 2n + 1 belong to block n.
     """
 
     blocks: tuple[GpuBlock, ...]
     affected: tuple[int, ...]
 
 
-def reasons(bits: int) -> tuple[str, ...]:
-    """Return in words what held a GPU back, of NVML's bit mask."""
-    return tuple(word for bit, word in THROTTLES.items() if bits & bit)
+def throttle_reasons(bits: int) -> tuple[str, ...]:
+    """Return the throttling reasons of NVML's bit mask, in words."""
+    return tuple(reason for bit, reason in THROTTLES.items() if bits & bit)
 
 
 def gpu_record(blocks: list[GpuBlock]) -> GpuRecord:
-    """Return the record of a comparison from the states after its blocks."""
+    """Return the record of a comparison, given the states after its blocks."""
     affected = tuple(i for i, block in enumerate(blocks) if block.throttled)
     return GpuRecord(blocks=tuple(blocks), affected=affected)
 
 
-def handle() -> tuple[Any, Any] | str:
-    """Return NVML and the handle of the GPU that torch uses, or why there is none.
+def open_nvml() -> tuple[Any, Any] | str:
+    """Return NVML and the handle of the GPU that torch uses, or the reason why there is none.
 
     NVML stays open until the process ends.
     """
@@ -77,16 +78,16 @@ def handle() -> tuple[Any, Any] | str:
         import torch
 
         if not torch.cuda.is_available():
-            return "torch sees no NVIDIA GPU"
+            return "PyTorch finds no NVIDIA GPU"
         identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
         return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
     except pynvml.NVMLError as error:
-        return f"NVML says: {error}"
+        return f"NVML reports: {error}"
 
 
-def block(found: tuple[Any, Any]) -> GpuBlock | None:
-    """Return the state of now; None where the GPU does not tell."""
-    nvml, gpu = found
+def read_block(device: tuple[Any, Any]) -> GpuBlock | None:
+    """Return the current state of the GPU of `open_nvml`; None if it cannot be read."""
+    nvml, gpu = device
     try:
         return GpuBlock(
             sm_mhz=nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM),
@@ -94,7 +95,7 @@ def block(found: tuple[Any, Any]) -> GpuBlock | None:
             celsius=nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
             watts=nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
             used_bytes=nvml.nvmlDeviceGetMemoryInfo(gpu).used,
-            throttled=reasons(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)),
+            throttled=throttle_reasons(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)),
         )
     except nvml.NVMLError:
         return None

@@ -1,4 +1,4 @@
-"""The state of the machine that a time depends on: usable cores, governor, load, and rest."""
+"""State of the machine that affects times: usable cores, frequency governor, load and idle threads."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import psutil
 from compress.core.spec import Record
 
 REST_SLICE_S = 0.02
-"""This process is at rest when it used less than a third of such a slice of time.
+"""Slice of time; this process is idle if it used less than 30% of a slice.
 
-Kernels may count in ticks of 4 ms, so a shorter slice can miss a thread that computes."""
+Kernels may account CPU time in ticks of 4 ms, so a shorter slice can miss a busy thread."""
 
 REST_LIMIT_S = 0.3
-"""Longest wait for rest."""
+"""Longest wait for this process to become idle, in seconds."""
 
 
 class CpuState(Record):
-    """What the processor is allowed to do, and what else it does.
+    """Frequency governor and load of the processor.
 
     Attributes:
-        governor: frequency governor of the first core; None where the system does not tell.
-        load_average: of the last 1, 5 and 15 minutes; None where the system does not tell.
+        governor: frequency governor of the first core; None if the system does not report it.
+        load_average: load of the last 1, 5 and 15 minutes; None if the system does not report it.
     """
 
     governor: str | None
@@ -32,7 +32,7 @@ class CpuState(Record):
 
 
 def cpu_state() -> CpuState:
-    """Return the state of now."""
+    """Return the current state."""
     governor = _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
     if not hasattr(os, "getloadavg"):
         return CpuState(governor=governor, load_average=None)
@@ -41,10 +41,10 @@ def cpu_state() -> CpuState:
 
 
 def wait_for_rest(limit_s: float = REST_LIMIT_S) -> bool:
-    """Sleep until no thread of this process computes; return whether that came true in time.
+    """Sleep until this process is idle; return whether it became idle within the limit.
 
-    The worker threads of an inference runtime go on spinning after its last inference (ONNX Runtime: about
-    30 ms), and take a core from whatever is measured next.
+    Worker threads of an inference runtime keep spinning after the last inference (ONNX Runtime: about 30 ms)
+    and would take a core from the next measurement.
     """
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
@@ -56,19 +56,19 @@ def wait_for_rest(limit_s: float = REST_LIMIT_S) -> bool:
 
 
 class OthersLoad:
-    """How much of the processors was taken by others than this process, from the making of the object on."""
+    """Load of the processors by other processes since this object was created."""
 
     def __init__(self) -> None:
         self._start = _processor_seconds()
 
     def share(self) -> float:
-        """Return the share of all processors' time, 0 to 1, that a hypervisor took included."""
+        """Return the share of all processor time, 0 to 1, including time stolen by a hypervisor."""
         total, busy, own = (b - a for a, b in zip(self._start, _processor_seconds(), strict=True))
         return min(1.0, max(0.0, (busy - own) / total)) if total > 0 else 0.0
 
 
 def _processor_seconds() -> tuple[float, float, float]:
-    """Seconds of all processors since they started: all, not idle, and of this process."""
+    """Return seconds over all processors since boot: total, busy, and used by this process."""
     times = psutil.cpu_times()._asdict()
     counted = {name: value for name, value in times.items() if name not in ("guest", "guest_nice", "dpc")}
     total = sum(counted.values())
@@ -78,14 +78,14 @@ def _processor_seconds() -> tuple[float, float, float]:
 
 
 def default_threads() -> int:
-    """Return the physical cores this process may use: not more than its affinity and its quota allow."""
+    """Return the number of physical cores that this process may use by its affinity and CPU quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     usable = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(psutil.cpu_count(logical=False) or usable, usable, _quota() or usable))
 
 
 def _quota() -> int | None:
-    """Whole processors a control group allows, or None."""
+    """Return the whole processors that the control group allows, or None."""
     quota, _, period = (_text(Path("/sys/fs/cgroup/cpu.max")) or "max").partition(" ")
     return max(1, int(quota) // int(period)) if quota.isdigit() and period.isdigit() and int(period) else None
 

@@ -1,4 +1,4 @@
-"""Peak memory of loading a network and running it once, each in a process of its own (`peak.py`)."""
+"""Measure the peak memory of loading a network and running it once, in a process of its own (`peak.py`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Memory:
     """Resident memory of a process that ran a file once, in bytes.
 
     Attributes:
-        peak: the largest value so far.
+        peak: largest value.
         added: `peak` minus the memory with the runtime imported and no network loaded.
     """
 
@@ -38,9 +38,9 @@ def peak_memory(
 
     Args:
         path: the file or run folder.
-        config: how it is loaded and fed.
+        config: settings of the runner.
         backend: name of the back end.
-        timeout_s: seconds it may take.
+        timeout_s: time limit in seconds.
 
     Raises:
         CompressError: the process failed or took too long (exit BUILD).

@@ -1,8 +1,8 @@
-"""Comparing two runners in pairs: warm up, then alternate them in ABBA blocks.
+"""Compare two runners in pairs: warm up, then alternate them in ABBA blocks.
 
-Load that comes and goes slows both sides of a pair alike, and the order ABBA cancels a steady drift; the
-ratio of a pair is what stays. What is compared first is a runner with a second one of the same file (A/A):
-it shows how far the machine differs from itself.
+Varying load slows both sides of a pair alike, and the order ABBA cancels a steady drift, so the ratio of a
+pair is robust to both. An A/A comparison, of a runner with a second one of the same file, gives the noise
+floor.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from compress.bench.protocol.machine import wait_for_rest
 from compress.bench.protocol.stats import Interval
 
 PAIRS = 30
-"""Pairs measured when no budget is given."""
+"""Default number of pairs without a budget."""
 
 MIN_PAIRS = 10
-"""Fewest pairs of a comparison, however small the budget."""
+"""Smallest number of pairs of a comparison, with any budget."""
 
 BLOCK_PAIRS = 2
 """Pairs of an ABBA block."""
@@ -35,7 +35,7 @@ MEASURE_NS = 20_000_000
 """One measurement repeats the inference until it lasts about this long (20 ms)."""
 
 LEAD_IN_NS = 5_000_000
-"""Untimed inferences of at least this long (5 ms) come first when the other runner ran before."""
+"""Duration of the untimed inferences (5 ms) before a measurement if the other runner ran last."""
 
 WARM_UP_NS = 300_000_000
 """Shortest warm-up (0.3 s)."""
@@ -50,25 +50,25 @@ SHORT_WARM_UP_LIMIT_NS = 300_000_000
 """Longest warm-up of a session among several (0.3 s)."""
 
 WINDOWS = 3
-"""Windows that a warm-up looks back on, and its fewest."""
+"""Number of last windows that must agree to end a warm-up; also its smallest number of windows."""
 
-SETTLED_WITHIN = 0.03
-"""The warm-up ends when the medians of its last three windows lie this near to each other."""
+STABLE_WITHIN = 0.03
+"""Relative difference of the medians of the last windows at which a warm-up ends."""
 
 Report = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How a runner was warmed up.
+    """Result of warming up a runner.
 
     Attributes:
-        first_ns: the first inference.
-        count: inferences, the first one included.
-        total_ns: how long they took together.
-        settled: whether the median came to rest before the limit.
-        typical_ns: smallest median of a window; under load the others are too long, and a measurement of too
-            few repeats would hang on single interruptions.
+        first_ns: time of the first inference.
+        count: number of inferences, including the first.
+        total_ns: sum of their times.
+        settled: whether the median became stable before the limit.
+        typical_ns: smallest median of a window. Under load the others are too long, and a measurement with
+            too few repeats would be sensitive to single interruptions.
     """
 
     first_ns: int
@@ -79,15 +79,15 @@ class WarmUp:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """Two runners, measured in pairs.
 
     Attributes:
         ratio: interval of ``log(a / b)``.
-        ratios: that of each pair, `[pairs]`, in the order measured.
-        a_ns, b_ns: the time of every inference.
-        repeats: inferences of one measurement, of each side.
-        device: the same by the device's clock; None for runners without a device of their own.
+        ratios: ``log(a / b)`` of each pair, `[pairs]`, in the order measured.
+        a_ns, b_ns: time of every inference, `[inferences]`.
+        repeats: inferences per measurement, for each side.
+        device: the same by the device's clock; None for runners without a device.
     """
 
     ratio: Interval
@@ -100,7 +100,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class DeviceTimes:
-    """What the device's clock says of a comparison: see the attributes of `Comparison`."""
+    """Times of a comparison by the device's clock: see the attributes of `PairedComparison`."""
 
     ratio: Interval
     ratios: NDArray[np.float64]
@@ -108,7 +108,7 @@ class DeviceTimes:
     b_ns: NDArray[np.int64]
 
 
-class _Side:
+class _MeasuredRunner:
     """The measurements of one runner, by both clocks."""
 
     def __init__(self, runner: Timed, typical_ns: float, measure_ns: int) -> None:
@@ -117,8 +117,8 @@ class _Side:
         self.host = list[NDArray[np.int64]]()
         self.device = list[NDArray[np.int64]]()
 
-    def take_over(self) -> None:
-        """Let the other runner's threads come to rest, then run this one untimed."""
+    def prepare(self) -> None:
+        """Wait until the other runner's threads are idle, then run this one untimed."""
         wait_for_rest()
         self.runner.run(repeats_for(self.typical_ns, LEAD_IN_NS))
 
@@ -130,9 +130,9 @@ class _Side:
 
 
 def warm_up(runner: Timed, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = WARM_UP_LIMIT_NS) -> WarmUp:
-    """Run a new runner until its median settles, or for `at_most_ns`; the first inference is reported apart.
+    """Run a new runner until its median is stable, at most for `at_most_ns`.
 
-    Time is what the runner reports, in windows of about a sixth of `at_least_ns`.
+    Times are those that the runner reports, in windows of about a sixth of `at_least_ns`.
     """
     wait_for_rest()
     with collector_off():
@@ -144,21 +144,17 @@ def warm_up(runner: Timed, *, at_least_ns: int = WARM_UP_NS, at_most_ns: int = W
             total, count = total + int(window.sum()), count + len(window)
             medians.append(float(np.median(window)))
             last = medians[-WINDOWS:]
-            if (
-                total >= at_least_ns
-                and len(last) == WINDOWS
-                and max(last) <= min(last) * (1 + SETTLED_WITHIN)
-            ):
+            if total >= at_least_ns and len(last) == WINDOWS and max(last) <= min(last) * (1 + STABLE_WITHIN):
                 return WarmUp(first, count, total, True, min(medians))
     return WarmUp(first, count, total, False, min(medians))
 
 
 def repeats_for(typical_ns: float, measure_ns: int = MEASURE_NS) -> int:
-    """Return how many inferences of `typical_ns` make a measurement of at least `measure_ns`."""
+    """Return the number of inferences of `typical_ns` for a measurement of at least `measure_ns`."""
     return max(1, math.ceil(measure_ns / max(typical_ns, 1.0)))
 
 
-def compare(
+def compare_in_pairs(
     a: Timed,
     b: Timed,
     *,
@@ -170,35 +166,37 @@ def compare(
     seed: int = 0,
     report: Report | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Comparison:
+) -> PairedComparison:
     """Measure two warm runners in ABBA blocks of two pairs each.
 
-    A measurement repeats the inference for about `measure_ns` or longer; its value is the median of the
-    repeats. Where the other runner ran before, its threads are waited for and a lead-in of `LEAD_IN_NS`
-    brings the data back into the caches.
+    A measurement repeats the inference for at least `measure_ns`; its value is the median of the repeats.
+    If the other runner ran last, the measurement first waits until its threads are idle, and untimed
+    inferences of `LEAD_IN_NS` bring the data back into the caches.
 
     Args:
         a, b: the baseline and the candidate.
         typical_ns: time of one inference of each, from the warm-up.
-        pairs: how many pairs, rounded up to whole blocks.
-        budget_s: measure for this many seconds instead. at_least: pairs, however small the budget.
+        pairs: number of pairs, rounded up to whole blocks.
+        budget_s: seconds to measure, instead of a number of pairs.
+        at_least: smallest number of pairs with a budget.
         measure_ns: see `MEASURE_NS`.
-        seed: of the bootstrap.
-        report: called after each block with the share done, 0 to 1.
-        clock: seconds, for the budget.
+        seed: seed of the bootstrap.
+        report: called after each block with the share that is done, 0 to 1.
+        clock: returns seconds, for the budget.
     """
     one, other = (
-        _Side(runner, typical, measure_ns) for runner, typical in zip((a, b), typical_ns, strict=True)
+        _MeasuredRunner(runner, typical, measure_ns)
+        for runner, typical in zip((a, b), typical_ns, strict=True)
     )
     start = clock()
     with collector_off():
-        one.take_over()
+        one.prepare()
         while True:
             one.measure()
-            other.take_over()
+            other.prepare()
             other.measure()
             other.measure()
-            one.take_over()
+            one.prepare()
             one.measure()
             done = _share_done(len(one.host), pairs, at_least, clock() - start, budget_s)
             if report is not None:
@@ -209,9 +207,11 @@ def compare(
     device = None
     if one.device and other.device:
         device_ratios = _log_ratios(one.device, other.device)
-        apart = stats.interval(device_ratios, seed=seed)
-        device = DeviceTimes(apart, device_ratios, np.concatenate(one.device), np.concatenate(other.device))
-    return Comparison(
+        device_ratio = stats.interval(device_ratios, seed=seed)
+        device = DeviceTimes(
+            device_ratio, device_ratios, np.concatenate(one.device), np.concatenate(other.device)
+        )
+    return PairedComparison(
         stats.interval(ratios, seed=seed),
         ratios,
         np.concatenate(one.host),
@@ -222,7 +222,7 @@ def compare(
 
 
 def _log_ratios(a: list[NDArray[np.int64]], b: list[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """The log-ratio of each pair of measurements, of their medians."""
+    """Return the log-ratio of the medians of each pair of measurements."""
     return stats.log_ratios([np.median(part) for part in a], [np.median(part) for part in b])
 
 
@@ -234,7 +234,7 @@ def _share_done(measured: int, pairs: int, at_least: int, elapsed_s: float, budg
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Collect garbage now and not while the block runs."""
+    """Collect garbage now and disable the collector inside the block."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -252,7 +252,7 @@ _COLOURS = {
 }
 
 
-def table(found: Diff) -> Group:
+def render_diff(found: Diff) -> Group:
     """Return what differs, what changed and what only one result has, for a Rich console."""
     parts: list[RenderableType] = []
     if found.differs:

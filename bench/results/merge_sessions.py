@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.protocol import gpu, stats
-from compress.bench.protocol.measure import BatchTaken, Pairs, Side, SideTaken
 from compress.bench.protocol.paired import WarmUp
 from compress.bench.protocol.stats import Interval, Latency
+from compress.bench.protocol.worker import BatchMeasurements, Pairs, Side, SideMeasurements
 from compress.bench.results import record
 from compress.bench.results.record import BatchRecord, SessionRecord, SideRecord
 
@@ -26,7 +26,9 @@ Times = list[NDArray[np.int64]]
 """The times of one side, `[inferences]` of each session."""
 
 
-def merge_sessions(taken: Sequence[BatchTaken], baseline: Side, candidate: Side, seed: int) -> BatchRecord:
+def merge_sessions(
+    taken: Sequence[BatchMeasurements], baseline: Side, candidate: Side, seed: int
+) -> BatchRecord:
     """Return the record of a comparison at one batch size.
 
     Args:
@@ -63,7 +65,7 @@ def _by_device(device: Sequence[Pairs], seed: int) -> Interval:
     return stats.over_sessions([one.ratios for one in device], seed=seed)
 
 
-def _session(one: BatchTaken, seed: int) -> SessionRecord:
+def _session(one: BatchMeasurements, seed: int) -> SessionRecord:
     return SessionRecord(
         noise=record.ratio_record(stats.interval(one.same.ratios, seed=seed)),
         speedup=record.ratio_record(stats.interval(one.other.ratios, seed=seed)),
@@ -74,8 +76,8 @@ def _session(one: BatchTaken, seed: int) -> SessionRecord:
 def _side(
     label: str,
     i: int,
-    taken: Sequence[BatchTaken],
-    own: Sequence[SideTaken],
+    taken: Sequence[BatchMeasurements],
+    own: Sequence[SideMeasurements],
     device: Sequence[Pairs],
 ) -> SideRecord:
     first = own[0]

@@ -92,7 +92,7 @@ def summary_row(result: BenchResult, batch: int | None = None) -> SummaryRow:
     return found
 
 
-def table(result: BenchResult) -> Group:
+def render_bench_table(result: BenchResult) -> Group:
     """Return everything a reader needs to judge the result, for a Rich console: a table for each back end."""
     parts: list[RenderableType] = [_networks(result)]
     for backend in dict.fromkeys(found.backend for found in result.comparisons):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from compress.bench.backends import RunConfig, Runner, require_backend
 from compress.bench.protocol.machine import OthersLoad
-from compress.bench.protocol.measure import Side
+from compress.bench.protocol.worker import Side
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from compress.bench.protocol import paired
-from compress.bench.protocol.measure import Progress
 from compress.bench.protocol.stats import CONFIDENCE
+from compress.bench.protocol.worker import Progress
 from compress.bench.results import record
 from compress.bench.scenarios.memory_limit import (
     GpuMemory,

@@ -28,7 +28,7 @@ from compress.bench.bench_setup import (
 from compress.bench.files import Prepared
 from compress.bench.protocol import process
 from compress.bench.protocol.machine import cpu_state, default_threads
-from compress.bench.protocol.measure import Progress
+from compress.bench.protocol.worker import Progress
 from compress.bench.scenarios import offline, record, server, single_stream
 from compress.bench.scenarios.options import Options, Scenario
 from compress.bench.scenarios.record import (
@@ -138,7 +138,7 @@ def _measure_on(
         comparisons=tuple(sides),
         options=options,
     )
-    measured = process.done(
+    measured = process.run_in_process(
         job, "compress.bench.scenarios.worker", ScenarioMeasurements, part_of(say, PREPARING, 1 - PREPARING)
     )
     return [

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from compress.bench.backends import Runner
 from compress.bench.protocol import paired
 from compress.bench.protocol.machine import wait_for_rest
-from compress.bench.protocol.measure import Progress
 from compress.bench.protocol.paired import collector_off
+from compress.bench.protocol.worker import Progress
 from compress.bench.scenarios.clock import Clock, HostClock
 from compress.bench.scenarios.network_pair import ConditionsMonitor, NetworkPair
 from compress.bench.scenarios.options import Options

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from compress.bench.protocol import paired
-from compress.bench.protocol.measure import Progress
 from compress.bench.protocol.paired import WarmUp
 from compress.bench.protocol.stats import PERCENTILE_NEEDS
+from compress.bench.protocol.worker import Progress
 from compress.bench.results import record
 from compress.bench.scenarios.latency_summary import summarize_latencies
 from compress.bench.scenarios.network_pair import ConditionsMonitor, NetworkPair
@@ -34,7 +34,7 @@ def measure_single_stream(networks: NetworkPair, options: Options, say: Progress
         warm = [paired.warm_up(runner) for runner in runners]
         measure_ns = max(paired.MEASURE_NS, round(MIN_REPEATS * max(one.typical_ns for one in warm)))
         fewest = min(paired.repeats_for(one.typical_ns, measure_ns) for one in warm)
-        pairs = paired.compare(
+        pairs = paired.compare_in_pairs(
             *runners,
             typical_ns=(warm[0].typical_ns, warm[1].typical_ns),
             pairs=max(options.pairs, math.ceil(PERCENTILE_NEEDS[99] / fewest)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.bench.backends import RunConfig, require_backend
-from compress.bench.protocol.measure import Progress, Side
+from compress.bench.protocol.worker import Progress, Side
 from compress.bench.scenarios.network_pair import NetworkPair
 from compress.bench.scenarios.offline import measure_offline
 from compress.bench.scenarios.options import Options, Scenario
@@ -29,7 +29,7 @@ class Job(Record):
     options: Options
 
 
-def measure(job: Job, say: Progress) -> tuple[ScenarioMeasurements, ...]:
+def run_job(job: Job, say: Progress) -> tuple[ScenarioMeasurements, ...]:
     """Measure every scenario of every comparison.
 
     Raises:

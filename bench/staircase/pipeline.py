@@ -21,7 +21,7 @@ from compress.bench.backends import RunConfig, require_backend, supported_config
 from compress.bench.bench_setup import BackendOptions, silent, versions_here
 from compress.bench.protocol import process
 from compress.bench.protocol.machine import default_threads
-from compress.bench.protocol.measure import Progress
+from compress.bench.protocol.worker import Progress
 from compress.bench.staircase import plot, table_file
 from compress.bench.staircase.layer_selection import group_by_shape, select_layers
 from compress.bench.staircase.width_grid import width_grid
@@ -158,7 +158,9 @@ def measure_staircase(
                 deadline=deadline,
                 folder=Path(temporary),
             )
-            results = process.done(job, "compress.bench.staircase.worker", CurveResult, progress or silent)
+            results = process.run_in_process(
+                job, "compress.bench.staircase.worker", CurveResult, progress or silent
+            )
         measured = _entries(shapes, curves, results)
         table = _table(network, config, runtime.name, results, measured, command)
         path = Path(out) if out is not None else folder.bench / table_filename(table)

@@ -11,7 +11,7 @@ import psutil
 
 from compress.bench.backends import Backend, RunConfig, Runner, require_backend
 from compress.bench.protocol.machine import OthersLoad
-from compress.bench.protocol.measure import Progress
+from compress.bench.protocol.worker import Progress
 from compress.bench.staircase.layer_models import image_size
 from compress.bench.staircase.layer_runner import load_layer
 from compress.bench.staircase.rounds import (
@@ -100,7 +100,7 @@ class CurveResult(Record):
     others_load: float
 
 
-def measure(job: Job, say: Progress) -> tuple[CurveResult, ...]:
+def run_job(job: Job, say: Progress) -> tuple[CurveResult, ...]:
     """Measure the curves in order; with a deadline, only those that fit before it.
 
     Raises:
@@ -109,7 +109,8 @@ def measure(job: Job, say: Progress) -> tuple[CurveResult, ...]:
     runtime = require_backend(job.backend, job.config)
     for spec in job.curves:
         _check_memory(spec, job.config)
-    timed = f"{runtime.describe_timing(job.config)}; the network is the layer, its activation and a mean of its output"
+    layer_text = "the network is the layer, its activation and a mean of its output"
+    timed = f"{runtime.describe_timing(job.config)}; {layer_text}"
     results = list[CurveResult]()
     estimates = [spec.min_seconds(job.config) for spec in job.curves]
     slowness = 1.0

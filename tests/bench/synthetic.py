@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.bench.backends import RunConfig
-from compress.bench.protocol.measure import Side
+from compress.bench.protocol.worker import Side
 from compress.bench.scenarios.clock import VirtualClock
 from compress.bench.scenarios.network_pair import NetworkPair
 

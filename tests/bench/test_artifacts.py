@@ -16,8 +16,8 @@ from compress.artifact import RunFolder
 from compress.bench import bench
 from compress.bench.artifacts import Subject, artifact_path, comparisons, described
 from compress.bench.files import Pair
-from compress.bench.protocol.measure import Side
-from compress.bench.results.table import table
+from compress.bench.protocol.worker import Side
+from compress.bench.results.table import render_bench_table
 from compress.core.errors import CompressError, Exit
 from compress.core.files import sha256_file
 from compress.export import export
@@ -87,7 +87,7 @@ def test_a_run_and_an_exported_file_are_measured_together(run: Path, wide: Path,
     assert (tmp_path / "out" / "found.json").is_file()
     assert not (run / "bench" / "results.json").exists()
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(table(result))
+    console.print(render_bench_table(result))
     text = console.export_text()
     for word in (f"{run.name} dense", "model.onnx", "moved.onnx", "baseline"):
         assert word in text
@@ -121,7 +121,7 @@ def test_a_comparison_that_one_back_end_cannot_run_is_skipped_and_reported(run: 
     (skipped,) = result.skipped
     assert (skipped.backend, skipped.candidate) == ("torch", "model.onnx")
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(table(result))
+    console.print(render_bench_table(result))
     for text in (str(result), console.export_text(), result._repr_html_()):
         assert "skipped on torch: model.onnx" in text
     assert "tiny-run compact against tiny-run dense on torch, batch 1:" in str(result)

@@ -13,7 +13,7 @@ from rich.console import Console
 from compress.artifact import RunFolder, compact_info
 from compress.bench import BenchResult, bench, read, summary_row
 from compress.bench.files import onnx_pair
-from compress.bench.results.table import table
+from compress.bench.results.table import render_bench_table
 from compress.core.errors import CompressError, Exit
 from compress.core.files import sha256_file
 from compress.export import export
@@ -99,7 +99,7 @@ def test_the_networks_are_described_by_their_files(measured: tuple[Path, BenchRe
 
 def test_the_table_shows_speed_up_verdict_and_what_was_timed(measured: tuple[Path, BenchResult]) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(table(measured[1]))
+    console.print(render_bench_table(measured[1]))
     text = console.export_text()
     for entry in measured[1].comparisons[0].batches:
         assert f"{entry.speedup.ratio:.2f}x" in text
@@ -116,7 +116,7 @@ def test_the_table_warns_where_others_took_the_processors(measured: tuple[Path, 
         batches = tuple(entry.model_copy(update={"others_load": share}) for entry in first.batches)
         console = Console(width=160, record=True, file=io.StringIO())
         changed = (first.model_copy(update={"batches": batches}),)
-        console.print(table(result.model_copy(update={"comparisons": changed})))
+        console.print(render_bench_table(result.model_copy(update={"comparisons": changed})))
         return console.export_text()
 
     assert "Other processes took up to 43%" in shown(0.43)
@@ -201,7 +201,7 @@ def test_a_result_of_one_session_is_still_read(measured: tuple[Path, BenchResult
     found = read(tmp_path / "results.json")
     assert found.sessions == 1
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(table(found))
+    console.print(render_bench_table(found))
     assert found.comparisons[0].batches[0].verdict.value in console.export_text()
 
 

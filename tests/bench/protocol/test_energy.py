@@ -1,4 +1,4 @@
-"""Energy is read where the machine counts it, else the result says why; what holds a GPU back is marked."""
+"""Energy counters, the reason where there are none, and throttled blocks of a GPU."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from made_results import batch, comparison, result, side
 from numpy.typing import NDArray
 from rich.console import Console
 
-from compress.bench.protocol.energy import LOAD_NS, EnergyRecord, energy, rapl
-from compress.bench.protocol.gpu import GpuBlock, gpu_record, reasons
+from compress.bench.protocol.energy import LOAD_NS, EnergyRecord, find_counters, rapl_counters
+from compress.bench.protocol.gpu import GpuBlock, gpu_record, throttle_reasons
 from compress.bench.results.record import BenchResult
-from compress.bench.results.table import table
+from compress.bench.results.table import render_bench_table
 
 
 def zone(root: Path, folder: str, name: str, used_uj: int, range_uj: int = 10_000_000) -> Path:
@@ -46,9 +46,9 @@ def test_packages_memory_and_platform_are_counted_and_their_parts_are_not(tmp_pa
     zone(tmp_path, "intel-rapl:0:0", "core", 1)
     zone(tmp_path, "intel-rapl:0:1", "dram", 2_500_000)
     zone(tmp_path, "intel-rapl:1", "psys", 1_000_000)
-    found = rapl(tmp_path)
-    assert not isinstance(found, str)
-    assert {c.source: c.read() for c in found} == {
+    counters = rapl_counters(tmp_path)
+    assert not isinstance(counters, str)
+    assert {c.source: c.read() for c in counters} == {
         "rapl package-0": 5.0,
         "rapl dram-0": 2.5,
         "rapl psys": 1.0,
@@ -56,33 +56,31 @@ def test_packages_memory_and_platform_are_counted_and_their_parts_are_not(tmp_pa
 
 
 @pytest.mark.parametrize("start_uj", [0, 9_900_000])
-def test_energy_is_that_of_one_inference_even_where_the_counter_starts_again(
-    tmp_path: Path, start_uj: int
-) -> None:
+def test_energy_is_that_of_one_inference_even_if_the_counter_wraps(tmp_path: Path, start_uj: int) -> None:
     path = zone(tmp_path, "intel-rapl:0", "package-0", start_uj)
-    found = energy("none", tmp_path).of(Consumer(path, 1000, 10_000_000), LOAD_NS / 500)
-    assert [(e.source, e.inferences, round(e.joules, 9)) for e in found] == [("rapl package-0", 500, 0.001)]
+    used = find_counters("none", tmp_path).measure(Consumer(path, 1000, 10_000_000), LOAD_NS / 500)
+    assert [(e.source, e.inferences, round(e.joules, 9)) for e in used] == [("rapl package-0", 500, 0.001)]
 
 
-def test_a_machine_without_counters_says_why_and_runs_nothing_for_them(tmp_path: Path) -> None:
-    found = energy("the back end uses no GPU", tmp_path / "powercap")
-    assert found.said["rapl"].startswith("not available: there is no ")
-    assert found.said["nvml"] == "not available: the back end uses no GPU"
-    assert found.of(Consumer(tmp_path / "nowhere", 1, 1), 1.0) == ()
+def test_without_counters_the_reason_is_given_and_nothing_runs(tmp_path: Path) -> None:
+    counters = find_counters("the back end uses no GPU", tmp_path / "powercap")
+    assert counters.sources["rapl"].startswith("not available: there is no ")
+    assert counters.sources["nvml"] == "not available: the back end uses no GPU"
+    assert counters.measure(Consumer(tmp_path / "nowhere", 1, 1), 1.0) == ()
 
 
-def test_a_counter_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_counter_is_reported(tmp_path: Path) -> None:
     path = zone(tmp_path, "intel-rapl:0", "package-0", 1)
     (path / "energy_uj").unlink()
     (path / "energy_uj").mkdir()
-    said = energy("none", tmp_path).said["rapl"]
-    assert said.startswith("not available: ")
-    assert "energy_uj cannot be read" in said
+    reason = find_counters("none", tmp_path).sources["rapl"]
+    assert reason.startswith("not available: ")
+    assert "energy_uj cannot be read" in reason
 
 
-def test_only_what_holds_a_gpu_back_is_a_reason() -> None:
-    assert reasons(0x1 | 0x2 | 0x10 | 0x100) == ()
-    assert reasons(0x4 | 0x40 | 0x1) == ("power cap", "hardware thermal slowdown")
+def test_only_throttling_is_reported_as_a_reason() -> None:
+    assert throttle_reasons(0x1 | 0x2 | 0x10 | 0x100) == ()
+    assert throttle_reasons(0x4 | 0x40 | 0x1) == ("power cap", "hardware thermal slowdown")
 
 
 def gpu_block(*throttled: str, mhz: int = 1980) -> GpuBlock:
@@ -91,9 +89,9 @@ def gpu_block(*throttled: str, mhz: int = 1980) -> GpuBlock:
     )
 
 
-def shown(found: BenchResult) -> str:
+def shown(bench_result: BenchResult) -> str:
     console = Console(width=2000, record=True, file=io.StringIO())
-    console.print(table(found))
+    console.print(render_bench_table(bench_result))
     return console.export_text()
 
 

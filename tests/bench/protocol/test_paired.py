@@ -11,7 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from compress.bench.protocol import paired, stats
-from compress.bench.protocol.paired import MEASURE_NS, MIN_PAIRS, collector_off, compare, repeats_for, warm_up
+from compress.bench.protocol.paired import (
+    MEASURE_NS,
+    MIN_PAIRS,
+    collector_off,
+    compare_in_pairs,
+    repeats_for,
+    warm_up,
+)
 
 pytestmark = pytest.mark.usefixtures("short_rests")
 
@@ -55,14 +62,14 @@ def steady(ns: float) -> Callable[[int, int], float]:
 def test_blocks_alternate_as_abba() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(4e6)), ModelledRunner("b", diary, steady(4e6))
-    compare(a, b, typical_ns=(4e6, 4e6), pairs=10)
+    compare_in_pairs(a, b, typical_ns=(4e6, 4e6), pairs=10)
     assert "".join(name for name, count in diary.entries if count == 5) == "abba" * 5
 
 
 def test_a_runner_that_takes_over_leads_in_untimed() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(4e6)), ModelledRunner("b", diary, steady(1e6))
-    found = compare(a, b, typical_ns=(4e6, 1e6), pairs=10)
+    found = compare_in_pairs(a, b, typical_ns=(4e6, 1e6), pairs=10)
     block = [("a", 5), ("b", 5), ("b", 20), ("b", 20), ("a", 2), ("a", 5)]
     assert diary.entries == [("a", 2), *block * 5]
     assert found.repeats == (5, 20)
@@ -80,13 +87,13 @@ def test_a_measurement_lasts_at_least_as_long_as_promised(typical: float) -> Non
 def test_pairs_are_rounded_up_to_whole_blocks(asked: int, measured: int) -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(3e7)), ModelledRunner("b", diary, steady(3e7))
-    assert compare(a, b, typical_ns=(3e7, 3e7), pairs=asked).ratio.pairs == measured
+    assert compare_in_pairs(a, b, typical_ns=(3e7, 3e7), pairs=asked).ratio.pairs == measured
 
 
 def test_a_known_ratio_is_found() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(30e6)), ModelledRunner("b", diary, steady(10e6))
-    found = compare(a, b, typical_ns=(30e6, 10e6))
+    found = compare_in_pairs(a, b, typical_ns=(30e6, 10e6))
     assert math.exp(found.ratio.median) == pytest.approx(3.0)
 
 
@@ -97,7 +104,7 @@ def test_a_steady_drift_cancels_in_the_blocks() -> None:
         return 25e6 * (1 + 0.2 * now / 1e9)
 
     a, b = ModelledRunner("a", diary, heating), ModelledRunner("b", diary, heating)
-    found = compare(a, b, typical_ns=(25e6, 25e6))
+    found = compare_in_pairs(a, b, typical_ns=(25e6, 25e6))
     assert abs(found.ratio.median) < 1e-3
     assert found.a_ns[-1] > 1.3 * found.a_ns[0]
 
@@ -110,14 +117,14 @@ def test_load_that_comes_and_goes_slows_both_sides_of_a_pair() -> None:
         return lambda number, now: base * (3.0 if now // 10**9 % 2 else 1.0) * noise.lognormal(0, 0.02)
 
     a, b = ModelledRunner("a", diary, loaded(2e6)), ModelledRunner("b", diary, loaded(1e6))
-    found = compare(a, b, typical_ns=(2e6, 1e6), pairs=60)
+    found = compare_in_pairs(a, b, typical_ns=(2e6, 1e6), pairs=60)
     assert found.ratio.low < math.log(2) < found.ratio.high or abs(found.ratio.median - math.log(2)) < 0.02
 
 
 def test_a_budget_decides_how_many_pairs_are_measured() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(25e6)), ModelledRunner("b", diary, steady(25e6))
-    found = compare(a, b, typical_ns=(25e6, 25e6), budget_s=5.0, clock=diary.seconds)
+    found = compare_in_pairs(a, b, typical_ns=(25e6, 25e6), budget_s=5.0, clock=diary.seconds)
     block_s = 6 * 0.025
     assert 5.0 <= diary.seconds() < 5.0 + block_s
     assert found.ratio.pairs == 2 * math.ceil((5.0 - 0.025) / block_s)
@@ -126,7 +133,7 @@ def test_a_budget_decides_how_many_pairs_are_measured() -> None:
 def test_a_budget_too_small_still_measures_the_fewest_pairs() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(25e6)), ModelledRunner("b", diary, steady(25e6))
-    found = compare(a, b, typical_ns=(25e6, 25e6), budget_s=0.001, clock=diary.seconds)
+    found = compare_in_pairs(a, b, typical_ns=(25e6, 25e6), budget_s=0.001, clock=diary.seconds)
     assert found.ratio.pairs == MIN_PAIRS
 
 
@@ -134,7 +141,7 @@ def test_progress_ends_at_one() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(25e6)), ModelledRunner("b", diary, steady(25e6))
     said: list[float] = []
-    compare(a, b, typical_ns=(25e6, 25e6), pairs=11, report=said.append)
+    compare_in_pairs(a, b, typical_ns=(25e6, 25e6), pairs=11, report=said.append)
     assert said == sorted(said)
     assert said[-1] == 1.0
 
@@ -144,7 +151,7 @@ def test_the_garbage_collector_rests_while_measuring_and_works_again_after() -> 
     a, b = ModelledRunner("a", diary, steady(25e6)), ModelledRunner("b", diary, steady(25e6))
     assert gc.isenabled()
     warm_up(a)
-    compare(a, b, typical_ns=(25e6, 25e6), pairs=10)
+    compare_in_pairs(a, b, typical_ns=(25e6, 25e6), pairs=10)
     assert not any(a.collecting + b.collecting)
     assert gc.isenabled()
 
@@ -202,8 +209,8 @@ def test_a_comparison_with_itself_under_noise_is_not_called_faster_or_slower() -
         runners = [
             ModelledRunner(name, diary, lambda number, now: 2.5e7 * noise.lognormal(0, 0.2)) for name in "abc"
         ]
-        same = compare(runners[0], runners[1], typical_ns=(2.5e7, 2.5e7))
-        other = compare(runners[0], runners[2], typical_ns=(2.5e7, 2.5e7))
+        same = compare_in_pairs(runners[0], runners[1], typical_ns=(2.5e7, 2.5e7))
+        other = compare_in_pairs(runners[0], runners[2], typical_ns=(2.5e7, 2.5e7))
         wrong += stats.verdict(other.ratio, same.ratio.reach) in (stats.Verdict.FASTER, stats.Verdict.SLOWER)
     assert wrong == 0
 
@@ -217,7 +224,7 @@ def test_times_of_the_device_are_compared_apart_from_those_of_the_host() -> None
 
     diary = Diary()
     a, b = OnDevice("a", diary, steady(4e6)), OnDevice("b", diary, steady(4e6))
-    found = compare(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds)
+    found = compare_in_pairs(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds)
     assert found.ratio.median == pytest.approx(0.0)
     assert found.device is not None
     assert found.device.ratio.median == pytest.approx(math.log(2))
@@ -227,4 +234,4 @@ def test_times_of_the_device_are_compared_apart_from_those_of_the_host() -> None
 def test_without_a_device_there_are_no_times_of_one() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(4e6)), ModelledRunner("b", diary, steady(4e6))
-    assert compare(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds).device is None
+    assert compare_in_pairs(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds).device is None

@@ -18,7 +18,7 @@ from compress.bench import BenchResult, bench, read, summary_rows
 from compress.bench.backends import RunConfig
 from compress.bench.protocol import process
 from compress.bench.protocol.child import FORKS
-from compress.bench.protocol.measure import Job, Measured, Side
+from compress.bench.protocol.worker import ComparisonMeasurements, Job, Side
 from compress.core.errors import CompressError, Exit
 
 PRINTING = """
@@ -107,7 +107,7 @@ def test_an_error_in_the_process_arrives_as_it_was_raised(tmp_path: Path) -> Non
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"no model")
     with pytest.raises(CompressError, match=r"bad\.onnx") as caught:
-        process.measured(job(path), lambda what, done: None)
+        process.run_comparisons(job(path), lambda what, done: None)
     assert (caught.value.code, caught.value.exit) == ("bad-onnx", Exit.MISSING)
     assert "export it again" in caught.value.hint
 
@@ -118,7 +118,7 @@ def test_a_process_that_dies_is_an_error_that_says_how(narrow: Path) -> None:
             child.kill()
 
     with pytest.raises(CompressError, match="SIGKILL") as caught:
-        process.measured(job(narrow), kill)
+        process.run_comparisons(job(narrow), kill)
     assert (caught.value.code, caught.value.exit) == ("backend-died", Exit.BUILD)
 
 
@@ -130,7 +130,7 @@ def test_a_fork_that_dies_is_an_error_too(narrow: Path) -> None:
             fork.kill()
 
     with pytest.raises(CompressError, match="SIGKILL") as caught:
-        process.measured(job(narrow), kill)
+        process.run_comparisons(job(narrow), kill)
     assert caught.value.code == "backend-died"
 
 
@@ -140,10 +140,10 @@ def test_each_job_is_measured_in_another_process(narrow: Path) -> None:
     def look(what: str, done: float) -> None:
         seen[-1].update(child.pid for child in children_of(os.getpid()))
 
-    with process.Processes() as processes:
+    with process.WorkerProcesses() as processes:
         for _ in range(2):
             seen.append(set())
-            found = processes.done(job(narrow), process.MEASURE, Measured, look)
+            found = processes.run(job(narrow), process.COMPARISON_WORKER, ComparisonMeasurements, look)
             assert len(found[0].batches[0].other.ratios) == 10
     assert seen[0] != seen[1]
     assert len(seen[0] & seen[1]) == (1 if FORKS else 0)  # who only imports, and forks
@@ -152,10 +152,17 @@ def test_each_job_is_measured_in_another_process(narrow: Path) -> None:
 
 def test_after_an_error_the_next_job_is_measured(narrow: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no model")
-    with process.Processes() as processes:
+    with process.WorkerProcesses() as processes:
         with pytest.raises(CompressError, match=r"bad\.onnx"):
-            processes.done(job(tmp_path / "bad.onnx"), process.MEASURE, Measured, lambda what, done: None)
-        assert processes.done(job(narrow), process.MEASURE, Measured, lambda what, done: None)
+            processes.run(
+                job(tmp_path / "bad.onnx"),
+                process.COMPARISON_WORKER,
+                ComparisonMeasurements,
+                lambda what, done: None,
+            )
+        assert processes.run(
+            job(narrow), process.COMPARISON_WORKER, ComparisonMeasurements, lambda what, done: None
+        )
 
 
 def test_an_interrupt_of_this_process_ends_that_one(narrow: Path) -> None:
@@ -166,7 +173,7 @@ def test_an_interrupt_of_this_process_ends_that_one(narrow: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        process.measured(job(narrow), interrupt)
+        process.run_comparisons(job(narrow), interrupt)
     assert found
     for child in found:
         wait_until_gone(child)
@@ -214,5 +221,5 @@ def test_what_a_network_prints_does_not_disturb_the_measurement(tmp_path: Path) 
     config = RunConfig(1, 1)
     side = Side(label="loud", path=tmp_path / "loud")
     loud = Job(backend="torch", configs=(config,), comparisons=((side, side),), pairs=10, budget_s=0.1)
-    found = process.measured(loud, lambda what, done: None)
-    assert isinstance(found[0], Measured)
+    found = process.run_comparisons(loud, lambda what, done: None)
+    assert isinstance(found[0], ComparisonMeasurements)

@@ -10,7 +10,7 @@ from made_results import artifact, batch, comparison, result, speed
 from rich.console import Console
 
 from compress.bench.protocol.machine import CpuState
-from compress.bench.results.diff import Change, Diff, diff, table
+from compress.bench.results.diff import Change, Diff, diff, render_diff
 from compress.bench.results.record import BenchResult
 from compress.core.machine import Machine
 
@@ -107,7 +107,7 @@ def test_a_time_measured_beside_other_work_is_unclear_and_the_paired_ratio_is_no
 
 def test_the_table_says_what_differs_and_that_times_are_not_compared() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(table(diff(result(), slower(threads=2), ("old.json", "new.json"))))
+    console.print(render_diff(diff(result(), slower(threads=2), ("old.json", "new.json"))))
     text = console.export_text()
     assert all(word in text for word in ("old.json", "new.json", "threads", "NOT COMPARABLE"))
     assert "Times are not compared" in text

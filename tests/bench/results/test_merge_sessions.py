@@ -14,10 +14,10 @@ from compress.bench.backends import RunConfig
 from compress.bench.pipeline import _Plan, _protocol
 from compress.bench.protocol.energy import EnergyRecord
 from compress.bench.protocol.gpu import GpuBlock
-from compress.bench.protocol.measure import BatchTaken, Job, Pairs, Side, SideTaken
 from compress.bench.protocol.memory import Memory
 from compress.bench.protocol.paired import WarmUp
 from compress.bench.protocol.stats import Verdict
+from compress.bench.protocol.worker import BatchMeasurements, Job, Pairs, Side, SideMeasurements
 from compress.bench.results.merge_sessions import merge_sessions
 
 WIDE = Side(label="wide", path=Path("wide.onnx"), macs=400)
@@ -35,9 +35,9 @@ def pairs(ratio: float, *, ns: int = 1_000_000, repeats: int = 20, blocks: int =
     )
 
 
-def side(first: bool = False, **warm: object) -> SideTaken:
+def side(first: bool = False, **warm: object) -> SideMeasurements:
     values = {"first_ns": 5, "count": 10, "total_ns": 100, "settled": True, "typical_ns": 1e6}
-    return SideTaken(
+    return SideMeasurements(
         warm=WarmUp(**{**values, **warm}),  # type: ignore[arg-type]
         load_ns=7,
         memory=Memory(peak=50, added=5) if first else None,
@@ -45,7 +45,7 @@ def side(first: bool = False, **warm: object) -> SideTaken:
     )
 
 
-def taken(noise: float, speedup: float, *, first: bool = False, **changes: object) -> BatchTaken:
+def taken(noise: float, speedup: float, *, first: bool = False, **changes: object) -> BatchMeasurements:
     values: dict[str, object] = {
         "batch": 1,
         "same": pairs(noise),
@@ -56,7 +56,7 @@ def taken(noise: float, speedup: float, *, first: bool = False, **changes: objec
         "others_load": 0.0,
         "gpu": None,
     }
-    return BatchTaken(**{**values, **changes})  # type: ignore[arg-type]
+    return BatchMeasurements(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def block(celsius: int = 50, throttled: tuple[str, ...] = ()) -> GpuBlock:
@@ -137,7 +137,7 @@ def test_the_device_is_compared_over_sessions_too() -> None:
 
 def test_times_survive_the_way_between_processes() -> None:
     one = taken(1.0, 2.0, first=True)
-    again = BatchTaken.model_validate_json(one.model_dump_json())
+    again = BatchMeasurements.model_validate_json(one.model_dump_json())
     np.testing.assert_array_equal(again.other.b_ns, one.other.b_ns)
     assert again.other.ratios == one.other.ratios
     assert merge_sessions([again], WIDE, NARROW, seed=0) == merge_sessions([one], WIDE, NARROW, seed=0)
@@ -169,22 +169,22 @@ def test_the_protocol_says_what_the_interval_is(sessions: int, words: str) -> No
 def test_sessions_with_a_budget_get_what_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     budgets, now = list[float](), [4.0]
 
-    class Processes:
-        def __enter__(self) -> Processes:
+    class FakeProcesses:
+        def __enter__(self) -> FakeProcesses:
             return self
 
         def __exit__(self, *exception: object) -> None: ...
 
-        def done(self, job: Job, *_: object) -> tuple[()]:
+        def run(self, job: Job, *_: object) -> tuple[()]:
             assert job.budget_s is not None
             budgets.append(job.budget_s)
             now[0] += job.budget_s + 1.0
             return ()
 
-    monkeypatch.setattr(pipeline.process, "Processes", Processes)
+    monkeypatch.setattr(pipeline.process, "WorkerProcesses", FakeProcesses)
     monkeypatch.setattr(pipeline.time, "monotonic", lambda: now[0])
     part = SimpleNamespace(
-        job=_job().model_copy(update={"configs": (RunConfig(1, 1),)}), subjects=[1], taken=[]
+        job=_job().model_copy(update={"configs": (RunConfig(1, 1),)}), subjects=[1], measurements=[]
     )
     pipeline._run_sessions([part], _Plan(30, 20.0, 4, 1, start=0.0), lambda what, done: None)  # type: ignore[list-item]
     assert now[0] == pytest.approx(20.0)  # preparing (4 s) and each session's second of loading are in it

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from compress.bench.backends import RunConfig, Runner
-from compress.bench.protocol.measure import Side
+from compress.bench.protocol.worker import Side
 from compress.bench.scenarios import Scenario
 from compress.bench.scenarios import offline as sweep
 from compress.bench.scenarios.memory_limit import (

@@ -17,7 +17,7 @@ from compress.bench.bench_setup import BackendOptions
 from compress.bench.staircase import StaircaseResult, measure_staircase, plot
 from compress.bench.staircase.render import cost_of_one_more
 from compress.bench.staircase.rounds import MAX_ROUNDS, MIN_ROUNDS, RoundTimes
-from compress.bench.staircase.worker import CurveSpec, Job, curve_from_rounds, measure
+from compress.bench.staircase.worker import CurveSpec, Job, curve_from_rounds, run_job
 from compress.core.errors import CompressError, Exit
 from compress.cost import LatencyTable
 
@@ -126,9 +126,9 @@ def test_curves_that_do_not_fit_before_the_deadline_are_left_out_except_the_firs
         deadline=time.time(),
         folder=tmp_path,
     )
-    assert [result.index for result in measure(job, lambda what, done: None)] == [0]
+    assert [result.index for result in run_job(job, lambda what, done: None)] == [0]
     later = job.model_copy(update={"deadline": time.time() + 60, "curves": (spec,)})
-    [result] = measure(later, lambda what, done: None)
+    [result] = run_job(later, lambda what, done: None)
     assert result.curve.rounds == MAX_ROUNDS
 
 
