@@ -15,6 +15,7 @@ from compress.bench import commands as bench_commands
 from compress.core import console
 from compress.core.command_line import CommandApp, describe_command, find_command
 from compress.core.errors import CompressError, Exit
+from compress.core.garbage_collection import skip_collection_at_exit
 from compress.core.options import PRECEDENCE, option
 from compress.doctor import commands as doctor_commands
 from compress.export import commands as export_commands
@@ -108,6 +109,7 @@ def run(arguments: list[str]) -> int:
 def main() -> None:
     """Entry point of the console script."""
     console.set_up_process(sys.argv[1:])
+    skip_collection_at_exit()
     sys.exit(run(sys.argv[1:]))
 
 

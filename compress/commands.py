@@ -11,6 +11,7 @@ import typer
 from compress.core import console
 from compress.core.command_line import CommandApp
 from compress.core.errors import CompressError
+from compress.core.garbage_collection import garbage_collection_paused
 from compress.core.names import registered_names
 from compress.core.options import (
     PRECEDENCE,
@@ -173,8 +174,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a compact model and save it in a run folder."""
-    from compress import pipeline, training
-    from compress import tables as show
+    with garbage_collection_paused():
+        from compress import pipeline, training
+        from compress import tables as show
 
     flags = {
         "epochs": epochs,

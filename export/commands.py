@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -12,6 +10,7 @@ import typer
 from compress.core import console
 from compress.core.command_line import CommandApp
 from compress.core.errors import CompressError, Exit
+from compress.core.garbage_collection import garbage_collection_paused
 from compress.core.options import (
     DataOption,
     FilePrecisionsOption,
@@ -94,9 +93,6 @@ def export_(
     as_json: JsonOption = False,
 ) -> None:
     """Export a run to a file for a runtime, and check that it computes the same."""
-    from compress.export.gc_pause import garbage_collection_paused
-
-    atexit.register(gc.freeze)  # the collection when Python exits would take more than a second with torch
     with garbage_collection_paused():
         from compress.export import export
         from compress.export.deploy.extras import prepare_extras

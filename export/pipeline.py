@@ -21,10 +21,10 @@ from compress.artifact.compact import MODULE_PREFIX
 from compress.artifact.weights import load_state, read_weights
 from compress.core.errors import CompressError, Exit
 from compress.core.files import read_json, sha256_file, write_json
+from compress.core.garbage_collection import garbage_collection_paused
 from compress.core.spec import SCHEMA_VERSION
 from compress.export.formats import Format, check_supported, get_format
 from compress.export.formats.onnx import TOOLS
-from compress.export.gc_pause import garbage_collection_paused
 from compress.export.onnx import onnx_filename
 from compress.export.options import (
     CALIB_IMAGES,

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
 from compress.core.errors import CompressError, Exit
+from compress.core.garbage_collection import garbage_collection_paused
 from compress.graph.operators import operator_name, operator_of
 from compress.graph.rule_context import static_shape
 from compress.graph.slice_plan import EVALUATES_ONLY
@@ -38,7 +39,7 @@ def export_program(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProg
     """
     free = tuple({0: torch.export.Dim.AUTO} if x.dim() else None for x in inputs)
     error: Exception | None = None
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), garbage_collection_paused():
         for shapes in (free, None):
             try:
                 program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -114,6 +113,8 @@ class WidthChoice:
         Args:
             low: smallest counts. fixed: counts that are given, by part. step: counts are multiples of it.
         """
+        from scipy.optimize import Bounds, LinearConstraint, milp  # takes a quarter of a second
+
         n = len(self.sizes)
         least = np.array(low if low is not None else [1] * n, dtype=np.float64)
         most = np.array(self.sizes, dtype=np.float64)
