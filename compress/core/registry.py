@@ -1,7 +1,7 @@
 """Registries: entries of one kind by name, from this package's modules and from installed packages.
 
-A new built-in entry is one new file in the registry's package that uses `Registry.register`. A package of
-somebody else's adds one with an entry point:
+A new built-in entry is one new file in the registry's package that uses `Registry.register`. A third-party
+package adds an entry with an entry point:
 
     [project.entry-points."compress.methods"]
     my_method = "my_package.my_method:MyMethod"
@@ -83,7 +83,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         known = self._entries.get(name)
         if known is not None and not _is_same(known, entry):
-            raise ValueError(f"a {self.kind} named {name!r} is already registered: {known!r}")
+            raise ValueError(f"the {self.kind} {name!r} is already registered: {known!r}")
         self._entries[name] = entry
         return entry
 
@@ -103,13 +103,13 @@ class Registry(Mapping[str, T], Generic[T]):
     def discover(self) -> None:
         """Import the modules of `package`, then load the entry points of other packages; done once.
 
-        An entry point that fails is recorded in `failures`: a broken package of somebody else's must not stop
-        every command.
+        An entry point that fails is recorded in `failures`: a broken third-party package must not stop every
+        command.
         """
         with self._lock:
             if self._discovered:
                 return
-            self._discovered = True  # now, since a module that is imported here may read the registry
+            self._discovered = True  # set first: a module imported below may read the registry
             try:
                 if self.package:
                     for module in _module_names(self.package):
@@ -124,7 +124,7 @@ class Registry(Mapping[str, T], Generic[T]):
                     self.failures[point.name] = f"{point.value}: {type(error).__name__}: {error}"
 
     def _add_loaded(self, name: str, loaded: object) -> None:
-        """Register what the entry point `name` names, unless importing it has registered it already."""
+        """Register the object of the entry point `name`, unless its import has registered it already."""
         if isinstance(loaded, ModuleType):
             if name not in self._entries:
                 raise LookupError(f"the module registers no {self.kind} named {name!r}")
@@ -141,8 +141,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the entry called `name`.
 
         Args:
-            name: as the user wrote it.
-            hint: added to the error's hint.
+            name: the name as the user typed it.
+            hint: text appended to the error's hint.
 
         Raises:
             CompressError: (exit 2) ``unknown-<kind>``, with the nearest and all known names; or (exit 3)
@@ -182,18 +182,18 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def static_names(package_folder: Path, group: str) -> list[str]:
-    """Return the names that a registry will hold, without importing anything it imports.
+    """Return the names of a registry's entries without importing their modules.
 
     Reads the sources under `package_folder` for ``REGISTRY.register("name")`` and
     ``REGISTRY.add("name", ...)`` with a literal name, and adds the names of the installed entry points of the
-    group. The command line's help and shell completion use it, which must not wait for torch.
+    group. Used by the command line's help and shell completion, which must not import torch.
 
     Args:
         package_folder: folder of the registry's package.
         group: the registry's group, such as ``methods``.
 
     Returns:
-        The names, sorted. Entry points that turn out to be broken are included.
+        The sorted names, including entry points that may fail to load.
     """
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package_folder.rglob("*.py"))]
     nodes = [node for tree in trees for node in ast.walk(tree)]
@@ -203,10 +203,10 @@ def static_names(package_folder: Path, group: str) -> list[str]:
 
 
 def _registry_variables(node: ast.AST, group: str) -> list[str]:
-    """Return the variables that ``NAME = Registry(..., group="<group>")`` assigns, if `node` is that."""
+    """Return the variables that `node` assigns if it is ``NAME = Registry(..., group="<group>")``."""
     if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Call):
         return []
-    groups = [word.value for word in node.value.keywords if word.arg == "group"]
+    groups = [keyword.value for keyword in node.value.keywords if keyword.arg == "group"]
     if not any(isinstance(value, ast.Constant) and value.value == group for value in groups):
         return []
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -216,7 +216,7 @@ def _registry_variables(node: ast.AST, group: str) -> list[str]:
 def _registered_name(node: ast.AST, variables: set[str]) -> str | None:
     """Return the literal name that the call `node` registers in one of `variables`, else None.
 
-    Without `variables` (the registry is defined in another package) any variable in capitals counts.
+    If `variables` is empty (the registry is defined in another package), any upper-case variable counts.
     """
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
         return None

@@ -62,7 +62,7 @@ def test_a_decorated_object_is_registered_and_returned_unchanged(colors: Registr
 
 
 def test_a_second_entry_of_the_same_name_is_an_error(colors: Registry[object]) -> None:
-    with pytest.raises(ValueError, match="a color named 'red' is already registered"):
+    with pytest.raises(ValueError, match="the color 'red' is already registered"):
         colors.add("red", 2)
     assert colors["red"] == 1
 
