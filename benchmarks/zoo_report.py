@@ -1,4 +1,4 @@
-"""The zoo's record as counts, as a table for a terminal and as Markdown."""
+"""Counts of the zoo's results, and the results as a terminal table and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ HEADER = (
     "network, pixels",
     "trace s",
     "groups",
-    "MACs that can be cut",
+    "MACs that can be removed",
     "MACs left",
-    "error",
+    "difference",
     "protected (besides the outputs)",
     "Torch-Pruning, MACs left",
 )
 
 
-def verdict(row: dict[str, Any]) -> str:
-    """One word on a row."""
+def outcome(row: dict[str, Any]) -> str:
+    """Return the outcome of one toolchain on one network in a few words."""
     if "raises" in row:
         return "raises"
     if not row["exact"]:
         return "wrong"
-    return "exact" if row.get("reached_half", True) else "exact, half out of reach"
+    return "exact" if row.get("reached_half", True) else "exact, half of the MACs not reached"
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """How many networks ran, were exact and reached the target."""
+def count_results(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Count the networks that ran, were exact and reached half of their MACs."""
     ours, theirs = [r["ours"] for r in rows], [r["torch_pruning"] for r in rows]
     return {
         "ours": {
@@ -48,14 +48,14 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
     }
 
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """A row of the table."""
-    ours, other = row["ours"], _other(row["torch_pruning"])
+def format_row(row: dict[str, Any]) -> list[str]:
+    """Return the table cells of one network."""
+    ours, torch_pruning = row["ours"], _format_torch_pruning(row["torch_pruning"])
     name = f"{row['network'].removeprefix('torchvision/')} {row['pixels']}"
     if "raises" in ours:
-        return [name, *[""] * 5, ours["raises"][:60], other]
+        return [name, *[""] * 5, ours["raises"][:60], torch_pruning]
     error = ours["error"] if ours["error_float64"] is None else ours["error_float64"]
-    held = [p for p in ours["protected"] if p["why"] != "network output"]
+    protected = [p for p in ours["protected"] if p["why"] != "network output"]
     return [
         name,
         f"{ours['trace_s']:.1f}",
@@ -63,20 +63,20 @@ def cells(row: dict[str, Any]) -> list[str]:
         f"{ours['cuttable']:.1%}",
         f"{ours['macs_ratio']:.1%}",
         f"{error:.0e}",
-        f"{held[0]['channels']}: {held[0]['why'][:60]}" if held else "",
-        other,
+        f"{protected[0]['channels']}: {protected[0]['why'][:60]}" if protected else "",
+        torch_pruning,
     ]
 
 
-def _other(row: dict[str, Any]) -> str:
+def _format_torch_pruning(row: dict[str, Any]) -> str:
     if "raises" in row:
         return f"raises {row['raises'].split(':')[0]}"
-    judged = "exact" if row["exact"] else f"wrong by {row['error']:.0%}"
-    return f"{judged}, {row['macs_ratio']:.0%}"
+    verdict = "exact" if row["exact"] else f"wrong by {row['error']:.0%}"
+    return f"{verdict}, {row['macs_ratio']:.0%}"
 
 
-def markdown(record: dict[str, Any]) -> str:
-    """The record as a Markdown table, with the counts in a line before it."""
+def render_zoo_markdown(record: dict[str, Any]) -> str:
+    """Return the record as a sentence with the counts and a Markdown table."""
     ours, theirs = record["summary"]["ours"], record["summary"]["torch_pruning"]
     lines = [
         f"Of {ours['networks']} networks, {ours['exact']} are sliced exactly and {ours['reach_half']} reach"
@@ -87,12 +87,12 @@ def markdown(record: dict[str, Any]) -> str:
         "| " + " | ".join(HEADER) + " |",
         "|---|" + "---:|" * 5 + "---|---|",
     ]
-    return "\n".join([*lines, *("| " + " | ".join(cells(row)) + " |" for row in record["rows"])]) + "\n"
+    return "\n".join([*lines, *("| " + " | ".join(format_row(row)) + " |" for row in record["rows"])]) + "\n"
 
 
-def table(record: dict[str, Any]) -> Table:
-    """The record for a terminal."""
-    shown = Table(*HEADER)
+def render_zoo_table(record: dict[str, Any]) -> Table:
+    """Return the record as a table for the terminal."""
+    table = Table(*HEADER)
     for row in record["rows"]:
-        shown.add_row(*cells(row))
-    return shown
+        table.add_row(*format_row(row))
+    return table

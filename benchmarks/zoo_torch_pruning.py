@@ -1,12 +1,13 @@
-"""The same network through Torch-Pruning: half the channels of every group it finds, at random.
+"""Evaluation of one zoo network with Torch-Pruning: half the channels of every group, chosen at random.
 
-How it is judged. The layers that make the network's outputs are ignored, everything else is its defaults. Its
-pruned network must run and keep the shape of the output. Which rows of which parameter it dropped is read off
-a twin of the network, pruned by the same seed, whose parameters hold their own row numbers; those rows (of
-layers, biases, norms and bare parameters) are set to zero in the dense network, and the two are compared, in
-float64 where float32 cannot tell: the test that our own slices have to pass. So a layer or group norm some of
-whose channels are gone counts as wrong: its statistics are others, and nothing a mask does gives the same. A
-network of which it cuts nothing counts as exact; `macs_ratio` tells.
+The layers that compute the network's outputs are ignored; all other options have their defaults. The pruned
+network must run and keep the output's shape. It is then compared with the dense network in which the removed
+rows (of layers, biases, norms and bare parameters) are set to zero, in float64 if the comparison in float32
+fails. Slices of compress have to pass the same comparison. To find the removed rows, a copy of the network
+whose parameters hold their own row numbers is pruned with the same seed.
+
+A layer norm or group norm that loses channels therefore counts as wrong: its statistics change, which no mask
+can reproduce. A network that Torch-Pruning leaves unchanged counts as exact; `macs_ratio` shows it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from .zoo_ours import FLOAT64_TOLERANCE
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def examine(network: Network) -> dict[str, Any]:
-    """Whether it raises, where, and if not how far its result is from the masked dense network."""
+def evaluate_network(network: Network) -> dict[str, Any]:
+    """Return the last stage reached, and the exception or the error against the masked dense network."""
     model, batch = build(network), images(network, 2)
     row: dict[str, Any] = {"stage": "prune"}
     try:
@@ -42,8 +43,8 @@ def examine(network: Network) -> dict[str, Any]:
         if shape != model(batch).shape:
             raise ValueError(f"the output's shape is {list(shape)}")
         row["stage"] = "compare"
-        masked = zero(model, dropped(model, pruned, prune(numbered(model), batch)))
-        row |= difference(masked, pruned, batch)
+        masked = zero_rows(model, removed_rows(model, pruned, prune(number_rows(model), batch)))
+        row |= compare_outputs(masked, pruned, batch)
         row["stage"] = "done"
     except Exception as error:
         text = str(error).strip().splitlines()
@@ -52,7 +53,7 @@ def examine(network: Network) -> dict[str, Any]:
 
 
 def prune(model: nn.Module, batch: Tensor, seed: int = 0) -> nn.Module:
-    """A copy of which half of every group's channels are gone; the same ones for the same seed."""
+    """Return a copy without half of every group's channels; the same seed removes the same channels."""
     import torch_pruning
 
     model = copy.deepcopy(model)
@@ -78,29 +79,29 @@ def prune(model: nn.Module, batch: Tensor, seed: int = 0) -> nn.Module:
 
 
 def flops(model: nn.Module, batch: Tensor) -> int:
-    """Floating point operations of convolutions and matrix products."""
+    """Return the floating point operations of all convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(batch)
     return int(counter.get_total_flops())
 
 
-def numbered(model: nn.Module) -> nn.Module:
-    """A copy whose parameters hold, in every element, its position along the output dimension."""
-    twin = copy.deepcopy(model)
+def number_rows(model: nn.Module) -> nn.Module:
+    """Return a copy in which every parameter element is its own index along the channel dimension."""
+    numbered = copy.deepcopy(model)
     with torch.no_grad():
-        for module in twin.modules():
+        for module in numbered.modules():
             for parameter in module._parameters.values():
                 if parameter is not None and parameter.dim():
-                    dim = _rows(module, parameter)
+                    dim = _channel_dim(module, parameter)
                     shape = [-1 if d == dim else 1 for d in range(parameter.dim())]
                     parameter.copy_(
                         torch.arange(float(parameter.shape[dim])).view(shape).expand_as(parameter)
                     )
-    return twin
+    return numbered
 
 
-def _rows(module: nn.Module, parameter: Tensor) -> int:
-    """The dimension of a parameter that makes channels: the widest one of a bare parameter."""
+def _channel_dim(module: nn.Module, parameter: Tensor) -> int:
+    """Return the output channel dimension of a parameter; for a bare parameter, its largest dimension."""
     if isinstance(module, TRANSPOSED) and parameter.dim() > 1:
         return 1
     if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) or parameter.dim() == 1:
@@ -108,41 +109,43 @@ def _rows(module: nn.Module, parameter: Tensor) -> int:
     return max(range(parameter.dim()), key=lambda d: parameter.shape[d])
 
 
-def dropped(model: nn.Module, pruned: nn.Module, twin: nn.Module) -> dict[str, tuple[int, list[int]]]:
-    """Parameter name to the dimension and positions that are gone, read off the numbers in the twin.
+def removed_rows(
+    model: nn.Module, pruned: nn.Module, numbered: nn.Module
+) -> dict[str, tuple[int, list[int]]]:
+    """Return dimension and removed indices by parameter name, read from the pruned copy with numbered rows.
 
     Raises:
-        ValueError: the twin was pruned otherwise than the network.
+        ValueError: network and numbered copy were pruned differently.
     """
-    out = {}
+    removed = {}
     shapes = {name: p.shape for name, p in pruned.named_parameters()}
-    if shapes != {name: p.shape for name, p in twin.named_parameters()}:
-        raise ValueError("the same seed gave another pruning")
-    left = dict(twin.named_parameters())
+    if shapes != {name: p.shape for name, p in numbered.named_parameters()}:
+        raise ValueError("the same seed removed different channels")
+    remaining = dict(numbered.named_parameters())
     for prefix, module in model.named_modules():
         for attribute, parameter in module._parameters.items():
             name = f"{prefix}.{attribute}" if prefix else attribute
-            if parameter is None or not parameter.dim() or name not in left:
+            if parameter is None or not parameter.dim() or name not in remaining:
                 continue
-            dim = _rows(module, parameter)
-            kept = {int(i) for i in torch.unique(left[name].detach())}
-            gone = sorted(set(range(parameter.shape[dim])) - kept)
-            if gone:
-                out[name] = (dim, gone)
-    return out
+            dim = _channel_dim(module, parameter)
+            kept = {int(i) for i in torch.unique(remaining[name].detach())}
+            indices = sorted(set(range(parameter.shape[dim])) - kept)
+            if indices:
+                removed[name] = (dim, indices)
+    return removed
 
 
-def zero(model: nn.Module, gone: dict[str, tuple[int, list[int]]]) -> nn.Module:
-    """A copy with these rows set to zero."""
+def zero_rows(model: nn.Module, rows: dict[str, tuple[int, list[int]]]) -> nn.Module:
+    """Return a copy with these rows set to zero."""
     masked = copy.deepcopy(model)
     with torch.no_grad():
-        for name, (dim, index) in gone.items():
+        for name, (dim, index) in rows.items():
             masked.get_parameter(name).index_fill_(dim, torch.tensor(index), 0.0)
     return masked
 
 
-def difference(masked: nn.Module, pruned: nn.Module, batch: Tensor) -> dict[str, Any]:
-    """Errors relative to the largest output, and whether they count as exact."""
+def compare_outputs(masked: nn.Module, pruned: nn.Module, batch: Tensor) -> dict[str, Any]:
+    """Return the errors relative to the largest output, and whether the networks count as equal."""
     report = compare(masked, pruned, (batch,), RELATIVE_TOLERANCE)
     row = {"error": report.max_rel, "error_float64": None, "exact": report.passed}
     if not report.passed:

@@ -1,4 +1,4 @@
-"""`--zoo` runs every network of the zoo; without it, the sample."""
+"""Selection of zoo networks: a sample by default, all of them with `--zoo` or `-m zoo`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from benchmarks.networks import ZOO
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "zoo: a network outside the quick sample; runs with --zoo or -m zoo")
+    config.addinivalue_line("markers", "zoo: a network outside the default sample; runs with --zoo or -m zoo")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test a network."""
+    """Parametrize tests by network."""
     if "network" in metafunc.fixturenames:
         cases = [
             pytest.param(network, id=network.name, marks=() if network.sample else pytest.mark.zoo)
@@ -22,7 +22,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not in the sample, unless it is asked for."""
+    """Deselect networks outside the sample, unless `--zoo` or `-m zoo` selects them."""
     if config.getoption("--zoo", default=False) or "zoo" in str(config.getoption("markexpr", default="")):
         return
     outside = [item for item in items if item.get_closest_marker("zoo")]

@@ -1,7 +1,7 @@
-"""CNNs of torchvision and timm, cut to half of their MACs.
+"""Exact slicing of torchvision and timm CNNs to half of their MACs.
 
-Random weights, small inputs. A sample runs by default and all of them with `--zoo`. The networks that cannot
-give half of their MACs exactly stand in `HALF_OUT_OF_REACH`, with the reason.
+Weights are random and inputs small. A sample runs by default, all networks with `--zoo`. Networks from which
+half of the MACs cannot be removed exactly are listed in `HALF_OUT_OF_REACH`, with the reason.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ import torch
 
 import compress
 from benchmarks.networks import HALF_OUT_OF_REACH, Network, build, images
-from benchmarks.zoo_ours import exactness, halved, missing_gradients, sensitivity
+from benchmarks.zoo_ours import missing_gradients, plan_half_macs, sensitivity, verify_slice
 from compress.slicing import flatten
 
-VISIBLE = 1e-3
-"""A cut changes the output by at least this share, or the comparison could not see a wrong channel."""
+MIN_SENSITIVITY = 1e-3
+"""Least relative change of the output when the removed channels are zeroed; below it, a wrong channel could
+pass the comparison."""
 
 
 @pytest.mark.timeout(300)
-def test_network_with_half_its_macs_equals_the_masked_one_and_trains(network: Network) -> None:
+def test_network_with_half_the_macs_equals_the_masked_network_and_has_all_gradients(network: Network) -> None:
     model, batch = build(network), images(network, 2)
     graph = compress.trace(model, batch)
-    plan, reached = halved(graph)
-    narrow = compress.slice_model(model, plan)
+    plan, reached = plan_half_macs(graph)
+    compact = compress.slice_model(model, plan)
 
-    report, double = exactness(model, plan, narrow, batch)
+    report, double = verify_slice(model, plan, compact, batch)
     assert (double or report).passed, f"off by {(double or report).max_rel:.1e}"
     assert reached is (network.name not in HALF_OUT_OF_REACH), f"{plan.narrow.macs} of {plan.dense.macs} MACs"
     if plan.kept:
-        assert sensitivity(model, plan, batch) > VISIBLE
+        assert sensitivity(model, plan, batch) > MIN_SENSITIVITY
     with torch.no_grad():
-        outputs = flatten(narrow(images(network, 3)))
+        outputs = flatten(compact(images(network, 3)))
     assert outputs[0].shape == (3, 1000)
-    assert missing_gradients(model, narrow, images(network, 4)) == []
+    assert missing_gradients(model, compact, images(network, 4)) == []
