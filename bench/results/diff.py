@@ -1,7 +1,7 @@
-"""Two stored results side by side: what changed, and what must not be compared since more than that differs.
+"""Compare two stored benchmark results.
 
-The two were not measured in pairs. So a time is called worse or better only where the ranges, each at least
-its noise floor wide, lie more than 2% apart, and only between results of one machine in one configuration.
+The two results were not measured in pairs. A time therefore counts as changed only if the ranges, each widened
+to its noise floor, are more than 2% apart, and only if machine, configuration and versions are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from compress.core.spec import Record
 
 
 class Change(StrEnum):
-    """What the second result says against the first."""
+    """How a quantity of the second result compares with the first."""
 
     REGRESSION = "REGRESSION"
     IMPROVEMENT = "IMPROVEMENT"
@@ -32,7 +32,7 @@ class Change(StrEnum):
 
 
 class Difference(Record):
-    """Something other than the networks that differs between two results."""
+    """A setting, version or machine property that differs between two results."""
 
     what: str
     first: str
@@ -43,9 +43,9 @@ class DiffRow(Record):
     """One quantity of one candidate in both results.
 
     Attributes:
-        batch: None for what does not depend on it.
+        batch: batch size; None for a quantity that does not depend on it.
         first, second: values; None where one was not measured.
-        first_range, second_range: what they may be; an end of None is open.
+        first_range, second_range: their ranges; an end of None is unbounded.
         ratio: second over first.
     """
 
@@ -63,11 +63,11 @@ class DiffRow(Record):
 
 
 class Diff(Record):
-    """Everything two results say about each other.
+    """Comparison of two results.
 
     Attributes:
-        differs: what forbids to compare times; empty where nothing does.
-        only_first, only_second: comparisons that the other one has not.
+        differs: differences because of which times are not compared.
+        only_first, only_second: comparisons that only one of the results contains.
     """
 
     schema_version: int = 1
@@ -88,67 +88,70 @@ def diff(first: BenchResult, second: BenchResult, names: tuple[str, str] = ("fir
 
     Args:
         first, second: the older and the newer one.
-        names: what they are called.
+        names: their names in the output.
     """
-    general = tuple(_general(first, second))
+    general = tuple(_general_differences(first, second))
     a, b = _entries(first), _entries(second)
     differs, rows, seen = list(general), list[DiffRow](), set[tuple[str, str, str]]()
     for key in (key for key in a if key in b):
-        own = () if key[:3] in seen else tuple(_own(a[key][0], b[key][0]))
+        own = () if key[:3] in seen else tuple(_session_differences(a[key][0], b[key][0]))
         if key[:3] not in seen:
             seen.add(key[:3])
             differs += [entry for entry in own if entry not in differs]
-            rows += _counted(a[key][0], b[key][0])
-        apart = [*general, *_own(a[key][0], b[key][0])]
-        rows += _timed(key, a[key][1], b[key][1], [entry.what for entry in apart])
+            rows += _counted_rows(a[key][0], b[key][0])
+        differences = [*general, *_session_differences(a[key][0], b[key][0])]
+        rows += _timed_rows(key, a[key][1], b[key][1], [entry.what for entry in differences])
     return Diff(
         first=names[0],
         second=names[1],
         differs=tuple(differs),
         rows=tuple(rows),
-        only_first=tuple(_said(key) for key in a if key not in b),
-        only_second=tuple(_said(key) for key in b if key not in a),
+        only_first=tuple(_key_text(key) for key in a if key not in b),
+        only_second=tuple(_key_text(key) for key in b if key not in a),
     )
 
 
 def _entries(result: BenchResult) -> dict[Key, tuple[ComparisonRecord, BatchRecord]]:
     return {
-        (found.backend, found.baseline.label, found.candidate.label, entry.batch): (found, entry)
-        for found in result.comparisons
-        for entry in found.batches
+        (comparison.backend, comparison.baseline.label, comparison.candidate.label, entry.batch): (
+            comparison,
+            entry,
+        )
+        for comparison in result.comparisons
+        for entry in comparison.batches
     }
 
 
-def _said(key: Key) -> str:
+def _key_text(key: Key) -> str:
     return f"{key[2]} against {key[1]} on {key[0]}, batch {key[3]}"
 
 
 # --- what differs ---------------------------------------------------------------------------------------
 
 
-def _general(a: BenchResult, b: BenchResult) -> Iterator[Difference]:
-    """What differs of machine, configuration and versions."""
-    yield from _apart("machine: ", a.machine.model_dump(), b.machine.model_dump())
-    yield from _apart("", {"threads": a.threads}, {"threads": b.threads})
-    yield from _apart("", {"governor": a.before.governor}, {"governor": b.before.governor})
-    yield from _apart("version of ", a.versions, b.versions)
-    yield from _apart("", {"protocol": a.protocol}, {"protocol": b.protocol})
+def _general_differences(a: BenchResult, b: BenchResult) -> Iterator[Difference]:
+    """Yield differences of the machine, the configuration and the versions."""
+    yield from _differences("machine: ", a.machine.model_dump(), b.machine.model_dump())
+    yield from _differences("", {"threads": a.threads}, {"threads": b.threads})
+    yield from _differences("", {"governor": a.before.governor}, {"governor": b.before.governor})
+    yield from _differences("version of ", a.versions, b.versions)
+    yield from _differences("", {"protocol": a.protocol}, {"protocol": b.protocol})
 
 
-def _own(a: ComparisonRecord, b: ComparisonRecord) -> Iterator[Difference]:
-    """What differs of one back end's session."""
-    yield from _apart(f"{a.backend}: ", {"timed": a.timed}, {"timed": b.timed})
-    yield from _apart(f"{a.backend}: ", a.session, b.session)
+def _session_differences(a: ComparisonRecord, b: ComparisonRecord) -> Iterator[Difference]:
+    """Yield differences of the session of one back end."""
+    yield from _differences(f"{a.backend}: ", {"timed": a.timed}, {"timed": b.timed})
+    yield from _differences(f"{a.backend}: ", a.session, b.session)
 
 
-def _apart(prefix: str, a: Mapping[str, object], b: Mapping[str, object]) -> Iterator[Difference]:
+def _differences(prefix: str, a: Mapping[str, object], b: Mapping[str, object]) -> Iterator[Difference]:
     for key in dict.fromkeys((*a, *b)):
         one, other = a.get(key), b.get(key)
         if one != other:
-            yield Difference(what=f"{prefix}{key}", first=_word(one), second=_word(other))
+            yield Difference(what=f"{prefix}{key}", first=_text(one), second=_text(other))
 
 
-def _word(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     return "unknown" if value is None else str(value)
@@ -157,9 +160,9 @@ def _word(value: object) -> str:
 # --- what changed ---------------------------------------------------------------------------------------
 
 
-def _timed(key: Key, a: BatchRecord, b: BatchRecord, apart: list[str]) -> Iterator[DiffRow]:
-    """Latency and speed-up of a batch size; not judged where anything stands `apart`."""
-    forbidden = f"differs: {', '.join(apart)}" if apart else ""
+def _timed_rows(key: Key, a: BatchRecord, b: BatchRecord, differences: list[str]) -> Iterator[DiffRow]:
+    """Yield rows for latency and speed-up at a batch size; with `differences` they are not comparable."""
+    forbidden = f"differs: {', '.join(differences)}" if differences else ""
     parts: tuple[tuple[str, ValueRange, ValueRange, bool], ...] = (
         ("p50 ms", time_ms(a, 50), time_ms(b, 50), False),
         ("p99 ms", time_ms(a, 99), time_ms(b, 99), False),
@@ -169,8 +172,8 @@ def _timed(key: Key, a: BatchRecord, b: BatchRecord, apart: list[str]) -> Iterat
         yield _row((key[0], key[2], key[3], quantity), one, other, more_is_better=more, forbidden=forbidden)
 
 
-def _counted(a: ComparisonRecord, b: ComparisonRecord) -> Iterator[DiffRow]:
-    """What no machine changes: accuracy, size, MACs, parameters of the candidate."""
+def _counted_rows(a: ComparisonRecord, b: ComparisonRecord) -> Iterator[DiffRow]:
+    """Yield rows for what does not depend on the machine: accuracy, file size, MACs and parameters."""
     one, other = a.candidate, b.candidate
     same = one.sha256 == other.sha256 and one.sha256 is not None
     reason = "the same file" if same else "another file"
@@ -182,13 +185,13 @@ def _counted(a: ComparisonRecord, b: ComparisonRecord) -> Iterator[DiffRow]:
     ):
         if x is not None and y is not None:
             name = (a.backend, one.label, None, quantity)
-            asked = quantity == "top-1"
-            other_images = asked and one.top1_images != other.top1_images
+            is_accuracy = quantity == "top-1"
+            other_images = is_accuracy and one.top1_images != other.top1_images
             yield _row(
                 name,
                 exact_value(x, reason),
                 exact_value(y, reason),
-                more_is_better=asked,
+                more_is_better=is_accuracy,
                 forbidden="differs: the test images" if other_images else "",
             )
 
@@ -229,19 +232,23 @@ def _change(a: ValueRange, b: ValueRange, more_is_better: bool) -> tuple[Change,
         return (Change.IMPROVEMENT if better else Change.REGRESSION), a.reason
     beyond = math.exp(SAME_WITHIN)
     if b.low > a.high * beyond:
-        return (Change.IMPROVEMENT if more_is_better else Change.REGRESSION), "the ranges lie apart"
+        return (
+            Change.IMPROVEMENT if more_is_better else Change.REGRESSION
+        ), "the ranges are more than 2% apart"
     if b.high * beyond < a.low:
-        return (Change.REGRESSION if more_is_better else Change.IMPROVEMENT), "the ranges lie apart"
+        return (
+            Change.REGRESSION if more_is_better else Change.IMPROVEMENT
+        ), "the ranges are more than 2% apart"
     if b.high <= a.low * beyond and a.high <= b.low * beyond:
         return Change.SAME, "both within 2%"
-    return Change.UNCLEAR, "the ranges overlap or lie within 2%"
+    return Change.UNCLEAR, "the ranges overlap or are within 2%"
 
 
 def _end(value: float | None) -> float | None:
     return None if value is None or math.isinf(value) else value
 
 
-# --- for people -----------------------------------------------------------------------------------------
+# --- rendering ------------------------------------------------------------------------------------------
 
 _COLOURS = {
     Change.REGRESSION: "red",
@@ -252,39 +259,44 @@ _COLOURS = {
 }
 
 
-def render_diff(found: Diff) -> Group:
-    """Return what differs, what changed and what only one result has, for a Rich console."""
+def render_diff(difference: Diff) -> Group:
+    """Return tables of the differences and changes, and what only one result contains, for a Rich console."""
     parts: list[RenderableType] = []
-    if found.differs:
-        parts.append(_differences(found))
-    if found.rows:
-        parts.append(_changes(found))
-    for name, only in ((found.first, found.only_first), (found.second, found.only_second)):
-        parts += [Text(f"only in {name}: {said}") for said in only]
-    if found.differs:
-        parts.append(Text("Times are not compared: what differs may be the cause.", style="yellow"))
+    if difference.differs:
+        parts.append(_difference_table(difference))
+    if difference.rows:
+        parts.append(_change_table(difference))
+    for name, only in (
+        (difference.first, difference.only_first),
+        (difference.second, difference.only_second),
+    ):
+        parts += [Text(f"only in {name}: {text}") for text in only]
+    if difference.differs:
+        parts.append(
+            Text("Times are not compared, because the differences may be the cause.", style="yellow")
+        )
     return Group(*parts)
 
 
-def _differences(found: Diff) -> Table:
-    made = Table(title="what differs beside the networks", title_justify="left")
-    for name in ("what", found.first, found.second):
-        made.add_column(name)
-    for entry in found.differs:
-        made.add_row(entry.what, entry.first, entry.second)
-    return made
+def _difference_table(difference: Diff) -> Table:
+    table = Table(title="differences other than the networks", title_justify="left")
+    for name in ("setting", difference.first, difference.second):
+        table.add_column(name)
+    for entry in difference.differs:
+        table.add_row(entry.what, entry.first, entry.second)
+    return table
 
 
-def _changes(found: Diff) -> Table:
-    made = Table(title=f"{found.second} against {found.first}", title_justify="left")
+def _change_table(difference: Diff) -> Table:
+    table = Table(title=f"{difference.second} against {difference.first}", title_justify="left")
     for name in ("back end", "network", "batch", "quantity"):
-        made.add_column(name)
-    for name in (found.first, found.second, "ratio"):
-        made.add_column(name, justify="right")
-    made.add_column("change")
-    made.add_column("why", overflow="fold")
-    for row in found.rows:
-        made.add_row(
+        table.add_column(name)
+    for name in (difference.first, difference.second, "ratio"):
+        table.add_column(name, justify="right")
+    table.add_column("change")
+    table.add_column("why", overflow="fold")
+    for row in difference.rows:
+        table.add_row(
             row.backend,
             row.candidate,
             "-" if row.batch is None else str(row.batch),
@@ -295,14 +307,14 @@ def _changes(found: Diff) -> Table:
             Text(row.change.value, style=_COLOURS[row.change]),
             row.reason,
         )
-    return made
+    return table
 
 
 def _number(value: float | None, ends: tuple[float | None, float | None]) -> str:
     if value is None:
         return "-"
     low, high = ends
-    said = f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    text = f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     if low is None or low == high:
-        return said
-    return f"{said} ({low:.4g} to {'any' if high is None else f'{high:.4g}'})"
+        return text
+    return f"{text} ({low:.4g} to {'any' if high is None else f'{high:.4g}'})"

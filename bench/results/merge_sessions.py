@@ -23,7 +23,7 @@ ends, so one disturbed session on either side does not move it.
 """
 
 Times = list[NDArray[np.int64]]
-"""The times of one side, `[inferences]` of each session."""
+"""Times of one side: an array `[inferences]` for each session."""
 
 
 def merge_sessions(
@@ -32,14 +32,14 @@ def merge_sessions(
     """Return the record of a comparison at one batch size.
 
     Args:
-        taken: of each session, in the order measured; the first one has energy and memory.
-        baseline, candidate: what was compared.
-        seed: of the bootstrap within a session.
+        taken: measurements of each session, in order; the first one includes energy and memory.
+        baseline, candidate: the compared networks.
+        seed: seed of the bootstrap within a session.
     """
     noise = stats.over_sessions([one.same.ratios for one in taken], seed=seed)
-    found = stats.over_sessions([one.other.ratios for one in taken], seed=seed)
+    ratio = stats.over_sessions([one.other.ratios for one in taken], seed=seed)
     device = [one.device for one in taken if one.device is not None]
-    speedup = record.ratio_record(found)
+    speedup = record.ratio_record(ratio)
     macs = baseline.macs, candidate.macs
     reduction = None if macs[0] is None or macs[1] is None else macs[0] / max(macs[1], 1)
     states = [one.gpu for one in taken]
@@ -52,7 +52,7 @@ def merge_sessions(
         floor=noise.reach,
         speedup=speedup,
         device_speedup=record.ratio_record(_by_device(device, seed)) if device else None,
-        verdict=stats.verdict(found, noise.reach),
+        verdict=stats.verdict(ratio, noise.reach),
         mac_reduction=reduction,
         efficiency=None if reduction is None else speedup.ratio / reduction,
         others_load=fmean(one.others_load for one in taken),
@@ -99,19 +99,19 @@ def _side(
 
 
 def _latency(sessions: Times, repeats: Sequence[int]) -> Latency:
-    """All times in one summary; those of a measurement resemble each other, and those of a session."""
+    """Summarize the times of all sessions; times of one measurement, and of one session, are correlated."""
     measurements = [
         part for times, count in zip(sessions, repeats, strict=True) for part in times.reshape(-1, count)
     ]
     return stats.latency(np.concatenate(sessions), clusters=(measurements, sessions))
 
 
-def _warm(all_: Sequence[WarmUp]) -> WarmUp:
-    """The warm-ups of all sessions: the middle first inference, sums, and whether all came to rest."""
+def _warm(warm_ups: Sequence[WarmUp]) -> WarmUp:
+    """Merge the warm-ups of all sessions: medians, sums, and whether all became stable."""
     return WarmUp(
-        first_ns=median_low(one.first_ns for one in all_),
-        count=sum(one.count for one in all_),
-        total_ns=sum(one.total_ns for one in all_),
-        settled=all(one.settled for one in all_),
-        typical_ns=median_low(one.typical_ns for one in all_),
+        first_ns=median_low(one.first_ns for one in warm_ups),
+        count=sum(one.count for one in warm_ups),
+        total_ns=sum(one.total_ns for one in warm_ups),
+        settled=all(one.settled for one in warm_ups),
+        typical_ns=median_low(one.typical_ns for one in warm_ups),
     )

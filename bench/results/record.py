@@ -24,27 +24,27 @@ SCHEMA_VERSION = 4
 """Version of results.json."""
 
 READABLE = (2, 3, SCHEMA_VERSION)
-"""Versions that are read; 2 had no intervals of percentiles, no energy and no state of the GPU; 2 and 3 had
-one session, whose intervals do not say how sessions differ."""
+"""Versions that can be read. Version 2 has no intervals of percentiles, no energy and no GPU state; versions 2
+and 3 have a single session, so their intervals do not include the variation between sessions."""
 
 FILENAME = "results.json"
 
 
 class ArtifactRecord(Record):
-    """One network as one back end runs it.
+    """One network in the form that a back end ran.
 
     Attributes:
-        label: how a reader knows it: ``dense`` or ``compact`` of the only run, else with its name before it.
+        label: ``dense`` or ``compact`` if there is one run; otherwise preceded by the name of the run or file.
         artefact: name of the run folder or of the file it belongs to.
-        model, method: the dense network and how it was made narrow; None for a file that does not say.
-        file: name of the file measured; None where the modules of a run are.
-        sha256, bytes: of the file, or of a run's weights; None for a dense network of fresh weights.
-        opset: of an ONNX file.
-        precision: as the manifest says; ``fp32`` for what was made here.
-        weights: whose weights it holds.
-        macs, params: of one image, convolution and linear; None for a file of no run.
-        top1: accuracy on test images as the run or the manifest recorded it, 0 to 1; None where neither did.
-        top1_images: on how many, always the first ones of the set; None as above, and in version 2.
+        model, method: dense network and method of its run; None for a file without a manifest.
+        file: name of the measured file; None if modules of a run were measured.
+        sha256, bytes: of the file, or of the run's weights; None for a dense network with random weights.
+        opset: opset of an ONNX file.
+        precision: precision in the manifest; ``fp32`` for networks of a run.
+        weights: where its weights are from.
+        macs, params: costs of convolutions and linear layers for one image; None for a file without a run.
+        top1: accuracy on test images recorded in the run or manifest, 0 to 1; None if not recorded.
+        top1_images: number of those test images, the first ones of the set; None in version 2.
     """
 
     label: str
@@ -75,7 +75,7 @@ class RatioRecord(Record):
 
 
 class SessionRecord(Record):
-    """What one session found by itself; its intervals are over its pairs and know nothing of other sessions.
+    """Result of one session; its intervals are computed from its own pairs only.
 
     Attributes:
         noise, speedup, others_load: see `BatchRecord`.
@@ -87,7 +87,7 @@ class SessionRecord(Record):
 
 
 class DeviceRecord(Record):
-    """Times by the device's own clock, milliseconds; percentiles by the same rule as the host's."""
+    """Times measured by the device's clock, in milliseconds; percentiles as in `SideRecord`."""
 
     p50_ms: float
     p90_ms: float | None
@@ -99,21 +99,21 @@ class SideRecord(Record):
     """One network at one batch size; milliseconds of one inference of the whole batch.
 
     Attributes:
-        label: which artefact.
-        load_ms: from the file to a session of the runtime; the middle one of all sessions.
-        first_ms: the first inference, in none of the other numbers; the middle one of all sessions.
-        warm_up_inferences, warm_up_ms, settled: how it was warmed up in all sessions together, and whether
-            its median came to rest in each.
-        count: inferences the numbers below rest on.
-        p90_ms, p99_ms: None below 30 and 1000 inferences.
+        label: label of the artifact.
+        load_ms: time to load the file into a session of the runtime; median over the sessions.
+        first_ms: the first inference, which no other number includes; median over the sessions.
+        warm_up_inferences, warm_up_ms: warm-up of all sessions together.
+        settled: whether the times became stable during the warm-up of every session.
+        count: number of timed inferences.
+        p90_ms, p99_ms: percentiles; None below 30 and 1000 inferences.
         mad_ms: median absolute deviation.
         images_per_s: images over the time of all inferences.
-        repeats: inferences of one measurement of a pair, in the middle one of all sessions.
-        peak_bytes, added_bytes: of the host's memory, see `compress.bench.protocol.memory.Memory`.
-        device: the same inferences by the device's clock; None without a device of its own.
-        p50_ends_ms, p99_ends_ms: 95% intervals, see `stats.percentile_interval`; None where the
-            percentile is, and in results of version 2. An upper end of None: the samples show none.
-        energy: of an inference, by every counter of the machine; see `ComparisonRecord.energy`.
+        repeats: inferences of one measurement of a pair; median over the sessions.
+        peak_bytes, added_bytes: host memory, see `compress.bench.protocol.memory.Memory`.
+        device: the same inferences by the device's clock; None if the back end runs on the host.
+        p50_ends_ms, p99_ends_ms: 95% intervals, see `stats.percentile_interval`; None if there is no
+            percentile, and in version 2. An upper end of None is unbounded.
+        energy: energy of an inference by each counter of the machine; see `ComparisonRecord.energy`.
     """
 
     label: str
@@ -142,16 +142,15 @@ class BatchRecord(Record):
 
     Attributes:
         noise: the baseline against a second one of itself in the same process (A/A).
-        floor: log-ratio up to which the machine differs from itself, see `stats.Interval.reach`.
+        floor: noise floor: the log-ratio that A/A comparisons reach, see `stats.Interval.reach`.
         speedup: baseline over candidate, by the host's clock.
         device_speedup: the same by the device's clock.
         verdict: FASTER, SAME, SLOWER or UNCLEAR, of the candidate.
-        mac_reduction: MACs of the baseline over those of the candidate; None where one is not known.
+        mac_reduction: MACs of the baseline over those of the candidate; None if unknown.
         efficiency: `speedup.ratio` over `mac_reduction`.
-        others_load: share of the processors that other processes took meanwhile, 0 to 1.
-        gpu: its state after each block of baseline against candidate; None without one, or where it does
-            not tell.
-        sessions: what each found, in the order measured; empty in results of versions 2 and 3.
+        others_load: share of the processors that other processes used, 0 to 1.
+        gpu: state of the GPU after each block of baseline against candidate; None if not recorded.
+        sessions: result of each session, in order; empty in versions 2 and 3.
     """
 
     batch: int
@@ -173,10 +172,10 @@ class ComparisonRecord(Record):
     """One candidate against its baseline on one back end, at every batch size.
 
     Attributes:
-        timed: what one time contains, and what it does not.
-        session: what the baseline's session ran with, in the runtime's own words.
-        energy: for ``rapl`` and ``nvml``, what was counted, or ``not available`` and why; empty in results
-            of version 2.
+        timed: what a time includes and excludes.
+        session: settings that the runtime reports for the baseline's session.
+        energy: what the counters ``rapl`` and ``nvml`` measured, or ``not available`` and why; empty in
+            version 2.
     """
 
     backend: str
@@ -226,12 +225,12 @@ class BenchResult(Record):
     def lines(self) -> list[str]:
         """Return a line of text for each comparison and batch size, and for each skipped comparison."""
         lines = [
-            f"{found.candidate.label} against {found.baseline.label} on {found.backend}, "
+            f"{comparison.candidate.label} against {comparison.baseline.label} on {comparison.backend}, "
             f"batch {entry.batch}: "
             f"{entry.speedup.ratio:.2f}x ({entry.speedup.low:.2f} to {entry.speedup.high:.2f}), "
             f"{entry.verdict.value}; {entry.baseline.p50_ms:.3f} ms -> {entry.candidate.p50_ms:.3f} ms"
-            for found in self.comparisons
-            for entry in found.batches
+            for comparison in self.comparisons
+            for entry in comparison.batches
         ]
         return lines + [skipped_text(entry) for entry in self.skipped]
 
@@ -239,7 +238,7 @@ class BenchResult(Record):
         return "\n".join(self.lines())
 
     def _repr_html_(self) -> str:
-        """The same for notebooks."""
+        """Return the lines as HTML for notebooks."""
         return "<br>".join(html.escape(line) for line in self.lines())
 
 
@@ -272,7 +271,7 @@ def side_record(
     device: Latency | None = None,
     energy: tuple[EnergyRecord, ...] = (),
 ) -> SideRecord:
-    """Return what was measured of one side, in milliseconds."""
+    """Return the record of one side, in milliseconds."""
     return SideRecord(
         label=label,
         load_ms=load_ns / 1e6,
@@ -306,16 +305,16 @@ def _device(times: Latency) -> DeviceRecord:
 
 
 def save(result: BenchResult, path: Path) -> Path:
-    """Write a result, whole or not at all; return its path."""
+    """Write a result atomically and return its path."""
     write_json(path, result.model_dump(mode="json"))
     return path
 
 
 def read(path: Path) -> BenchResult:
-    """Return a result that `save` wrote: of a file, or `bench/results.json` of a run folder.
+    """Read a result from a file, or from `bench/results.json` of a run folder.
 
     Raises:
-        CompressError: missing, damaged, or of another version.
+        CompressError: the file is missing, damaged, or has another version.
     """
     path = path / "bench" / FILENAME if path.is_dir() else path
     hint = "measure again with `compress bench RUN`"

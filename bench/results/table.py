@@ -1,4 +1,4 @@
-"""A result for people: a table of the networks, two of the times for each back end, and how to read them."""
+"""Render a benchmark result: a table of the networks, two tables for each back end, and a footnote."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """What a batch size bought on one back end, in one row.
+    """Speed-up at one batch size on one back end.
 
     Attributes:
-        backend: its name.
-        baseline, candidate: what was compared.
+        backend: name of the back end.
+        baseline, candidate: labels of the compared networks.
         batch: images of an inference.
         baseline_ms, candidate_ms: median latency.
-        speedup, low, high: with the ends of its 95% interval.
-        mac_reduction, efficiency: speed-up over MAC reduction; None where the MACs are not known.
-        verdict: on the candidate.
+        speedup, low, high: speed-up and the ends of its 95% interval.
+        mac_reduction: MACs of the baseline over those of the candidate; None if unknown.
+        efficiency: speed-up over MAC reduction; None if unknown.
+        verdict: FASTER, SAME, SLOWER or UNCLEAR.
     """
 
     backend: str
@@ -60,9 +61,9 @@ def summary_rows(result: BenchResult) -> list[SummaryRow]:
     """Return a row for each comparison and batch size, in the order measured."""
     return [
         SummaryRow(
-            backend=found.backend,
-            baseline=found.baseline.label,
-            candidate=found.candidate.label,
+            backend=comparison.backend,
+            baseline=comparison.baseline.label,
+            candidate=comparison.candidate.label,
             batch=entry.batch,
             baseline_ms=entry.baseline.p50_ms,
             candidate_ms=entry.candidate.p50_ms,
@@ -73,47 +74,47 @@ def summary_rows(result: BenchResult) -> list[SummaryRow]:
             efficiency=entry.efficiency,
             verdict=entry.verdict,
         )
-        for found in result.comparisons
-        for entry in found.batches
+        for comparison in result.comparisons
+        for entry in comparison.batches
     ]
 
 
 def summary_row(result: BenchResult, batch: int | None = None) -> SummaryRow:
-    """Return the row of one batch size of the first comparison; of its first batch where none is given.
+    """Return the row of one batch size of the first comparison; of its first batch size if `batch` is None.
 
     Raises:
         KeyError: that batch size was not measured.
     """
     first = result.comparisons[0].batches
     rows = summary_rows(result)[: len(first)]
-    found = next((row for row in rows if batch in (None, row.batch)), None)
-    if found is None:
+    row = next((row for row in rows if batch in (None, row.batch)), None)
+    if row is None:
         raise KeyError(f"batch {batch} was not measured")
-    return found
+    return row
 
 
 def render_bench_table(result: BenchResult) -> Group:
-    """Return everything a reader needs to judge the result, for a Rich console: a table for each back end."""
-    parts: list[RenderableType] = [_networks(result)]
-    for backend in dict.fromkeys(found.backend for found in result.comparisons):
-        own = [found for found in result.comparisons if found.backend == backend]
-        parts += [_latencies(backend, own, result.threads), _speedups(backend, own)]
+    """Return the tables of a result for a Rich console, with warnings and a footnote."""
+    parts: list[RenderableType] = [_network_table(result)]
+    for backend in dict.fromkeys(comparison.backend for comparison in result.comparisons):
+        own = [comparison for comparison in result.comparisons if comparison.backend == backend]
+        parts += [_latency_table(backend, own, result.threads), _speedup_table(backend, own)]
     return Group(*parts, *_warnings(result), Text(_footnote(result), style="dim"))
 
 
-def _networks(result: BenchResult) -> Table:
-    made = Table(title=_title(result), title_justify="left")
-    made.add_column("network")
+def _network_table(result: BenchResult) -> Table:
+    table = Table(title=_title(result), title_justify="left")
+    table.add_column("network")
     for name in ("MMACs (papers' FLOPs)", "parameters", "file", "file MB", "top-1"):
-        made.add_column(name, justify="right")
+        table.add_column(name, justify="right")
     seen = dict.fromkeys(
         tuple(_network_row(artifact))
-        for found in result.comparisons
-        for artifact in (found.baseline, found.candidate)
+        for comparison in result.comparisons
+        for artifact in (comparison.baseline, comparison.candidate)
     )
     for row in seen:
-        made.add_row(*row)
-    return made
+        table.add_row(*row)
+    return table
 
 
 def _title(result: BenchResult) -> str:
@@ -134,21 +135,21 @@ def _network_row(artifact: ArtifactRecord) -> list[str]:
     ]
 
 
-def _latencies(backend: str, own: Sequence[ComparisonRecord], threads: int) -> Table:
-    made = Table(title=f"latency of a batch, ms ({backend}, {threads} threads)", title_justify="left")
-    made.add_column("batch", justify="right")
-    made.add_column("network")
-    device = any(entry.baseline.device for found in own for entry in found.batches)
+def _latency_table(backend: str, comparisons: Sequence[ComparisonRecord], threads: int) -> Table:
+    table = Table(title=f"latency of a batch, ms ({backend}, {threads} threads)", title_justify="left")
+    table.add_column("batch", justify="right")
+    table.add_column("network")
+    device = any(entry.baseline.device for comparison in comparisons for entry in comparison.batches)
     names = ("p50", "p90", "p99", "MAD", "first", "samples", "images/s", "peak MB")
-    sources = tuple(dict.fromkeys(used.source for side in _sides(own) for used in side.energy))
+    sources = tuple(dict.fromkeys(used.source for side in _sides(comparisons) for used in side.energy))
     joules = (f"mJ ({source})" for source in sources)
     for name in (*names, *(("device p50", "device p90") if device else ()), *joules):
-        made.add_column(name, justify="right")
-    for found in own:
-        for entry in found.batches:
+        table.add_column(name, justify="right")
+    for comparison in comparisons:
+        for entry in comparison.batches:
             for side in (entry.baseline, entry.candidate):
-                made.add_row(str(entry.batch), *_latency_row(side), *_energy(side, sources))
-    return made
+                table.add_row(str(entry.batch), *_latency_row(side), *_energy(side, sources))
+    return table
 
 
 def _latency_row(side: SideRecord) -> list[str]:
@@ -157,7 +158,7 @@ def _latency_row(side: SideRecord) -> list[str]:
     ]
     device = [] if side.device is None else [side.device.p50_ms, side.device.p90_ms]
     return [
-        side.label if side.settled else f"{side.label} (unsettled)",
+        side.label if side.settled else f"{side.label} (unstable)",
         *times,
         f"{side.count:,}",
         f"{side.images_per_s:,.0f}",
@@ -166,34 +167,39 @@ def _latency_row(side: SideRecord) -> list[str]:
     ]
 
 
-def _sides(own: Sequence[ComparisonRecord]) -> list[SideRecord]:
-    return [side for found in own for entry in found.batches for side in (entry.baseline, entry.candidate)]
+def _sides(comparisons: Sequence[ComparisonRecord]) -> list[SideRecord]:
+    return [
+        side
+        for comparison in comparisons
+        for entry in comparison.batches
+        for side in (entry.baseline, entry.candidate)
+    ]
 
 
 def _energy(side: SideRecord, sources: Sequence[str]) -> list[str]:
-    """Energy of an inference by each counter, in thousandths of a joule."""
+    """Return the energy of an inference by each counter, in millijoules."""
     used = {entry.source: entry.joules for entry in side.energy}
     return [_milliseconds(used[source] * 1e3 if source in used else None) for source in sources]
 
 
-def _speedups(backend: str, own: Sequence[ComparisonRecord]) -> Table:
-    alone = own[0] if len(own) == 1 else None
-    what = f", {alone.baseline.label} over {alone.candidate.label}" if alone else ""
-    made = Table(title=f"speed-up{what} ({backend})", title_justify="left")
-    if alone is None:
-        made.add_column("candidate")
-        made.add_column("baseline")
-    made.add_column("batch", justify="right")
-    device = any(entry.device_speedup for found in own for entry in found.batches)
+def _speedup_table(backend: str, comparisons: Sequence[ComparisonRecord]) -> Table:
+    single = comparisons[0] if len(comparisons) == 1 else None
+    what = f", {single.baseline.label} over {single.candidate.label}" if single else ""
+    table = Table(title=f"speed-up{what} ({backend})", title_justify="left")
+    if single is None:
+        table.add_column("candidate")
+        table.add_column("baseline")
+    table.add_column("batch", justify="right")
+    device = any(entry.device_speedup for comparison in comparisons for entry in comparison.batches)
     names = ("speed-up", "95% interval", "noise floor", "pairs", "sessions", "MAC reduction", "efficiency")
     for name in (*names, *(("on the device",) if device else ())):
-        made.add_column(name, justify="right")
-    made.add_column("verdict")
-    for found in own:
-        who = [] if alone else [found.candidate.label, found.baseline.label]
-        for entry in found.batches:
-            made.add_row(*who, *_speedup_row(entry))
-    return made
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for comparison in comparisons:
+        labels = [] if single else [comparison.candidate.label, comparison.baseline.label]
+        for entry in comparison.batches:
+            table.add_row(*labels, *_speedup_row(entry))
+    return table
 
 
 def _speedup_row(entry: BatchRecord) -> list[str | Text]:
@@ -213,9 +219,11 @@ def _speedup_row(entry: BatchRecord) -> list[str | Text]:
 
 
 def _warnings(result: BenchResult) -> list[Text]:
-    """What a reader must know before trusting the numbers."""
-    busiest = max(entry.others_load for found in result.comparisons for entry in found.batches)
-    throttled = [_throttled(found, entry) for found in result.comparisons for entry in found.batches]
+    """Return warnings about skipped comparisons, throttling and load by other processes."""
+    busiest = max(entry.others_load for comparison in result.comparisons for entry in comparison.batches)
+    throttled = [
+        _throttled(comparison, entry) for comparison in result.comparisons for entry in comparison.batches
+    ]
     warnings = [Text(skipped_text(entry), style="yellow") for entry in result.skipped]
     warnings += [Text(text, style="yellow") for text in throttled if text]
     if busiest <= BUSY:
@@ -223,16 +231,21 @@ def _warnings(result: BenchResult) -> list[Text]:
     return [
         *warnings,
         Text(
-            f"Other processes took up to {busiest:.0%} of the processors meanwhile: times are too long, and "
-            "the intervals wider than on a quiet machine.",
+            f"Other processes used up to {busiest:.0%} of the processors during the measurement: times are too "
+            "long, and the intervals wider than on a quiet machine.",
             style="yellow",
         ),
     ]
 
 
 def _gpu_states(result: BenchResult) -> str:
-    """The GPU's state over all comparisons, in a sentence; empty without one that tells."""
-    records = [entry.gpu for found in result.comparisons for entry in found.batches if entry.gpu is not None]
+    """Return a sentence about the GPU's state over all comparisons; empty if it was not recorded."""
+    records = [
+        entry.gpu
+        for comparison in result.comparisons
+        for entry in comparison.batches
+        if entry.gpu is not None
+    ]
     blocks = [block for record in records for block in record.blocks]
     if not blocks:
         return ""
@@ -245,8 +258,8 @@ def _gpu_states(result: BenchResult) -> str:
     )
 
 
-def _throttled(found: ComparisonRecord, entry: BatchRecord) -> str:
-    """Which blocks the GPU was held back in, and by what; empty where in none."""
+def _throttled(comparison: ComparisonRecord, entry: BatchRecord) -> str:
+    """Return in which blocks the GPU was throttled, and why; empty if in none."""
     if entry.gpu is None or not entry.gpu.affected:
         return ""
     blocks = [entry.gpu.blocks[i] for i in entry.gpu.affected]
@@ -254,7 +267,7 @@ def _throttled(found: ComparisonRecord, entry: BatchRecord) -> str:
     which = ", ".join(str(i + 1) for i in entry.gpu.affected)
     clocks = sorted({block.sm_mhz for block in blocks})
     return (
-        f"{found.backend}, batch {entry.batch}, {found.candidate.label}: the GPU was held back ({why}) after "
+        f"{comparison.backend}, batch {entry.batch}, {comparison.candidate.label}: the GPU was throttled ({why}) after "
         f"{len(blocks)} of {len(entry.gpu.blocks)} blocks ({which}), at {clocks[0]} to {clocks[-1]} MHz and "
         f"up to {max(block.celsius for block in blocks)} degrees Celsius."
     )
@@ -262,12 +275,12 @@ def _throttled(found: ComparisonRecord, entry: BatchRecord) -> str:
 
 def _footnote(result: BenchResult) -> str:
     load = "-" if result.before.load_average is None else f"{result.before.load_average[0]:.2f}"
-    timed = dict.fromkeys((found.backend, found.timed) for found in result.comparisons)
+    timed = dict.fromkeys((comparison.backend, comparison.timed) for comparison in result.comparisons)
     several = len(timed) > 1
     texts = (f"{backend}: {text}" if several else text for backend, text in timed)
-    weights = (found.baseline.weights for found in result.comparisons)
+    weights = (comparison.baseline.weights for comparison in result.comparisons)
     energy = dict.fromkeys(
-        f"{source} {said}" for found in result.comparisons for source, said in found.energy.items()
+        f"{source} {text}" for comparison in result.comparisons for source, text in comparison.energy.items()
     )
     dense = next((text for text in weights if text.startswith("fresh")), None)
     return (

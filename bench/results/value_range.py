@@ -36,16 +36,16 @@ def exact_value(value: float, reason: str) -> ValueRange:
     return ValueRange(value, value, value, reason)
 
 
-def ratio(found: RatioRecord | None, floor: float, scale: float = 1.0) -> ValueRange:
-    """Return the range of a speed ratio, times `scale`."""
-    if found is None:
-        return ValueRange(reason="the back end has no clock of a device")
-    sessions = f" in {found.sessions} sessions" if found.sessions > 1 else ""
+def ratio(record: RatioRecord | None, floor: float, scale: float = 1.0) -> ValueRange:
+    """Return the range of a measured speed ratio, multiplied by `scale`."""
+    if record is None:
+        return ValueRange(reason="the back end does not report device times")
+    sessions = f" in {record.sessions} sessions" if record.sessions > 1 else ""
     return ValueRange(
-        found.ratio * scale,
-        min(found.low, found.ratio * math.exp(-floor)) * scale,
-        max(found.high, found.ratio * math.exp(floor)) * scale,
-        f"{found.pairs} pairs{sessions}, noise floor {floor:.1%}",
+        record.ratio * scale,
+        min(record.low, record.ratio * math.exp(-floor)) * scale,
+        max(record.high, record.ratio * math.exp(floor)) * scale,
+        f"{record.pairs} pairs{sessions}, noise floor {floor:.1%}",
     )
 
 
@@ -56,11 +56,11 @@ def time_ms(entry: BatchRecord, q: Literal[50, 99]) -> ValueRange:
     if value is None:
         pairs = 2 * math.ceil(needs / side.repeats / 2)
         return ValueRange(
-            reason=f"p{q} needs {needs:,} samples and has {side.count:,}: --pairs {pairs}, or a --budget"
+            reason=f"p{q} needs {needs:,} samples and has {side.count:,}: give --pairs {pairs}, or a --budget"
         )
     if ends is None:
         return ValueRange(value, reason=f"the result has no interval of p{q}: measure again")
-    busy = f"other processes took {entry.others_load:.0%} of the processors, so times are too long"
+    busy = f"other processes used {entry.others_load:.0%} of the processors, so times are too long"
     return ValueRange(
         value,
         min(ends[0], value * math.exp(-entry.floor)),

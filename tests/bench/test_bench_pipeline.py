@@ -119,7 +119,7 @@ def test_the_table_warns_where_others_took_the_processors(measured: tuple[Path, 
         console.print(render_bench_table(result.model_copy(update={"comparisons": changed})))
         return console.export_text()
 
-    assert "Other processes took up to 43%" in shown(0.43)
+    assert "Other processes used up to 43%" in shown(0.43)
     assert "Other processes" not in shown(0.02)
 
 

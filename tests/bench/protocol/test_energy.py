@@ -99,7 +99,7 @@ def test_the_blocks_a_gpu_was_held_back_in_are_marked_in_record_and_table() -> N
     gpu = gpu_record([gpu_block(), gpu_block("power cap", mhz=1400), gpu_block()])
     assert gpu.affected == (1,)
     text = shown(result(comparison(batch(gpu=gpu))))
-    assert "held back (power cap) after 1 of 3 blocks (2), at 1400 to 1400 MHz" in text
+    assert "throttled (power cap) after 1 of 3 blocks (2), at 1400 to 1400 MHz" in text
     assert "GPU after each block: 1400 to 1980 MHz, up to 60 degrees" in text
     assert "up to 1,000 MB of its memory" in text
 
