@@ -1,9 +1,9 @@
 """Benchmarks: the speed-up of a compact model on this machine, measured in pairs and judged against noise.
 
 Reading order: `pipeline` (a whole benchmark), `backends/` (one file per runtime), `protocol/` (order of
-measuring, statistics, processes), `results/` (the record, its tables, differences of two results).
-`explain/`, `staircase/` and `scenarios/` are further measurements, `gate/` checks limits, `report/` writes
-the HTML page, and `comparison/` trains and measures several methods side by side.
+measuring, statistics, processes), `results/` (record, tables, comparison of two results). `explain/`,
+`staircase/` and `scenarios/` are further measurements, `gate/` checks limits, `report/` writes the HTML page,
+and `comparison/` trains and measures several methods side by side.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The artifacts of a benchmark, run folders and exported files, and which is compared with which.
+"""Artifacts of a benchmark (run folders and exported files), and the baseline of each.
 
-A run is compared with its own dense network. A file has none: it is compared with the first artifact that was
-given (of a run, its compact model). So `RUN` alone is dense against compact; `RUN_A RUN_B` gives each run's
-speed-up over its own dense network; `RUN model.int8.onnx` adds what the file buys over the compact network;
-and of `a.onnx b.onnx` the first is the baseline.
+The compact model of a run is compared with its dense network; a file is compared with the first artifact (the
+compact model, if that is a run). `RUN` compares dense and compact; `RUN_A RUN_B` measures the speed-up of
+each run over its own dense network; `RUN model.int8.onnx` also compares the file with the compact model; and
+for `a.onnx b.onnx` the first file is the baseline.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Subject:
     """One side of a comparison before a back end is chosen: a network of a run, or a file.
 
     Attributes:
-        label: how tables call it.
+        label: its name in tables.
         path: the run folder or the file.
-        network: of a run; None for a file.
+        network: which network of a run; None for a file.
     """
 
     label: str
@@ -72,25 +72,25 @@ def artifact_path(source: object) -> Path:
     )
 
 
-def comparisons(named: Sequence[str | Path]) -> list[tuple[Subject, Subject]]:
+def comparisons(sources: Sequence[str | Path]) -> list[tuple[Subject, Subject]]:
     """Return baseline and candidate of every comparison.
 
     Raises:
-        CompressError: nothing is named, one thing twice, a file alone, or a first file that no other file
-            follows (USAGE).
+        CompressError: no artifact is given, one is given twice, or a first file has no other file to be
+            compared with (USAGE).
     """
-    paths = [Path(name) for name in named]
-    doubled = [path for i, path in enumerate(paths) if path in paths[:i]]
-    if not paths or doubled:
-        what = f"{str(doubled[0])!r} is named twice" if doubled else "nothing is named"
-        raise CompressError(what, hint="name run folders and exported files, each once", code="bad-option")
+    paths = [Path(name) for name in sources]
+    repeated = [path for i, path in enumerate(paths) if path in paths[:i]]
+    if not paths or repeated:
+        what = f"{str(repeated[0])!r} is given twice" if repeated else "no run or file is given"
+        raise CompressError(what, hint="give run folders and exported files, each once", code="bad-option")
     if _is_file(paths[0]) and not any(_is_file(path) for path in paths[1:]):
         raise CompressError(
-            f"the file {str(paths[0])!r} is compared with nothing",
-            hint="name what it is compared with first: a run folder or another file",
+            f"the file {str(paths[0])!r} has no baseline",
+            hint="give the baseline first: a run folder or another file",
             code="nothing-to-compare",
         )
-    names = _names(paths)
+    names = _short_names(paths)
     subjects = [_subjects(path, "" if len(paths) == 1 else f"{names[path]} ") for path in paths]
     first = subjects[0][-1]
     return [
@@ -100,15 +100,15 @@ def comparisons(named: Sequence[str | Path]) -> list[tuple[Subject, Subject]]:
     ]
 
 
-def _subjects(path: Path, before: str) -> tuple[Subject, ...]:
-    """The dense and the compact network of a run, or a file."""
+def _subjects(path: Path, prefix: str) -> tuple[Subject, ...]:
+    """Return the dense and the compact network of a run, or a file."""
     if _is_file(path):
-        return (Subject(before.strip(), path, None),)
-    return Subject(f"{before}dense", path, "dense"), Subject(f"{before}compact", path, "compact")
+        return (Subject(prefix.strip(), path, None),)
+    return Subject(f"{prefix}dense", path, "dense"), Subject(f"{prefix}compact", path, "compact")
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """What each path is called: its last part, or the whole of it where another has the same."""
+def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the name of each path: its last part, or the whole path if that is ambiguous."""
     last = {path: path.resolve().name for path in paths}
     return {path: name if [*last.values()].count(name) == 1 else str(path) for path, name in last.items()}
 
@@ -127,7 +127,7 @@ def side(subject: Subject, backend: Backend, pair: Pair | None) -> Side:
     if not subject.is_run:
         check_reads(backend, subject.path)
         if subject.path.suffix == ".onnx":
-            read_onnx_metadata(subject.path)  # refuses what is none
+            read_onnx_metadata(subject.path)  # raises if it is not an ONNX model
         info = _costs(subject.path)
         macs = None if info is None else info.compact.macs
         return Side(label=subject.label, path=subject.path, macs=macs, given=True)
@@ -143,8 +143,8 @@ def side(subject: Subject, backend: Backend, pair: Pair | None) -> Side:
     )
 
 
-def described(subject: Subject, measured: Side, pair: Pair | None) -> ArtifactRecord:
-    """Return the record of a side: which file, whose weights, costs, accuracy."""
+def artifact_record(subject: Subject, measured: Side, pair: Pair | None) -> ArtifactRecord:
+    """Return the record of a measured network: file, weights, costs and accuracy."""
     if subject.is_run:
         assert pair is not None
         return _of_run(subject, measured, pair)
@@ -159,7 +159,7 @@ def described(subject: Subject, measured: Side, pair: Pair | None) -> ArtifactRe
         bytes=_bytes(subject.path),
         opset=None if record is None else record.opset,
         precision=None if record is None else record.precision,
-        weights="unknown: no manifest vouches for the file" if record is None else "its run's",
+        weights="unknown: the file is in no manifest" if record is None else "its run's",
         macs=None if info is None else info.compact.macs,
         params=None if info is None else info.compact.params,
         top1=None if record is None else record.parity.top1_exported,
@@ -184,7 +184,7 @@ def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtifactRecord:
         bytes=None if file is None else file.stat().st_size,
         opset=pair.opset,
         precision="fp32",
-        weights="fresh, norms settled on noise" if dense else "the run's",
+        weights="fresh and random, with batch-norm statistics of random images" if dense else "the run's",
         macs=costs.macs,
         params=costs.params,
         top1=top1 if isinstance(top1, float) else None,
@@ -193,12 +193,12 @@ def _of_run(subject: Subject, measured: Side, pair: Pair) -> ArtifactRecord:
 
 
 def _entry(path: Path) -> FileRecord | None:
-    """The manifest's record of a file, if its content is still the manifest's."""
+    """Return the manifest's record of a file if its hash matches, or None."""
     return manifest.verified_record(path.parent, path.name)
 
 
 def _costs(path: Path) -> CompactInfo | None:
-    """The record of the run a file was exported from, where it lies in that run's folder."""
+    """Return the record of the run that a file was exported from if the file is in its folder, or None."""
     record, run = _entry(path), path.resolve().parent.parent
     if record is None or not (run / "compact" / "model.json").is_file():
         return None
@@ -207,9 +207,9 @@ def _costs(path: Path) -> CompactInfo | None:
 
 
 def _bytes(path: Path) -> int:
-    """Size of a file, with the weights beside an OpenVINO one."""
-    beside = path.with_suffix(".bin") if path.suffix == ".xml" else None
-    return path.stat().st_size + (beside.stat().st_size if beside is not None and beside.is_file() else 0)
+    """Return the size of a file, including the weights file of an OpenVINO model."""
+    weights = path.with_suffix(".bin") if path.suffix == ".xml" else None
+    return path.stat().st_size + (weights.stat().st_size if weights is not None and weights.is_file() else 0)
 
 
 def _is_file(path: Path) -> bool:

@@ -18,7 +18,7 @@ from compress.core.errors import CompressError
 from compress.export.trust.manifest import versions
 
 PREPARING = 0.05
-"""Share of the progress bar for preparing the networks."""
+"""Fraction of the progress bar for preparing the networks."""
 
 PACKAGES = (
     "onnx",
@@ -43,8 +43,8 @@ class BackendOptions:
     trust: bool = False
 
 
-def configured(size: int, threads: int, seed: int, choices: BackendOptions) -> RunConfig:
-    """Return the settings of a session.
+def run_config(batch: int, threads: int, seed: int, choices: BackendOptions) -> RunConfig:
+    """Return the configuration of a session.
 
     Raises:
         CompressError: (USAGE) ``unknown-device``.
@@ -53,15 +53,21 @@ def configured(size: int, threads: int, seed: int, choices: BackendOptions) -> R
         raise CompressError(
             f"unknown device {choices.device!r}", hint="known: cpu, cuda", code="unknown-device"
         )
-    return replace(RunConfig(size, threads, seed), **vars(choices))
+    return replace(RunConfig(batch, threads, seed), **vars(choices))
 
 
 def usable_backends(backend: str | Sequence[str], config: RunConfig) -> list[Backend]:
-    """Return the back ends; refuse one that cannot run here, and an option that none of them supports."""
+    """Return the back ends called `backend`.
+
+    Raises:
+        CompressError: a back end is unknown or cannot run here, or none of them supports a given option.
+    """
     names = backend.split(",") if isinstance(backend, str) else list(backend)
     if not all(names):
         raise CompressError(
-            f"{backend!r} names no back end", hint="such as ort-cpu or ort-cpu,openvino", code="bad-option"
+            f"no back end is given: {backend!r}",
+            hint="give --backend ort-cpu or ort-cpu,openvino",
+            code="bad-option",
         )
     plain = RunConfig(config.batch, config.threads)
     for option in OPTIONS:
@@ -81,14 +87,24 @@ def _check_option(option: str, given: bool, names: Sequence[str]) -> None:
         )
 
 
-def opened(stack: contextlib.ExitStack, subjects: Sequence[tuple[Subject, Subject]]) -> dict[Path, Prepared]:
-    """Open every run once, for writing; one without a compact model is refused."""
+def open_runs(
+    stack: contextlib.ExitStack, subjects: Sequence[tuple[Subject, Subject]]
+) -> dict[Path, Prepared]:
+    """Open every run once, for writing.
+
+    Raises:
+        CompressError: a run has no compact model (exit MISSING).
+    """
     paths = dict.fromkeys(subject.path for two in subjects for subject in two if subject.is_run)
     return {path: Prepared(stack.enter_context(RunFolder.open(path, write=True))) for path in paths}
 
 
-def check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[Backend]) -> None:
-    """Refuse a file that one of the back ends does not read, before anything is measured."""
+def require_readable(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[Backend]) -> None:
+    """Check that every back end reads every file.
+
+    Raises:
+        CompressError: ``wrong-kind`` (exit USAGE).
+    """
     for runtime in runtimes:
         for two in subjects:
             for subject in two:
@@ -96,30 +112,30 @@ def check_kinds(subjects: Sequence[tuple[Subject, Subject]], runtimes: Sequence[
                     artifacts.side(subject, runtime, None)
 
 
-def sides_of(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pair]) -> tuple[Side, Side]:
-    """Return what the back end loads for both networks; `files` holds the pair of each run."""
+def load_sides(two: tuple[Subject, Subject], runtime: Backend, files: dict[Path, Pair]) -> tuple[Side, Side]:
+    """Return both networks of a comparison as a back end loads them; `files`: files of each run."""
     first, second = (artifacts.side(subject, runtime, files.get(subject.path)) for subject in two)
     return first, second
 
 
 def versions_here() -> dict[str, str]:
-    """Versions of the packages, and of the driver of a GPU."""
+    """Return the versions of the packages and of the NVIDIA driver."""
     driver = nvml.driver()
     return versions(PACKAGES) | ({} if driver is None else {"nvidia-driver": driver.version})
 
 
-def place_for(out: str | Path | None, runs: dict[Path, Prepared], filename: str) -> Path | None:
-    """Return where a result is written, its folder made: `out`, or in the first run; None without both."""
-    place = Path(out) if out is not None else next((r.run.bench / filename for r in runs.values()), None)
-    if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    return place
+def result_path(out: str | Path | None, runs: dict[Path, Prepared], filename: str) -> Path | None:
+    """Return the path of a result, with its folder created: `out`, or in the first run; None without both."""
+    path = Path(out) if out is not None else next((r.run.bench / filename for r in runs.values()), None)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
-def part_of(say: Progress, start: float, length: float) -> Progress:
-    """Return a progress that reports into a part of `say`'s, from `start` and of `length`."""
-    return lambda what, done: say(what, start + length * done)
+def subprogress(progress: Progress, start: float, length: float) -> Progress:
+    """Return a callback that maps its fraction 0..1 to `start`..`start + length` of `progress`."""
+    return lambda what, done: progress(what, start + length * done)
 
 
-def silent(what: str, done: float) -> None:
-    """Report nothing."""
+def no_progress(what: str, done: float) -> None:
+    """Ignore progress."""

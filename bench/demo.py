@@ -1,4 +1,4 @@
-"""The whole way on the built-in digits: train dense, train narrow, export, measure."""
+"""Demo on the built-in digits: train a dense and a compact network, export, and measure."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MODEL, DATA, TARGET = "vgg_small", "digits", "macs=0.5"
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found.
+    """Result of the demo.
 
     Attributes:
-        out: folder of its two runs.
-        rows: one a network: MACs, parameters, accuracy, size, latency.
+        out: folder of the two runs.
+        rows: one for each network: MACs, parameters, accuracy, size, latency.
         result: the measurement.
     """
 
@@ -38,11 +38,11 @@ class DemoResult:
 
     @property
     def summary(self) -> SummaryRow:
-        """The measurement in one row."""
+        """Summary row of the measurement."""
         return summary_row(self.result)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return a JSON object."""
         row = self.summary
         return {
             "out": str(self.out),
@@ -55,7 +55,7 @@ class DemoResult:
         }
 
     def parts(self) -> tuple[Table, str]:
-        """The same for people: a table and a line."""
+        """Return a table of the networks and a line with the speed-up."""
         table = Table(title="digits, small VGG, ONNX Runtime on this CPU", title_justify="left")
         for column in ("", "MACs", "parameters", "top-1", "size", "latency"):
             table.add_column(column, justify="right" if column else "left")
@@ -76,15 +76,15 @@ class DemoResult:
 
 
 def commands(out: Path) -> list[str]:
-    """The commands the demo stands for."""
+    """Return the commands that the demo runs."""
     settings = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in SETTINGS.items())
     flags = f"--model {MODEL} --data {DATA} {settings}"
-    dense, narrow = shlex.quote(str(out / "dense")), shlex.quote(str(out / "dcff"))
+    dense, compact = shlex.quote(str(out / "dense")), shlex.quote(str(out / "dcff"))
     return [
         f"compress train --method dense {flags} --out {dense}",
-        f"compress train --method dcff {flags} --target {TARGET} --out {narrow}",
-        f"compress export {narrow} --format onnx",
-        f"compress bench {narrow}",
+        f"compress train --method dcff {flags} --target {TARGET} --out {compact}",
+        f"compress export {compact} --format onnx",
+        f"compress bench {compact}",
     ]
 
 
@@ -98,18 +98,18 @@ def demo(
     """Run the four commands and gather their results.
 
     Args:
-        out: folder for the two runs; None takes the first free one of ``runs/demo``, ``runs/demo-2``, ...
-        progress: of the trainings.
-        say: told each command before it is run.
-        measuring: progress of the bench.
+        out: folder for the two runs; None: the first free one of ``runs/demo``, ``runs/demo-2``, ...
+        progress: progress of the trainings.
+        say: called with each command before it is run.
+        measuring: progress of the benchmark.
 
     Raises:
-        CompressError: ``run-exists`` (exit 2), `out` already holds a demo; and whatever the parts raise.
+        CompressError: ``run-exists`` (exit 2) if `out` already contains a demo; any error of a command.
     """
-    out = _free() if out is None else Path(out)
+    out = _free_folder() if out is None else Path(out)
     if _is_taken(out):
         raise CompressError(
-            f"the folder {str(out)!r} already holds a demo",
+            f"the folder {str(out)!r} already contains a demo",
             hint="remove it, or choose another with --out",
             code="run-exists",
         )
@@ -125,9 +125,9 @@ def demo(
     export(out / "dcff")
     say(lines[3])
     result = bench(out / "dcff", command=shlex.split(lines[3]), progress=measuring)
-    found = result.comparisons[0]
-    first = found.batches[0]
-    sides = ((runs[0], found.baseline, first.baseline), (runs[1], found.candidate, first.candidate))
+    comparison = result.comparisons[0]
+    first = comparison.batches[0]
+    sides = ((runs[0], comparison.baseline, first.baseline), (runs[1], comparison.candidate, first.candidate))
     rows = tuple(
         {
             "network": file.label,
@@ -146,8 +146,8 @@ def _is_taken(out: Path) -> bool:
     return any((out / name).exists() for name in ("dense", "dcff"))
 
 
-def _free() -> Path:
-    """The first of ``runs/demo``, ``runs/demo-2``, ... without a demo in it."""
+def _free_folder() -> Path:
+    """Return the first of ``runs/demo``, ``runs/demo-2``, ... that contains no demo."""
     out, count = Path("runs/demo"), 1
     while _is_taken(out):
         count += 1

@@ -1,4 +1,4 @@
-"""The dense network of a run as benchmarks measure it: fresh weights, calibrated batch norms."""
+"""Dense network of a run for benchmarks: random weights and calibrated batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from compress import artifact
 from compress.artifact import RunFolder
 
 CALIBRATION_IMAGES = 8
-"""Images of noise from which the batch norms of an untrained network take their statistics."""
+"""Random images that the batch-norm statistics are computed from."""
 
 
 def build_calibrated_dense(run: str | Path | RunFolder) -> nn.Module:
-    """Return a run's dense network with fresh weights and batch-norm statistics of a batch of noise.
+    """Return a run's dense network with random weights and the batch-norm statistics of a random batch.
 
-    In a deep network of fresh weights activations can vanish or overflow from layer to layer, and denormal
-    numbers slow a CPU down many times. With calibrated statistics they have the size of a trained network's.
+    In a deep network with random weights, activations can vanish or overflow, and denormal numbers slow a CPU
+    down many times. With calibrated statistics, activations are as large as in a trained network.
     """
     model = artifact.build_dense(run)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

@@ -34,7 +34,7 @@ from compress.training import EvalResult, TrainConfig, evaluate
 from compress.training.device import resolve_device
 
 BATCH = 64
-"""Images at once for a back end, where neither the user nor the file says."""
+"""Default batch size of back ends that read files."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -44,10 +44,10 @@ class Evaluated:
     """Accuracy on a data set.
 
     Attributes:
-        result: the shares, with the confusion counted.
+        result: accuracy, loss and confusion matrix.
         data: name of the data set.
-        classes: names of the labels, in the order of the confusion's rows.
-        backend: what computed the logits.
+        classes: class names, in the order of the rows of the confusion matrix.
+        backend: name of the back end that computed the logits.
     """
 
     result: EvalResult
@@ -56,37 +56,39 @@ class Evaluated:
     backend: str = "torch"
 
     def to_json(self, *, confusion: bool) -> dict[str, Any]:
-        """A JSON object; with `confusion`, its rows the true classes, its columns the predictions."""
-        found = self.result
+        """Return a JSON object; the confusion matrix has true classes as rows and predictions as columns."""
+        result = self.result
         out: dict[str, Any] = {
             "data": self.data,
             "backend": self.backend,
-            "top1": found.top1,
-            "top5": found.top5,
-            "loss": found.loss,
-            "count": found.count,
+            "top1": result.top1,
+            "top5": result.top5,
+            "loss": result.loss,
+            "count": result.count,
         }
         if confusion:
-            out |= {"classes": list(self.classes), "confusion": found.confusion}
+            out |= {"classes": list(self.classes), "confusion": result.confusion}
         return out
 
     def lines(self, *, confusion: bool) -> list[str]:
-        """The same for people: a line, and with `confusion` one a class that ends in its accuracy."""
-        found = self.result
-        text = f"top-1 {found.top1:.2%}  top-5 {found.top5:.2%}  loss {found.loss:.4f}"
-        out = [f"{text}  on {found.count:,} images of {self.data} ({self.backend})"]
-        if confusion and found.confusion:
-            wide = max(map(len, self.classes))
+        """Return the result as text; with `confusion`, a line for each class that ends with its accuracy."""
+        result = self.result
+        text = f"top-1 {result.top1:.2%}  top-5 {result.top5:.2%}  loss {result.loss:.4f}"
+        out = [f"{text}  on {result.count:,} images of {self.data} ({self.backend})"]
+        if confusion and result.confusion:
+            width = max(map(len, self.classes))
             out.append("rows: the true class; columns: the predicted one, in the same order")
             out += [
-                f"{name:>{wide}}: " + " ".join(f"{n:>5}" for n in row) + f"   {row[i] / max(1, sum(row)):.1%}"
-                for i, (name, row) in enumerate(zip(self.classes, found.confusion, strict=True))
+                f"{name:>{width}}: "
+                + " ".join(f"{n:>5}" for n in row)
+                + f"   {row[i] / max(1, sum(row)):.1%}"
+                for i, (name, row) in enumerate(zip(self.classes, result.confusion, strict=True))
             ]
         return out
 
 
 def evaluate_any(
-    what: str | Path,
+    source: str | Path,
     data: str | None = None,
     *,
     backend: str | None = None,
@@ -98,46 +100,48 @@ def evaluate_any(
 ) -> Evaluated:
     """Evaluate a run's compact model or an exported file.
 
-    The images are normalised as the model was trained, whatever the data set's own statistics are.
+    The images are normalized with the mean and std that the model was trained with.
 
     Args:
-        what: a run folder, its ``compact/`` folder, or an exported file.
-        data: name of the data set; None: the one of the run, for an exported file the run whose
-            ``export/`` folder holds it.
-        backend: name of the back end that computes the logits; None: PyTorch for a run, ONNX Runtime on the
-            CPU for ``.onnx``, and for other files the first that reads them. A run is exported for a back end
+        source: a run folder, its ``compact/`` folder, or an exported file.
+        data: name of the data set; None: that of the run, or of the run whose ``export/`` folder contains
+            the file.
+        backend: name of the back end; None: PyTorch for a run, ONNX Runtime on the CPU for ``.onnx``, and
+            the first that reads the file otherwise. A run is exported for a back end
             that reads files.
-        device: where PyTorch evaluates a run's model: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        batch_size: images at once; None takes 256 for PyTorch and 64 for files. A file of a fixed batch size
-            has its own.
-        threads: of a back end; None takes the physical cores this process may use.
-        workers: processes that decode images.
-        trust: load an engine that no manifest vouches for.
+        device: device of the back end torch: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: images per batch; None: 256 for PyTorch and 64 for files. Ignored for a file with a fixed
+            batch size.
+        threads: number of threads of a back end; None: physical cores that this process may use.
+        workers: number of processes that decode images.
+        trust: load an engine that is in no manifest.
 
     Raises:
         CompressError: a missing or damaged file or device (MISSING), or data that does not fit the model.
     """
-    path = Path(what)
+    path = Path(source)
     if path.is_dir() or not path.suffix:
         if backend in (None, "torch"):
-            return _module(path, data, _device(device), batch_size or 256, workers)
+            return _evaluate_module(path, data, _device(device), batch_size or 256, workers)
         info = artifact.compact_info(path)
-        said, name = OnnxMetadata(info.preprocess, info.classes), data or info.data
+        metadata, name = OnnxMetadata(info.preprocess, info.classes), data or info.data
     else:
         name = data or _data_of_run(path)
-        check_reads(get_backend(backend or _default(path)), path)
-        said = _said(path)
-    wanted = said.preprocess
-    config = RunConfig(batch_size or BATCH, threads or default_threads(), trust=trust, device=_two(device))
-    with _loaded(path, backend or _default(path), config) as (runner, used):
-        images = load(name, wanted.input_size if wanted else None, workers=workers)
-        fits = with_preprocess(images, wanted) if wanted else images
-        check_data_fits(ModelInterface(path, runner.image_shape, runner.num_classes, said), fits)
-        result = evaluate_logits(runner, fits, batch_size or BATCH)
-    return Evaluated(result, images.info.name, said.classes or images.info.classes, used)
+        check_reads(get_backend(backend or _default_backend(path)), path)
+        metadata = _read_metadata(path)
+    preprocess = metadata.preprocess
+    config = RunConfig(
+        batch_size or BATCH, threads or default_threads(), trust=trust, device=_cpu_or_cuda(device)
+    )
+    with _loaded(path, backend or _default_backend(path), config) as (runner, used):
+        images = load(name, preprocess.input_size if preprocess else None, workers=workers)
+        normalized = with_preprocess(images, preprocess) if preprocess else images
+        check_data_fits(ModelInterface(path, runner.image_shape, runner.num_classes, metadata), normalized)
+        result = evaluate_logits(runner, normalized, batch_size or BATCH)
+    return Evaluated(result, images.info.name, metadata.classes or images.info.classes, used)
 
 
-def _module(path: Path, data: str | None, where: str, batch_size: int, workers: int) -> Evaluated:
+def _evaluate_module(path: Path, data: str | None, where: str, batch_size: int, workers: int) -> Evaluated:
     """Evaluate a run's compact model in PyTorch."""
     info = artifact.compact_info(path)
     model = artifact.load(path).to(where)
@@ -159,14 +163,14 @@ def _loaded(path: Path, backend: str, config: RunConfig) -> Iterator[tuple[Runne
             pair = Prepared(run).pair(runtime, [config.batch])
             path, config = pair.compact, replace(config, sha256=pair.hashes[1] if pair.hashes else None)
         runner = runtime.load(
-            path, supported_config(runtime, replace(config, batch=_possible(path, config.batch)))
+            path, supported_config(runtime, replace(config, batch=_usable_batch(path, config.batch)))
         )
         stack.callback(runner.close)
         yield runner, runtime.name
 
 
-def _default(path: Path) -> str:
-    """The first back end that reads a file: those of the CPU come first."""
+def _default_backend(path: Path) -> str:
+    """Return the first back end that reads a file, preferring those of the CPU."""
     order = ("ort-cpu", "openvino", *all_backends())
     return next((name for name in order if file_kind(path) in all_backends()[name].reads), "ort-cpu")
 
@@ -175,42 +179,44 @@ def _data_of_run(path: Path) -> str:
     """Return the data set of the run whose ``export/`` folder holds a file.
 
     Raises:
-        CompressError: no such run is found, or the manifest does not have the file (``no-data``).
+        CompressError: there is no such run, or the manifest does not have the file (``no-data``).
     """
     run = path.resolve().parent.parent
     if (run / "run.json").is_file() and manifest.read(path.parent).entry(path.name) is not None:
         return read_record(run).data.name
     raise CompressError(
-        f"no data is given for the file {str(path)!r}, and it lies in no run's export folder",
+        f"no data is given for the file {str(path)!r}, and it is not in the export folder of a run",
         hint="give --data NAME",
         code="no-data",
     )
 
 
-def _said(path: Path) -> OnnxMetadata:
-    """What the manifest beside a file says of it, or the file itself."""
+def _read_metadata(path: Path) -> OnnxMetadata:
+    """Return the metadata of a file, from the manifest in its folder or from the file itself."""
     record = manifest.read(path.parent).entry(path.name)
     if record is not None and path.is_file():
         return OnnxMetadata(record.preprocess, record.classes)
     return read_onnx_metadata(path) if path.suffix == ".onnx" and path.is_file() else OnnxMetadata(None, None)
 
 
-def _possible(path: Path, asked: int) -> int:
-    """The batch size a file has fixed, or the one asked for, down to the largest that an engine takes."""
+def _usable_batch(path: Path, requested: int) -> int:
+    """Return the fixed batch size of a file, or the requested one, limited to the largest of an engine."""
     record = manifest.read(path.parent).entry(path.name) if path.is_file() else None
     if record is not None:
         profile = (record.details.get("build") or {}).get("profile") or {}
-        return record.batch if isinstance(record.batch, int) else min(asked, profile.get("max", asked))
-    return (OnnxClassifier(path).batch or asked) if path.suffix == ".onnx" else asked
+        return (
+            record.batch if isinstance(record.batch, int) else min(requested, profile.get("max", requested))
+        )
+    return (OnnxClassifier(path).batch or requested) if path.suffix == ".onnx" else requested
 
 
-def _two(device: str) -> Literal["cpu", "cuda"]:
+def _cpu_or_cuda(device: str) -> Literal["cpu", "cuda"]:
     return "cuda" if _device(device) == "cuda" else "cpu"
 
 
 def _device(name: str) -> str:
     if name not in DEVICES:
-        hint = f"{did_you_mean(name, DEVICES)} known: {', '.join(DEVICES)}".strip()
+        hint = f"{did_you_mean(name, DEVICES)} Known: {', '.join(DEVICES)}".strip()
         raise CompressError(f"unknown device {name!r}", hint=hint, code="unknown-device")
     return resolve_device(TrainConfig.model_validate({"device": name}))
 
@@ -218,7 +224,7 @@ def _device(name: str) -> str:
 def _check_classes(model: int, data: int, name: str) -> None:
     if model != data:
         raise CompressError(
-            f"the model tells {model} classes apart, the data {name!r} has {data}",
-            hint="give the data it was trained on",
+            f"the model has {model} classes, the data {name!r} has {data}",
+            hint="give the data that the model was trained on",
             code="class-count",
         )

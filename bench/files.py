@@ -1,4 +1,4 @@
-"""What a benchmark compares of a run: its modules, or two files made the same way in its `bench/models/`."""
+"""Dense and compact network of a run as back ends load them: modules, ONNX files or engines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pair:
     """The files of the dense and the compact network (the run folder, for modules), and the opset of both.
 
     Attributes:
-        hashes: SHA-256 of both, where they are engines: who loads them compares.
+        hashes: SHA-256 of both engines, verified when they are loaded; None for other files.
     """
 
     dense: Path
@@ -39,10 +39,10 @@ class Pair:
 
 
 class Prepared:
-    """A run's dense and compact network in the forms that back ends load: float32, made alike, each once."""
+    """Dense and compact network of a run in the forms that back ends load; each file is built once."""
 
     def __init__(self, run: RunFolder) -> None:
-        """Prepare a run that is open for writing; nothing is made yet.
+        """Read a run that is open for writing; files are built when they are first needed.
 
         Raises:
             CompressError: it has no compact model (exit MISSING).
@@ -52,7 +52,7 @@ class Prepared:
 
     @cached_property
     def onnx(self) -> Pair:
-        """Its two ONNX files."""
+        """The two ONNX files."""
         return onnx_pair(self.run, self.info)
 
     def pair(self, backend: Backend, batches: Sequence[int]) -> Pair:
@@ -63,7 +63,7 @@ class Prepared:
             batches: batch sizes that an engine must take.
 
         Raises:
-            CompressError: the network cannot be exported, or no engine can be built of it (exit BUILD).
+            CompressError: the network cannot be exported, or no engine can be built from it (exit BUILD).
         """
         if FOLDER in backend.reads:
             return Pair(self.run.path, self.run.path, None)
@@ -73,8 +73,8 @@ class Prepared:
 def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence[int]) -> Pair:
     """Return engines of two ONNX files for batches from the smallest to the largest, tuned for the largest.
 
-    They are kept in `bench/models/` and built again when the file, the batches, the runtime or the GPU is
-    another. No manifest is written: the note beside each has its hash, and is checked here.
+    They are kept in `bench/models/` and built again if the ONNX file, the batch sizes, the runtime or the GPU
+    changes. A JSON file next to each engine records its hash and these inputs.
     """
     from compress.export.formats.tensorrt_build import build_engine  # type: ignore[import-not-found, unused-ignore]
     from compress.export.options import BatchRange, Options  # type: ignore[import-not-found, unused-ignore]
@@ -92,10 +92,10 @@ def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence
             "gpus": ", ".join(gpus),
             name: module.__version__,
         }
-        if not _is_noted(path, key):
+        if not _is_current(path, key):
             built = build_engine(module, source, Options(batch=sizes), name)
             write_bytes(path, memoryview(built.data))
-            _note(path, key)
+            _write_note(path, key)
         return path
 
     dense, compact = engine(files.dense, "dense"), engine(files.compact, "compact")
@@ -105,9 +105,9 @@ def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence
 def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
     """Return ONNX files of a run's dense and compact network: float32, any batch size, the same opset.
 
-    The run's own export serves as the compact file where its hash is the manifest's and it was made from the
-    compact model of now, plainly (no fixed batch, no simplifier). Otherwise both are exported into
-    `bench/models/` and reused as long as what they were made from stays the same.
+    The run's exported file is used as the compact one if it matches the manifest, was exported from the
+    current compact model, and has neither a fixed batch size nor been simplified. Otherwise both networks are
+    exported to `bench/models/`, and reused while their inputs are unchanged.
     """
     folder = run.bench / "models"
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,17 +116,17 @@ def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
     if exported is None:
         compact = folder / "compact.onnx"
         key = {"weights": info.weights_sha256, "plan": manifest.lineage_of(run, info).plan_sha256}
-        opset = _cached(compact, key, lambda path: to_onnx(artifact.load(run), example, path))
+        opset = _build_cached(compact, key, lambda path: to_onnx(artifact.load(run), example, path))
     else:
         compact, opset = exported
     dense = folder / "dense.onnx"
     key = {"model": info.model.model_dump_json(), "opset": str(opset)}
-    _cached(dense, key, lambda path: to_onnx(build_calibrated_dense(run), example, path, opset=opset))
+    _build_cached(dense, key, lambda path: to_onnx(build_calibrated_dense(run), example, path, opset=opset))
     return Pair(dense, compact, opset)
 
 
 def _exported(run: RunFolder, info: CompactInfo) -> tuple[Path, int] | None:
-    """The run's own export and its opset, if it can stand for the compact model as it is now."""
+    """Return the run's exported file and its opset if it matches the current compact model, or None."""
     try:
         record = manifest.verified_record(run.export, "model.onnx")
     except CompressError as error:
@@ -140,30 +140,30 @@ def _exported(run: RunFolder, info: CompactInfo) -> tuple[Path, int] | None:
     return run.export / "model.onnx", record.opset
 
 
-def _cached(path: Path, key: dict[str, str | None], make: Callable[[Path], int]) -> int:
-    """Return the opset of the file at `path`, made anew unless its note says it was made from `key`."""
+def _build_cached(path: Path, key: dict[str, str | None], build: Callable[[Path], int]) -> int:
+    """Return the opset of the file at `path`; build it unless it is recorded as built from `key`."""
     import onnx
 
-    wanted = {**key, **manifest.versions(("onnx", "onnxscript"))}
-    if _is_noted(path, wanted):
+    inputs = {**key, **manifest.versions(("onnx", "onnxscript"))}
+    if _is_current(path, inputs):
         return opset_of(onnx.load(str(path)))
-    opset = make(path)
-    _note(path, wanted)
+    opset = build(path)
+    _write_note(path, inputs)
     return opset
 
 
-def _is_noted(path: Path, wanted: Mapping[str, str | None]) -> bool:
-    """Whether the note beside a file says that exactly this content was made from what is wanted."""
+def _is_current(path: Path, inputs: Mapping[str, str | None]) -> bool:
+    """Return whether a file is recorded as built from exactly these inputs and is unchanged."""
     note = path.with_suffix(".json")
     if not path.is_file() or not note.is_file():
         return False
     try:
-        found = read_json(note, what="note of a cached model")
+        recorded = read_json(note, what="note of a cached model")
     except CompressError as error:
-        _log.debug("%s; the file is made again", error.message)
+        _log.debug("%s; the file is built again", error.message)
         return False
-    return found.get("from") == wanted and found.get("sha256") == sha256_file(path)
+    return recorded.get("from") == inputs and recorded.get("sha256") == sha256_file(path)
 
 
-def _note(path: Path, made_from: Mapping[str, str | None]) -> None:
-    write_json(path.with_suffix(".json"), {"from": made_from, "sha256": sha256_file(path)})
+def _write_note(path: Path, inputs: Mapping[str, str | None]) -> None:
+    write_json(path.with_suffix(".json"), {"from": inputs, "sha256": sha256_file(path)})

@@ -1,4 +1,4 @@
-"""A whole benchmark: prepare the networks, measure them in several processes, write the result."""
+"""Run a benchmark: prepare the networks, measure them in several processes, write the result."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from compress.bench.backends import Backend, RunConfig, supported_config
 from compress.bench.bench_setup import (
     PREPARING,
     BackendOptions,
-    check_kinds,
-    configured,
-    opened,
-    part_of,
-    place_for,
-    sides_of,
-    silent,
+    load_sides,
+    no_progress,
+    open_runs,
+    require_readable,
+    result_path,
+    run_config,
+    subprogress,
     usable_backends,
     versions_here,
 )
@@ -39,11 +39,11 @@ from compress.bench.results.record import FILENAME, BenchResult, ComparisonRecor
 from compress.core.errors import CompressError
 
 PROTOCOL = (
-    "each back end in processes of its own, one for each of {sessions}, which load everything anew in "
-    "another order; baseline and candidate alternate in ABBA blocks after a warm-up, each begun when the "
-    "other's threads are at rest and after an untimed lead-in; each pair is the ratio of two medians of "
-    "repeated inferences of about 20 ms; {interval}; the floor is the reach of the same interval of the "
-    "baseline against a second one of itself in the same process"
+    "{sessions} for each back end, each in its own process, which loads the networks in another order; "
+    "baseline and candidate alternate in ABBA blocks after a warm-up, each after the threads of the other "
+    "are idle and after untimed inferences; each pair is the ratio of two medians of repeated inferences of "
+    "about 20 ms; {interval}; the noise floor is the reach of the same interval for the baseline against a "
+    "second instance of itself in the same process (A/A)"
 )
 
 INTERVALS = {
@@ -51,16 +51,16 @@ INTERVALS = {
     "few": "median of the sessions' median log-ratios with a 95% t-interval over the sessions",
     "many": "median of the sessions' median log-ratios with a 95% interval of their ranks",
 }
-"""How the interval is computed: one session, fewer than `stats.RANKED_FROM` sessions, and from there on."""
+"""Method of the interval for one session, for fewer than `stats.RANKED_FROM` sessions, and for more."""
 
 SESSION_S = 2.5
-"""Seconds of a budget that one session of one comparison should have; with less, fewer sessions are run."""
+"""Seconds of the budget for one session of one comparison; with a smaller budget, fewer sessions are run."""
 
 MIN_BUDGET_SESSIONS = 3
 """Fewest sessions of a measurement with a budget, unless a number is given."""
 
 SESSION_OVERHEAD_S = 1.5
-"""Assumed seconds that the first session of a comparison spends on anything but pairs: loading, warm-up."""
+"""Assumed seconds that the first session of a comparison needs for loading and warm-up."""
 
 
 def bench(
@@ -82,24 +82,24 @@ def bench(
     Args:
         sources: run folders (paths, `RunFolder`, or results with an attribute `run`, such as a
             `TrainResult`) and exported files (paths, or results with an attribute `path`).
-            `compress.bench.artifacts` says which is compared with which: a run alone is its compact model
-            against its dense network.
-        batches: batch sizes, each compared by itself.
-        threads: intra-op threads; None takes the physical cores this process may use.
-        pairs: how many pairs of each comparison, from 10, in all sessions together; each session takes the
-            same whole number of blocks of two.
+            `compress.bench.artifacts` describes the baseline of each; a single run compares its compact model
+            with its dense network.
+        batches: batch sizes, each compared separately.
+        threads: intra-op threads; None: physical cores that this process may use.
+        pairs: number of pairs of each comparison in all sessions together, at least 10; every session
+            measures the same whole number of blocks of two pairs.
         budget_s: seconds for the whole call instead of a number of pairs, including loading, warm-up and the
             memory measurement; at least 10 pairs of each comparison are measured in any case.
-        sessions: processes that measure each comparison one after the other, each with memory and threads of
-            its own; None: `merge_sessions.SESSIONS`, or fewer if there are not two pairs or
-            `SESSION_S` seconds of the budget for each.
+        sessions: number of processes that measure each comparison, one after the other; None:
+            `merge_sessions.SESSIONS`, or fewer if there are not two pairs or `SESSION_S` seconds of the
+            budget for each.
         backend: names of back ends, one string with commas between or several.
-        seed: of the input and of the bootstrap.
-        choices: device, layout, CUDA graph and the like.
+        seed: seed of the input and of the bootstrap.
+        choices: device, memory layout, CUDA graph and other options of some back ends.
         out: file of the result; None: `bench/results.json` of the first run, and no file if only exported
             files are given.
-        progress: called with a text and the share that is done.
-        command: the command line for the record; None: this process's.
+        progress: called with a description and the finished fraction.
+        command: command line to record; None: that of this process.
 
     Returns:
         The result. A comparison that one of several back ends cannot run is listed in its `skipped`.
@@ -110,23 +110,23 @@ def bench(
             runtime (MISSING); a network that cannot be exported, or a process that died (BUILD).
     """
     start = time.monotonic()
-    sizes, count, times = _checked(batches, threads, pairs, budget_s, sessions)
-    configs = tuple(configured(size, count, seed, choices or BackendOptions()) for size in sizes)
+    sizes, count, times = _check_arguments(batches, threads, pairs, budget_s, sessions)
+    configs = tuple(run_config(size, count, seed, choices or BackendOptions()) for size in sizes)
     runtimes = usable_backends(backend, configs[0])
     paths = [artifacts.artifact_path(source) for source in sources]
     subjects = artifacts.comparisons(paths)
-    say = progress or silent
+    say = progress or no_progress
     before = cpu_state()
     with contextlib.ExitStack() as stack:
-        runs = opened(stack, subjects)
+        runs = open_runs(stack, subjects)
         parts, skipped = _readable_parts(runtimes, subjects, runs)
         for i, part in enumerate(parts):
-            part.prepare(configs, part_of(say, PREPARING * i / len(parts), PREPARING / len(parts)))
+            part.prepare(configs, subprogress(say, PREPARING * i / len(parts), PREPARING / len(parts)))
         comparisons = len(sizes) * sum(len(part.subjects) for part in parts)
         if budget_s is not None and sessions is None:
             times = min(times, max(MIN_BUDGET_SESSIONS, int(budget_s / comparisons / SESSION_S)))
         plan = _Plan(pairs, budget_s, times, comparisons, start)
-        _run_sessions(parts, plan, part_of(say, PREPARING, 1 - PREPARING))
+        _run_sessions(parts, plan, subprogress(say, PREPARING, 1 - PREPARING))
         records = [record for part in parts for record in part.records(seed)]
         result = BenchResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -143,7 +143,7 @@ def bench(
             comparisons=tuple(records),
             skipped=skipped,
         )
-        place = place_for(out, runs, FILENAME)
+        place = result_path(out, runs, FILENAME)
         if place is not None:
             record.save(result, place)
     say("done", 1.0)
@@ -152,7 +152,7 @@ def bench(
 
 @dataclass(frozen=True)
 class _Plan:
-    """How much is measured: see the arguments of `bench`.
+    """Number of pairs and sessions, and the budget; see the arguments of `bench`.
 
     Attributes:
         comparisons: number of comparisons that share the budget.
@@ -199,7 +199,7 @@ def _readable_parts(
         errors = list[CompressError]()
         for runtime in runtimes:
             try:
-                check_kinds([two], [runtime])
+                require_readable([two], [runtime])
             except CompressError as error:
                 if error.code != "wrong-kind":
                     raise
@@ -235,11 +235,11 @@ class _Part:
         self.measurements = list[tuple[ComparisonMeasurements, ...]]()
 
     def prepare(self, configs: tuple[RunConfig, ...], say: Progress) -> None:
-        """Make the networks in the form that the back end loads."""
+        """Build the files that the back end loads."""
         say(f"{self.runtime.name}: preparing the networks", 0.0)
         sizes = [config.batch for config in configs]
         self._files = {path: run.pair(self.runtime, sizes) for path, run in self._runs.items()}
-        self._sides = [sides_of(two, self.runtime, self._files) for two in self.subjects]
+        self._sides = [load_sides(two, self.runtime, self._files) for two in self.subjects]
         self.job = Job(
             backend=self.runtime.name,
             configs=tuple(supported_config(self.runtime, config) for config in configs),
@@ -252,17 +252,17 @@ class _Part:
         return [self._record(i, two, seed) for i, two in enumerate(self.subjects)]
 
     def _record(self, i: int, two: tuple[Subject, Subject], seed: int) -> ComparisonRecord:
-        own, found = self._sides[i], [session[i] for session in self.measurements]
+        sides, measured = self._sides[i], [session[i] for session in self.measurements]
         return ComparisonRecord(
             backend=self.runtime.name,
-            timed=found[0].timed,
-            session=found[0].session,
-            energy=found[0].energy,
-            baseline=artifacts.described(two[0], own[0], self._files.get(two[0].path)),
-            candidate=artifacts.described(two[1], own[1], self._files.get(two[1].path)),
+            timed=measured[0].timed,
+            session=measured[0].session,
+            energy=measured[0].energy,
+            baseline=artifacts.artifact_record(two[0], sides[0], self._files.get(two[0].path)),
+            candidate=artifacts.artifact_record(two[1], sides[1], self._files.get(two[1].path)),
             batches=tuple(
-                merge_sessions(batches, own[0], own[1], seed)
-                for batches in zip(*(entry.batches for entry in found), strict=True)
+                merge_sessions(batches, sides[0], sides[1], seed)
+                for batches in zip(*(entry.batches for entry in measured), strict=True)
             ),
         )
 
@@ -275,7 +275,7 @@ def _run_sessions(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
     with process.WorkerProcesses() as processes:
         for session in range(plan.sessions):
             for i, part in enumerate(parts):
-                own = part_of(say, (session * len(parts) + i) / count, 1 / count)
+                own = subprogress(say, (session * len(parts) + i) / count, 1 / count)
                 job, size = plan.of(part.job, session), len(part.subjects) * len(part.job.configs)
                 begun = time.monotonic()
                 if plan.budget_s is not None:
@@ -283,7 +283,7 @@ def _run_sessions(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
                     job = job.model_copy(update={"budget_s": max(0.0, left / turns - overhead)})
                 part.measurements.append(
                     processes.run(
-                        job, process.COMPARISON_WORKER, ComparisonMeasurements, _named(own, session, plan)
+                        job, process.COMPARISON_WORKER, ComparisonMeasurements, _session_progress(own, session, plan)
                     )
                 )
                 turns -= size
@@ -291,7 +291,7 @@ def _run_sessions(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
                 overhead = used if session == 0 and i == 0 else min(overhead, max(used, 0.0))
 
 
-def _named(say: Progress, session: int, plan: _Plan) -> Progress:
+def _session_progress(say: Progress, session: int, plan: _Plan) -> Progress:
     if plan.sessions == 1:
         return say
     return lambda what, done: say(f"session {session + 1} of {plan.sessions}: {what}", done)
@@ -299,30 +299,30 @@ def _named(say: Progress, session: int, plan: _Plan) -> Progress:
 
 def _protocol(sessions: int) -> str:
     kind = "one" if sessions == 1 else "few" if sessions < RANKED_FROM else "many"
-    said = "one session" if sessions == 1 else f"{sessions} sessions"
-    return PROTOCOL.format(sessions=said, interval=INTERVALS[kind])
+    text = "one session" if sessions == 1 else f"{sessions} sessions"
+    return PROTOCOL.format(sessions=text, interval=INTERVALS[kind])
 
 
-def _checked(
+def _check_arguments(
     batches: Sequence[int], threads: int | None, pairs: int, budget_s: float | None, sessions: int | None
 ) -> tuple[list[int], int, int]:
-    """Refuse impossible options; return the batch sizes without repetition, the threads and the sessions."""
+    """Check the arguments; return the batch sizes without repetition, the threads and the sessions."""
     most = pairs // paired.BLOCK_PAIRS
     problem = None
     if not batches or min(batches) < 1:
-        problem = f"batch sizes {list(batches)} are not possible", "give --batch one or more numbers from 1"
+        problem = f"batch sizes must be at least 1, not {list(batches)}", "give --batch 1 or more"
     elif threads is not None and threads < 1:
-        problem = f"{threads} threads are not possible", "give --threads from 1"
+        problem = f"the number of threads must be at least 1, not {threads}", "give --threads 1 or more"
     elif pairs < paired.MIN_PAIRS:
-        problem = f"{pairs} pairs are too few to judge on", f"give --pairs from {paired.MIN_PAIRS}"
+        problem = f"{pairs} pairs are too few for a verdict", f"give --pairs {paired.MIN_PAIRS} or more"
     elif budget_s is not None and budget_s <= 0:
-        problem = f"a budget of {budget_s:g} seconds is not possible", "give --budget more than 0"
+        problem = f"the budget must be more than 0 seconds, not {budget_s:g}", "give --budget 10 or more"
     elif sessions is not None and sessions < 1:
-        problem = f"{sessions} sessions are not possible", "give --sessions from 1"
+        problem = f"the number of sessions must be at least 1, not {sessions}", "give --sessions 1 or more"
     elif sessions is not None and budget_s is None and sessions > most:
         problem = (
-            f"{sessions} sessions are too many for {pairs} pairs: each takes {paired.BLOCK_PAIRS} at least",
-            f"give --sessions up to {most}, or --pairs from {sessions * paired.BLOCK_PAIRS}",
+            f"{sessions} sessions are too many for {pairs} pairs: each needs at least {paired.BLOCK_PAIRS}",
+            f"give at most --sessions {most}, or at least --pairs {sessions * paired.BLOCK_PAIRS}",
         )
     if problem is not None:
         raise CompressError(problem[0], hint=problem[1], code="bad-option")

@@ -1,7 +1,7 @@
-"""Methods side by side: the same network, data, target and number of epochs, several seeds, one table.
+"""Compare methods with the same network, data, target and number of epochs over several seeds.
 
-Every cell is a run folder of its own, so a comparison that is stopped goes on where it was. A dense network
-that several methods start from is trained once a seed; its epochs count in the budget of each of them.
+Every method and seed has its own run folder, so an interrupted comparison can be resumed. A dense network
+that several methods start from is trained once per seed; its epochs count in the budget of each of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from compress.pipeline import TrainRequest, dense_epochs, needs_dense, resolve, 
 from compress.training import Progress, TrainConfig
 from compress.training.metrics import read_metrics
 
-YARDSTICKS = ("l1", "random", "scratch")
+BASELINES = ("l1", "random", "scratch")
 
 Say = Callable[[str], None]
 
@@ -35,9 +35,11 @@ class Cell(Record):
     """One method with one seed.
 
     Attributes:
-        run: its folder. top1: a fraction. macs, params: of the compact network.
+        run: its run folder.
+        top1: accuracy, a fraction.
+        macs, params: costs of the compact network.
         epochs, dense_epochs: epochs of the method itself, and of the dense network it started from.
-        seconds: time of all of them.
+        seconds: training time of all these epochs.
     """
 
     method: str
@@ -64,7 +66,7 @@ class Latency(Record):
 
 
 class Row(Record):
-    """One method over all seeds; top-1 as fractions, the spread is a sample standard deviation."""
+    """One method over all seeds; top-1 as fractions; the spread is the sample standard deviation."""
 
     method: str
     seeds: int
@@ -81,10 +83,10 @@ class Row(Record):
 
 
 class Comparison(Record):
-    """`compare.json`.
+    """Result of a comparison, the content of `compare.json`.
 
     Attributes:
-        beaten_by: for each method the yardsticks whose mean accuracy is at least its own.
+        beaten_by: for each method, the baselines whose mean accuracy is at least as high.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -100,7 +102,7 @@ class Comparison(Record):
     beaten_by: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     def parts(self) -> list[Table | str]:
-        """The same for people: a row for each method, then who is beaten by a yardstick."""
+        """Return a table with a row for each method, and a line for each method that a baseline beats."""
         table = Table(
             title=f"{self.model} on {self.data}, {self.target}, {self.epochs} epochs, {self.seeds} seeds "
             f"(dense: {self.dense_macs:,} MACs)",
@@ -151,31 +153,38 @@ def compare(
     """Train every method with every seed, measure, and write `compare.json` and `compare.png` into `out`.
 
     Args:
-        methods: their names. model, data, target: as for training.
-        epochs: of every cell, dense ones included.
-        seeds: how many, from 0. out: folder of the cells. settings: of every training, but what a method
-            has a default of its own for (the rate and optimizer of KDFS).
-        options: of single methods, settings of their training included. input_size, mean, std: of the images.
-        weights, reset_head: of a dense network to start from, as for training;
-            without them the methods that need one train it within their epochs.
-        align: as for training. latency: measure the first seed's networks in pairs with the dense one.
-        progress, say: told how far it is.
+        methods: names of the methods.
+        model, data, target: as for training.
+        epochs: epochs of each method and seed, including those of its dense network.
+        seeds: number of seeds, counted from 0.
+        out: folder of the runs.
+        settings: settings of every training; defaults of a method (such as the learning rate and optimizer of
+            KDFS) take precedence.
+        options: options and training settings of single methods, by name.
+        input_size, mean, std: as for training.
+        weights, reset_head: a dense network to start from, as for training; None: methods that need one train
+            it within their epochs.
+        align: as for training.
+        latency: measure the networks of the first seed in pairs with the dense one.
+        progress, say: called with the progress, and with messages.
 
     Raises:
-        CompressError: unknown methods, or whatever a training raises.
+        CompressError: an unknown method, or any error of a training.
     """
     names = list(dict.fromkeys(methods))
     folder = Path(out)
     if not names or seeds < 1:
         raise CompressError(
-            f"{len(names)} methods with {seeds} seeds are nothing to compare",
+            f"a comparison needs methods and seeds, not {len(names)} methods and {seeds} seeds",
             hint="give --methods A,B and --seeds 1 or more",
             code="bad-option",
         )
     for name in names:
         if not METHODS.get_or_raise(name).needs_target:
             raise CompressError(
-                f"the method {name!r} makes nothing narrow", hint="leave it out", code="bad-option"
+                f"the method {name!r} does not produce a compact model",
+                hint="leave it out",
+                code="bad-option",
             )
     requests = [
         _request(
@@ -199,14 +208,14 @@ def compare(
         for seed in range(seeds)
         for name in names
     ]
-    for request in requests:  # every mistake shows before the first hour of training
+    for request in requests:  # report invalid settings before the first training starts
         resolved = resolve(request)
         if needs_dense(resolved):
             dense_epochs(resolved)
-    cells = [_cell(request, progress, say) for request in requests]
-    measured = {name: _latency(folder / f"{name}-s0", say) if latency else None for name in names}
+    cells = [_train_cell(request, progress, say) for request in requests]
+    latencies = {name: _latency(folder / f"{name}-s0", say) if latency else None for name in names}
     info = compact_info(folder / f"{names[0]}-s0")
-    rows = tuple(_row(name, [c for c in cells if c.method == name], measured[name]) for name in names)
+    rows = tuple(_row(name, [c for c in cells if c.method == name], latencies[name]) for name in names)
     result = Comparison(
         model=model,
         data=data,
@@ -246,8 +255,8 @@ def _request(name: str, seed: int, folder: Path, base: TrainRequest) -> TrainReq
     return replace(request, dense_out=folder / share)
 
 
-def _cell(request: TrainRequest, progress: Progress | None, say: Say) -> Cell:
-    """Train a cell, or read it if it is finished."""
+def _train_cell(request: TrainRequest, progress: Progress | None, say: Say) -> Cell:
+    """Train one method with one seed, unless its run is finished, and return its result."""
     assert request.out is not None
     assert isinstance(request.method, str)
     out = Path(request.out)
@@ -255,10 +264,10 @@ def _cell(request: TrainRequest, progress: Progress | None, say: Say) -> Cell:
         say(f"training {out.name}")
         run_training(request, progress=progress, say=say)
     info: CompactInfo = compact_info(out)
-    asked = read_json(out / "run.json", what="run record", hint="")
-    if (asked["target"], info.model.name, info.data) != (request.target, request.model, request.data):
+    stored = read_json(out / "run.json", what="run record", hint="")
+    if (stored["target"], info.model.name, info.data) != (request.target, request.model, request.data):
         raise CompressError(
-            f"{str(out)!r} holds {info.model.name} on {info.data} at {asked['target']}, another comparison",
+            f"{str(out)!r} belongs to another comparison: {info.model.name}, {info.data}, {stored['target']}",
             hint="choose another --out",
             code="run-exists",
         )
@@ -282,7 +291,7 @@ def _seconds(run: Path) -> float:
 
 
 def _latency(run: Path, say: Say) -> Latency:
-    """Measured once; a finished measurement is read again."""
+    """Return the latency of a run; it is measured only if there is no result yet."""
     path = run / "bench" / "results.json"
     if path.is_file():
         result = record.read(path)
@@ -320,17 +329,17 @@ def _row(name: str, cells: Sequence[Cell], latency: Latency | None) -> Row:
 
 
 def _beaten(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
-    yardsticks = [r for r in rows if r.method in YARDSTICKS]
-    found = {
-        r.method: tuple(y.method for y in yardsticks if y.top1_mean >= r.top1_mean)
+    baselines = [r for r in rows if r.method in BASELINES]
+    beaten_by = {
+        r.method: tuple(y.method for y in baselines if y.top1_mean >= r.top1_mean)
         for r in rows
-        if r.method not in YARDSTICKS
+        if r.method not in BASELINES
     }
-    return {name: by for name, by in found.items() if by}
+    return {name: by for name, by in beaten_by.items() if by}
 
 
 def _plot(result: Comparison, path: Path) -> None:
-    """Accuracy of every seed over MACs, and the measured latency beside it."""
+    """Plot the accuracy of every seed over MACs, and the measured latency."""
     from matplotlib.figure import Figure
 
     timed = [r for r in result.rows if r.latency is not None]
@@ -338,16 +347,16 @@ def _plot(result: Comparison, path: Path) -> None:
     axes = figure.subplots(1, 2 if timed else 1, squeeze=False)[0]
     for i, row in enumerate(result.rows):
         own = [c for c in result.cells if c.method == row.method]
-        colour = f"C{i}"
+        color = f"C{i}"
         axes[0].scatter(
-            [c.macs / 1e6 for c in own], [100 * c.top1 for c in own], color=colour, s=14, alpha=0.5
+            [c.macs / 1e6 for c in own], [100 * c.top1 for c in own], color=color, s=14, alpha=0.5
         )
         axes[0].errorbar(
             row.macs / 1e6,
             100 * row.top1_mean,
             100 * row.top1_spread,
             fmt="D",
-            color=colour,
+            color=color,
             capsize=4,
             label=row.method,
         )

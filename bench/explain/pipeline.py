@@ -11,7 +11,14 @@ from compress import artifact
 from compress.artifact import RunFolder
 from compress.bench.artifacts import Subject, side
 from compress.bench.backends import Backend, RunConfig, get_profiler, require_backend, supported_config
-from compress.bench.bench_setup import PREPARING, BackendOptions, configured, part_of, silent, versions_here
+from compress.bench.bench_setup import (
+    PREPARING,
+    BackendOptions,
+    no_progress,
+    run_config,
+    subprogress,
+    versions_here,
+)
 from compress.bench.explain import record
 from compress.bench.explain.record import Explanation, LossAnalysis
 from compress.bench.explain.worker import Job
@@ -66,12 +73,12 @@ def explain(
         runtime = require_backend(name, config)
         get_profiler(name)
         runtimes.append(runtime)
-    say = progress or silent
+    say = progress or no_progress
     with RunFolder.open(run, write=True) as folder:
         prepared = Prepared(folder)
         explanations = []
         for i, runtime in enumerate(runtimes):
-            part = part_of(say, i / len(runtimes), 1 / len(runtimes))
+            part = subprogress(say, i / len(runtimes), 1 / len(runtimes))
             explanation = _explain_on(
                 runtime, prepared, supported_config(runtime, config), blocks, part, command
             )
@@ -102,7 +109,7 @@ def _explain_on(
         compact_onnx=prepared.onnx.compact,
         blocks=blocks,
     )
-    measuring = part_of(say, PREPARING, 1 - PREPARING)
+    measuring = subprogress(say, PREPARING, 1 - PREPARING)
     (analysis,) = process.run_in_process(
         job,
         "compress.bench.explain.worker",
@@ -158,4 +165,4 @@ def _config(batch: int, threads: int | None, blocks: int, seed: int, choices: Ba
         problem = "layers in a CUDA graph cannot be timed separately", "remove --cuda-graph"
     if problem is not None:
         raise CompressError(problem[0], hint=problem[1], code="bad-option")
-    return configured(batch, threads or default_threads(), seed, choices)
+    return run_config(batch, threads or default_threads(), seed, choices)

@@ -1,7 +1,8 @@
 """Compare two stored benchmark results.
 
-The two results were not measured in pairs. A time therefore counts as changed only if the ranges, each widened
-to its noise floor, are more than 2% apart, and only if machine, configuration and versions are the same.
+The two results were not measured in pairs. A time therefore counts as changed only if the ranges, each
+widened to its noise floor, are more than 2% apart, and only if machine, configuration and versions are the
+same.
 """
 
 from __future__ import annotations

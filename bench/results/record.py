@@ -24,8 +24,8 @@ SCHEMA_VERSION = 4
 """Version of results.json."""
 
 READABLE = (2, 3, SCHEMA_VERSION)
-"""Versions that can be read. Version 2 has no intervals of percentiles, no energy and no GPU state; versions 2
-and 3 have a single session, so their intervals do not include the variation between sessions."""
+"""Versions that can be read. Version 2 has no intervals of percentiles, no energy and no GPU state;
+versions 2 and 3 have a single session, so their intervals do not include the variation between sessions."""
 
 FILENAME = "results.json"
 
@@ -34,7 +34,7 @@ class ArtifactRecord(Record):
     """One network in the form that a back end ran.
 
     Attributes:
-        label: ``dense`` or ``compact`` if there is one run; otherwise preceded by the name of the run or file.
+        label: ``dense`` or ``compact``; preceded by the name of the run or file if there are several.
         artefact: name of the run folder or of the file it belongs to.
         model, method: dense network and method of its run; None for a file without a manifest.
         file: name of the measured file; None if modules of a run were measured.

@@ -231,8 +231,8 @@ def _warnings(result: BenchResult) -> list[Text]:
     return [
         *warnings,
         Text(
-            f"Other processes used up to {busiest:.0%} of the processors during the measurement: times are too "
-            "long, and the intervals wider than on a quiet machine.",
+            f"Other processes used up to {busiest:.0%} of the processors during the measurement: times are "
+            "too long, and the intervals wider than on a quiet machine.",
             style="yellow",
         ),
     ]
@@ -267,9 +267,9 @@ def _throttled(comparison: ComparisonRecord, entry: BatchRecord) -> str:
     which = ", ".join(str(i + 1) for i in entry.gpu.affected)
     clocks = sorted({block.sm_mhz for block in blocks})
     return (
-        f"{comparison.backend}, batch {entry.batch}, {comparison.candidate.label}: the GPU was throttled ({why}) after "
-        f"{len(blocks)} of {len(entry.gpu.blocks)} blocks ({which}), at {clocks[0]} to {clocks[-1]} MHz and "
-        f"up to {max(block.celsius for block in blocks)} degrees Celsius."
+        f"{comparison.backend}, batch {entry.batch}, {comparison.candidate.label}: "
+        f"the GPU was throttled ({why}) after {len(blocks)} of {len(entry.gpu.blocks)} blocks ({which}), "
+        f"at {clocks[0]} to {clocks[-1]} MHz and up to {max(block.celsius for block in blocks)} degrees Celsius."
     )
 
 

@@ -15,13 +15,13 @@ from compress.bench.backends import FOLDER, Backend, RunConfig, supported_config
 from compress.bench.bench_setup import (
     PREPARING,
     BackendOptions,
-    check_kinds,
-    configured,
-    opened,
-    part_of,
-    place_for,
-    sides_of,
-    silent,
+    load_sides,
+    no_progress,
+    open_runs,
+    require_readable,
+    result_path,
+    run_config,
+    subprogress,
     usable_backends,
     versions_here,
 )
@@ -84,19 +84,19 @@ def run_scenarios(
             code="bad-option",
         )
     count = threads or default_threads()
-    config = configured(1, count, seed, choices or BackendOptions())
+    config = run_config(1, count, seed, choices or BackendOptions())
     runtimes = usable_backends(backend, config)
     subjects = artifacts.comparisons(named)
-    say = progress or silent
+    say = progress or no_progress
     before = cpu_state()
     with contextlib.ExitStack() as stack:
-        runs = opened(stack, subjects)
-        check_kinds(subjects, runtimes)
+        runs = open_runs(stack, subjects)
+        require_readable(subjects, runtimes)
         parts = len(options.scenarios) * len(runtimes) * len(subjects)
         own = options.model_copy(update={"budget_s": options.budget_s and options.budget_s / parts})
         compared: list[ScenarioComparison] = []
         for i, runtime in enumerate(runtimes):
-            part = part_of(say, i / len(runtimes), 1 / len(runtimes))
+            part = subprogress(say, i / len(runtimes), 1 / len(runtimes))
             compared += _measure_on(runtime, subjects, runs, config, own, part)
         result = ScenarioResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -112,7 +112,7 @@ def run_scenarios(
             versions=versions_here(),
             comparisons=tuple(compared),
         )
-        place = place_for(out, runs, FILENAME)
+        place = result_path(out, runs, FILENAME)
         if place is not None:
             record.save(result, place)
     say("done", 1.0)
@@ -131,7 +131,7 @@ def _measure_on(
     say(f"{runtime.name}: preparing the networks", 0.0)
     options = _options_for(runtime, options)
     files = {path: run.pair(runtime, _engine_batches(options)) for path, run in runs.items()}
-    sides = [sides_of(two, runtime, files) for two in subjects]
+    sides = [load_sides(pair, runtime, files) for pair in subjects]
     job = Job(
         backend=runtime.name,
         config=supported_config(runtime, config),
@@ -139,16 +139,16 @@ def _measure_on(
         options=options,
     )
     measured = process.run_in_process(
-        job, "compress.bench.scenarios.worker", ScenarioMeasurements, part_of(say, PREPARING, 1 - PREPARING)
+        job, "compress.bench.scenarios.worker", ScenarioMeasurements, subprogress(say, PREPARING, 1 - PREPARING)
     )
     return [
         ScenarioComparison(
             **dict(entry),
             backend=runtime.name,
-            baseline=artifacts.described(two[0], own[0], files.get(two[0].path)),
-            candidate=artifacts.described(two[1], own[1], files.get(two[1].path)),
+            baseline=artifacts.artifact_record(pair[0], own[0], files.get(pair[0].path)),
+            candidate=artifacts.artifact_record(pair[1], own[1], files.get(pair[1].path)),
         )
-        for two, own, entry in zip(subjects, sides, measured, strict=True)
+        for pair, own, entry in zip(subjects, sides, measured, strict=True)
     ]
 
 

@@ -18,7 +18,7 @@ import torch
 from compress import artifact
 from compress.artifact import RunFolder
 from compress.bench.backends import RunConfig, require_backend, supported_config
-from compress.bench.bench_setup import BackendOptions, silent, versions_here
+from compress.bench.bench_setup import BackendOptions, no_progress, versions_here
 from compress.bench.protocol import process
 from compress.bench.protocol.machine import default_threads
 from compress.bench.protocol.worker import Progress

@@ -14,7 +14,7 @@ from torch import nn
 
 from compress.artifact import RunFolder
 from compress.bench import bench
-from compress.bench.artifacts import Subject, artifact_path, comparisons, described
+from compress.bench.artifacts import Subject, artifact_path, artifact_record, comparisons
 from compress.bench.files import Pair
 from compress.bench.protocol.worker import Side
 from compress.bench.results.table import render_bench_table
@@ -99,7 +99,7 @@ def test_the_dense_accuracy_is_the_runs_where_it_was_cut_from_a_trained_network(
     values["extra"]["dense_top1"] = 0.9
     model.write_text(json.dumps(values))
     dense = Subject("dense", run, "dense")
-    found = described(dense, Side(label="dense", path=run, network="dense"), Pair(run, run, None))
+    found = artifact_record(dense, Side(label="dense", path=run, network="dense"), Pair(run, run, None))
     assert (found.top1, found.top1_images) == (0.9, 360)
 
 

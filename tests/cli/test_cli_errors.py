@@ -215,7 +215,7 @@ def test_an_unfinished_run_is_refused_with_a_hint_to_resume(fails: Fails, run: P
         ("bench RUN --cuda-graph", 2, "bad-option", "cuda graph"),
         ("bench RUN --backend torch --transfers", 2, "bad-option", "no transfers"),
         ("bench RUN --backend torch --device tpu", 2, "unknown-device", "'tpu'"),
-        ("bench RUN RUN", 2, "bad-option", "named twice"),
+        ("bench RUN RUN", 2, "bad-option", "given twice"),
         ("bench bad.onnx", 2, "nothing-to-compare", "bad.onnx"),
         ("bench RUN bad.onnx", 3, "bad-onnx", "bad.onnx"),
         ("bench RUN bad.onnx --backend torch", 2, "wrong-kind", "'torch' does not run a .onnx file"),
