@@ -229,30 +229,32 @@ def verify(
 def compare(
     reference: nn.Module, other: nn.Module, inputs: tuple[Any, ...], tolerance: float = RELATIVE_TOLERANCE
 ) -> VerifyReport:
-    """Largest difference between two networks' outputs, in eval mode."""
+    """Return the largest difference between the outputs of two networks in eval mode."""
     samples = int(inputs[0].shape[0]) if inputs and isinstance(inputs[0], Tensor) else 1
     return difference(outputs(reference, inputs), outputs(other, inputs), samples, tolerance)
 
 
 def outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
-    """All tensors a network answers with in eval mode, without gradients."""
+    """Return all tensors that a network outputs in eval mode, without gradients."""
     with evaluating(model), torch.no_grad():
         return flatten(model(*inputs))
 
 
-def difference(wanted: list[Tensor], got: list[Tensor], samples: int, tolerance: float) -> VerifyReport:
+def difference(expected: list[Tensor], actual: list[Tensor], samples: int, tolerance: float) -> VerifyReport:
     """Compare two lists of tensors; a value that is not finite, on either side, fails the comparison.
 
     Raises:
         CompressError: (exit 5) their shapes differ, or there is no value to compare.
     """
-    if [t.shape for t in wanted] != [t.shape for t in got]:
+    if [t.shape for t in expected] != [t.shape for t in actual]:
         raise CompressError(
-            f"outputs have shapes {[list(t.shape) for t in got]}, not {[list(t.shape) for t in wanted]}",
+            f"the outputs have shapes {[list(t.shape) for t in actual]}, "
+            f"not {[list(t.shape) for t in expected]}",
+            hint="compare networks with the same outputs",
             code="parity",
             exit=Exit.PARITY,
         )
-    pairs = [(a.double(), b.double()) for a, b in zip(wanted, got, strict=True) if a.numel()]
+    pairs = [(a.double(), b.double()) for a, b in zip(expected, actual, strict=True) if a.numel()]
     if not pairs:
         raise CompressError(
             "the networks return no tensor with values, so their outputs cannot be compared",
@@ -269,7 +271,7 @@ def difference(wanted: list[Tensor], got: list[Tensor], samples: int, tolerance:
 
 
 def flatten(output: Any) -> list[Tensor]:
-    """All tensors in a network's output, in order."""
+    """Return all tensors in a network's output, in order."""
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, dict):

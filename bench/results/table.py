@@ -269,7 +269,8 @@ def _throttled(comparison: ComparisonRecord, entry: BatchRecord) -> str:
     return (
         f"{comparison.backend}, batch {entry.batch}, {comparison.candidate.label}: "
         f"the GPU was throttled ({why}) after {len(blocks)} of {len(entry.gpu.blocks)} blocks ({which}), "
-        f"at {clocks[0]} to {clocks[-1]} MHz and up to {max(block.celsius for block in blocks)} degrees Celsius."
+        f"at {clocks[0]} to {clocks[-1]} MHz and up to "
+        f"{max(block.celsius for block in blocks)} degrees Celsius."
     )
 
 

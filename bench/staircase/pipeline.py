@@ -159,7 +159,7 @@ def measure_staircase(
                 folder=Path(temporary),
             )
             results = process.run_in_process(
-                job, "compress.bench.staircase.worker", CurveResult, progress or silent
+                job, "compress.bench.staircase.worker", CurveResult, progress or no_progress
             )
         measured = _entries(shapes, curves, results)
         table = _table(network, config, runtime.name, results, measured, command)

@@ -59,8 +59,8 @@ class CompressError(Exception):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "Did you mean a, b?" for the known names nearest to `name`, or an empty string.
 
-    Upper and lower case are not told apart.
+    Upper and lower case are not distinguished.
     """
-    by_lower_case = {word.lower(): word for word in known}
+    by_lower_case = {entry.lower(): entry for entry in known}
     matches = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.5)
     return f"Did you mean {', '.join(by_lower_case[match] for match in matches)}?" if matches else ""

@@ -61,7 +61,7 @@ def layer_costs(
 def _costs(term: LayerTerm, whole: Tensor, cut: Tensor, transposed: bool) -> LayerCosts:
     inputs = 1.0 if term.groups == 0 else term.inputs.size / term.groups
     macs = term.factor * inputs * term.outputs.size
-    side = 1 if transposed else 0  # the dimension of the weight in which the outputs lie
+    side = 1 if transposed else 0  # dimension of the weight that counts outputs
     return LayerCosts(
         name=term.weight.removesuffix(".weight"),
         width=term.outputs.size,

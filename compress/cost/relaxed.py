@@ -1,4 +1,4 @@
-"""The same costs as functions that torch can differentiate, of masks anywhere between 0 and 1.
+"""Costs as functions that torch can differentiate, of masks anywhere between 0 and 1.
 
 Built from the terms of `CostModel`, so any network and every coupling that the graph knows is covered; at
 masks of zeros and ones the two agree to the digit (in float64).
@@ -85,7 +85,7 @@ class RelaxedCost:
         self._params = _Products(cost._parameters)
 
     def place(self, like: Tensor) -> None:
-        """Have the constants where `like` is and in its precision, beside the exact ones on the CPU."""
+        """Copy the constants to the device and precision of `like`; the exact ones stay on the CPU."""
         self._macs.place(like)
         self._params.place(like)
 

@@ -134,12 +134,12 @@ class ShapedLayer:
 def shaped_layers(graph: ChannelGraph) -> list[ShapedLayer]:
     """Return the layers of a traced network in the order in which they compute, each once."""
     nodes = {node.name: node for node in graph.program.graph.nodes}
-    found: dict[str, ShapedLayer] = {}
+    layers: dict[str, ShapedLayer] = {}
     for term in graph.facts.terms:
         name = layer_name(term.weight)
-        if name not in found:
-            found[name] = _layer(graph, term, name, nodes[term.node])
-    return list(found.values())
+        if name not in layers:
+            layers[name] = _layer(graph, term, name, nodes[term.node])
+    return list(layers.values())
 
 
 def _layer(graph: ChannelGraph, term: LayerTerm, name: str, node: Node) -> ShapedLayer:
@@ -233,7 +233,7 @@ def _padding(value: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> 
 
 
 def _after(node: Node) -> tuple[Activation, bool]:
-    """The activation that alone reads a layer's output, and whether a norm stands between the two."""
+    """Return the activation that is the only reader of a layer's output, and whether a norm is in between."""
     normed = False
     while len(node.users) == 1:
         node = next(iter(node.users))

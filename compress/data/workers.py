@@ -138,7 +138,7 @@ def _stop(loader: DataLoader[Any]) -> None:
 def _stop_kept(kept: list[tuple[_Keys, DataLoader[Any]]], pid: int) -> None:
     """Stop the kept processes when their `Workers` is deleted.
 
-    A loader that is collected in a reference cycle loses its queues before it can tell its processes to stop,
+    A loader that is collected in a reference cycle loses its queues before it can stop its processes,
     and waits five seconds for each; this reference prevents that. A forked process has no workers to stop.
     """
     if os.getpid() == pid:

@@ -25,15 +25,18 @@ T = TypeVar("T")
 
 
 class ChannelGraph:
-    """Which channels of a network can be cut, and which must be cut together.
+    """Channels of a network that can be cut, and groups that must be cut together.
 
-    Made by `trace`; the network is only read. The program is traced at once. Channels, groups and what is
-    protected are worked out when they are first asked for: that includes one trial cut, which finds the
-    operators that a narrow network cannot follow.
+    Created by `trace`; the network is not changed. The program is traced at once. Channels, groups and
+    protected layers are computed on first access, which includes one trial cut to find the operators that a
+    narrow network cannot follow.
 
     Attributes:
-        model: the network. inputs: the example inputs. free_pads: see `trace`.
-        program: the exported program. facts: what the rules found in it.
+        model: the network.
+        inputs: the example inputs.
+        free_pads: see `trace`.
+        program: the exported program.
+        facts: what the rules recorded about it.
         values: the labeled value of each node of `program`.
         computed: weights that are computed from a parameter, by the parameter's node.
     """

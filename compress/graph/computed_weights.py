@@ -59,8 +59,8 @@ def find_computed_weights(program: ExportedProgram) -> dict[Node, ComputedWeight
     out = {}
     for node in fixed:
         name = names.get(node.name)
-        wanted = name is not None and node.name in signature.inputs_to_parameters and shared.count(name) == 1
-        if wanted and len(static_shape(node)) > 1 and all(user in fixed for user in _readers(node)):
+        is_own = name is not None and node.name in signature.inputs_to_parameters and shared.count(name) == 1
+        if is_own and len(static_shape(node)) > 1 and all(user in fixed for user in _readers(node)):
             weight = _computed_weight(node, str(name), fixed, constants, order)
             if weight is not None:
                 out[node] = weight
@@ -96,9 +96,9 @@ def _computed_weight(
 
 
 def _mixed(source: Node, inner: Sequence[Node]) -> tuple[int, ...] | None:
-    """The dimensions that the computation mixes; None if it can also not be told from the others.
+    """Return the dimensions that the computation mixes; None if they cannot be separated from the others.
 
-    What it does not mix it treats index by index, and makes zero of zeros.
+    Along all other dimensions it works index by index and maps zeros to zeros.
     """
     dims = [d for d, size in enumerate(static_shape(source)) if size > 1]
     if _apart(source, inner, dims):

@@ -34,9 +34,9 @@ class LabelField:
     dims: tuple[int, ...]
 
     def over(self, shape: Sequence[int], dims: Iterable[int] | None = None) -> Tensor:
-        """The labels expanded to `shape`, along all dimensions or along the given ones only."""
-        wanted = set(range(len(shape)) if dims is None else dims)
-        sizes = [shape[d] if d in wanted else self.labels.shape[d] for d in range(len(shape))]
+        """Return the labels expanded to `shape`, along all dimensions or only along `dims`."""
+        expanded = set(range(len(shape)) if dims is None else dims)
+        sizes = [shape[d] if d in expanded else self.labels.shape[d] for d in range(len(shape))]
         return self.labels.expand(sizes)
 
     def along(self, dim: int) -> Tensor:

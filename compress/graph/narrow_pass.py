@@ -35,11 +35,13 @@ Index = dict[int, list[Any]]
 
 @dataclass
 class NarrowPass(RuleContext):
-    """The pass over the kept labels.
+    """Pass over the network that remains after a cut; the rules see the kept labels only.
 
     Attributes:
-        dense: the facts of the first pass. values: its value for each node.
-        roots: channel of each label, `[labels]`. keep: whether its channel is kept, `[labels]`.
+        dense: facts of the pass over the dense network.
+        values: its value for each node.
+        roots: channel of each label, `[labels]`.
+        keep: whether the channel of each label is kept, `[labels]`.
         order: reordered dimensions of parameters, by `(name, dim)`.
         group_inputs: for a grouped convolution's weight, the kept inputs of each group.
         rewrites: new operator and arguments of nodes with baked-in constants.
@@ -80,9 +82,9 @@ class NarrowPass(RuleContext):
                 raise ChannelMismatch(node, "channels meet in another order")
             return
         start = self.registry.start(*source)
-        found = match(self.roots[x], self.roots[y], node)
-        wanted = [int(i) for i in y[found] - start]
-        if self.order.setdefault(source, wanted) != wanted:
+        position = match(self.roots[x], self.roots[y], node)
+        order = [int(i) for i in y[position] - start]
+        if self.order.setdefault(source, order) != order:
             raise ChannelMismatch(node, f"{source[0]} is needed in two orders")
 
     def protect(self, labels: Tensor, why: str) -> None:
@@ -98,13 +100,13 @@ class NarrowPass(RuleContext):
         return None
 
     def locate(self, dense: Tensor, here: Tensor, node: Node) -> Tensor:
-        wanted = self.roots[numbers(dense[self.is_kept(dense)])]
+        expected = self.roots[numbers(dense[self.is_kept(dense)])]
         have = np.where(numbers(here) == NONE, NONE, self.roots[numbers(here)])
-        if wanted.size == have.size and (wanted == have).all():
-            return torch.arange(wanted.size)
+        if expected.size == have.size and (expected == have).all():
+            return torch.arange(expected.size)
         if np.unique(have).size != have.size:
-            raise ChannelMismatch(node, "channels that stand twice arrive in another order")
-        return torch.from_numpy(match(wanted, have, node))
+            raise ChannelMismatch(node, "repeated channels arrive in another order")
+        return torch.from_numpy(match(expected, have, node))
 
     def require_full_block(self, node: Node, f: LabelField) -> None:
         return None
@@ -205,21 +207,21 @@ class NarrowPass(RuleContext):
 
 
 def match(
-    wanted: NDArray[np.int64], have: NDArray[np.int64], node: Node, part: bool = False
+    expected: NDArray[np.int64], have: NDArray[np.int64], node: Node, part: bool = False
 ) -> NDArray[np.int64]:
-    """For each wanted class its position in `have`, equal ones in order of appearance.
+    """Return the position in `have` of each expected channel; repeated ones in order of appearance.
 
     Raises:
-        ChannelMismatch: if the two do not hold the same channels (with `part`: if `wanted` holds others).
+        ChannelMismatch: the two contain different channels (with `part`: `expected` contains others).
     """
     if part:
         where = {int(root): i for i, root in reversed(list(enumerate(have)))}
-        if len(where) != have.size or any(int(root) not in where for root in wanted):
+        if len(where) != have.size or any(int(root) not in where for root in expected):
             raise ChannelMismatch(node, f"{operator_name(node)} meets channels of another group")
-        return np.array([where[int(root)] for root in wanted], dtype=np.int64)
-    first, second = np.argsort(wanted, kind="stable"), np.argsort(have, kind="stable")
-    if (wanted[first] != have[second]).any():
+        return np.array([where[int(root)] for root in expected], dtype=np.int64)
+    first, second = np.argsort(expected, kind="stable"), np.argsort(have, kind="stable")
+    if (expected[first] != have[second]).any():
         raise ChannelMismatch(node, f"{operator_name(node)} meets other channels than its own")
-    out = np.empty(wanted.size, dtype=np.int64)
+    out = np.empty(expected.size, dtype=np.int64)
     out[first] = second
     return out

@@ -10,15 +10,15 @@ from compress.core.errors import CompressError, Exit
 from compress.core.spec import SCHEMA_VERSION, Costs
 
 PICK = "compress.pick"
-"""Operator of a rewrite: pick the listed positions along a dimension, where no range will do."""
+"""Operator of a rewrite: pick the listed positions along a dimension, if they are not a range."""
 
 SHARE = "compress.share"
-"""Operator of a rewrite: the node as it is, times a number. A mean over the channels that are left is
-larger than the one over all, of which the others are zero."""
+"""Operator of a rewrite: multiply the node by a number. The mean over the kept channels is larger than the
+mean over all channels, of which the dropped ones are zero."""
 
 FOLD = "compress.fold"
-"""Operator of a rewrite: the node's value, as the dense network computes it, becomes the value of the
-parameter it is computed from, and the parameter stands for the node."""
+"""Operator of a rewrite: store the node's value, as the dense network computes it, in the parameter that it
+is computed from, and replace the node by that parameter."""
 
 EVALUATES_ONLY = "compress_evaluates_only"
 """Key of a graph's meta: operators that a trace in eval mode has lost, so that it cannot train."""

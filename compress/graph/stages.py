@@ -1,8 +1,8 @@
 """Stage ends: the feature maps just before each reduction of resolution.
 
-They are found in the traced graph of any network: of the nodes that all data flows through, the last
-activation (or join of branches) at each resolution. A hook needs a module, so each is matched with a call of
-a module that returns the same value.
+In the traced graph of any network, a stage ends at the last activation (or join of branches) of each
+resolution that all data flows through. Since a hook needs a module, each of these nodes is matched with a
+call of a module that returns the same value.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class StageEnd:
     """The end of a stage.
 
     Attributes:
-        module: path of the module whose output it is. call: which call of it in a forward pass, from 0.
+        module: path of the module that returns it.
+        call: which call of the module in a forward pass, from 0.
         channels, size: channels, height and width of the features.
     """
 
@@ -40,18 +41,18 @@ class StageEnd:
 
 
 def stage_ends(graph: ChannelGraph) -> list[StageEnd]:
-    """The ends of the stages, in order; empty for a network without feature maps."""
+    """Return the ends of the stages in order; empty for a network without feature maps."""
     levels = _levels(graph)
-    wanted = {node for nodes in levels for node in nodes}
-    values = _values(graph, wanted)
+    candidates = {node for nodes in levels for node in nodes}
+    values = _values(graph, candidates)
     calls = _calls(graph.model, graph.inputs)
     out = []
     for nodes in levels:
         for node in nodes:
-            found = next((c for c in reversed(calls) if _same(c[2], values[node])), None)
-            if found is not None:
+            call = next((c for c in reversed(calls) if _same(c[2], values[node])), None)
+            if call is not None:
                 _, channels, height, width = static_shape(node)
-                out.append(StageEnd(found[0], found[1], channels, (height, width)))
+                out.append(StageEnd(call[0], call[1], channels, (height, width)))
                 break
     return out
 
@@ -92,21 +93,21 @@ def _bottlenecks(graph: ChannelGraph) -> Iterator[Node]:
 
 
 class _Recorder(Interpreter):
-    def __init__(self, module: torch.fx.GraphModule, wanted: set[str]) -> None:
+    def __init__(self, module: torch.fx.GraphModule, names: set[str]) -> None:
         super().__init__(module)
-        self.wanted = wanted
+        self.names = names
         self.values: dict[str, Any] = {}
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
-        if n.name in self.wanted:
+        if n.name in self.names:
             self.values[n.name] = value
         return value
 
 
 @torch.no_grad()
-def _values(graph: ChannelGraph, wanted: set[Node]) -> dict[Node, Any]:
-    """What these nodes compute for the example inputs."""
+def _values(graph: ChannelGraph, nodes: set[Node]) -> dict[Node, Any]:
+    """Return the values of nodes for the example inputs."""
     program, names = graph.program, parameter_names(graph.program)
     tensors = {**program.state_dict, **program.constants}
     lifted = program.graph_signature.inputs_to_lifted_tensor_constants
@@ -116,9 +117,9 @@ def _values(graph: ChannelGraph, wanted: set[Node]) -> dict[Node, Any]:
         if node.op == "placeholder":
             name = names.get(node.name, lifted.get(node.name))
             args.append(tensors[name] if name is not None else next(inputs))
-    recorder = _Recorder(program.graph_module, {node.name for node in wanted})
+    recorder = _Recorder(program.graph_module, {node.name for node in nodes})
     recorder.run(*args)
-    return {node: recorder.values[node.name] for node in wanted}
+    return {node: recorder.values[node.name] for node in nodes}
 
 
 @torch.no_grad()

@@ -32,8 +32,9 @@ class WidthChoice:
     """Parts whose channel counts are chosen together.
 
     Attributes:
-        parts: `(group, part)` positions. sizes: channels in each. group_parts: number of parts in each one's
-            group.
+        parts: `(group, part)` positions.
+        sizes: number of channels of each part.
+        group_parts: number of parts in the group of each part.
         equations, constants: every tie as `equations @ counts = constants`, `[ties, parts]` and `[ties]`.
     """
 
@@ -53,14 +54,14 @@ class WidthChoice:
         return len(set(self.sizes)) == 1 and not self.equations.sum(1).any() and not self.constants.any()
 
     def groups(self) -> set[int]:
-        """The groups these parts belong to."""
+        """Return the groups of these parts."""
         return {g for g, _ in self.parts}
 
     def levels(self, align: int = 1, min_width: int = 1) -> tuple[Counts, ...]:
         """Return every choice of counts that the ties allow, from the fewest channels to all."""
         if (align, min_width) not in self._levels:
-            found = self._uniform(align, min_width) if self.uniform else self._solved(align, min_width)
-            self._levels[align, min_width] = found
+            levels = self._uniform(align, min_width) if self.uniform else self._solved(align, min_width)
+            self._levels[align, min_width] = levels
         return self._levels[align, min_width]
 
     def at(self, ratio: float, align: int = 1, min_width: int = 1) -> int:
@@ -74,7 +75,7 @@ class WidthChoice:
         return len(levels) - 1 - int(np.argmin(distance[::-1]))
 
     def _step(self, align: int) -> int:
-        """The smallest change of a part's count that keeps its group's width aligned."""
+        """Return the smallest change of a part's count that keeps the width of its group aligned."""
         return math.lcm(*(align // math.gcd(align, b) for b in self.group_parts))
 
     def _low(self, min_width: int) -> Counts:
@@ -94,12 +95,12 @@ class WidthChoice:
         if any(s % step for s in self.sizes):
             step = 1
         tried = min(max(self.sizes), IRREGULAR_LEVELS)
-        found = {self.sizes}
+        solutions = {self.sizes}
         for i in range(tried):
             solution = self.solve(i / tried, self._low(min_width), step=step)
             if solution:
-                found.add(solution)
-        return tuple(sorted(found, key=sum))
+                solutions.add(solution)
+        return tuple(sorted(solutions, key=sum))
 
     def solve(
         self,
@@ -108,10 +109,13 @@ class WidthChoice:
         fixed: Mapping[int, int] | None = None,
         step: int = 1,
     ) -> Counts | None:
-        """Counts that satisfy the ties, nearest to `ratio` of each part; None if there are none.
+        """Return the counts that satisfy the ties and are nearest to `ratio` of each part, or None.
 
         Args:
-            low: smallest counts. fixed: counts that are given, by part. step: counts are multiples of it.
+            ratio: fraction of each part to keep.
+            low: smallest count of each part.
+            fixed: given counts, by part.
+            step: unit of the counts: all are multiples of it.
         """
         from scipy.optimize import Bounds, LinearConstraint, milp  # takes a quarter of a second
 
@@ -120,13 +124,13 @@ class WidthChoice:
         most = np.array(self.sizes, dtype=np.float64)
         for i, value in (fixed or {}).items():
             least[i] = most[i] = value
-        wanted = np.array(self.sizes, dtype=np.float64) * ratio / step
+        goal = np.array(self.sizes, dtype=np.float64) * ratio / step
         eye = np.eye(n)
         ties = np.hstack([self.equations * step, np.zeros_like(self.equations)])
         distance = LinearConstraint(
             np.vstack([np.hstack([eye, -eye]), np.hstack([eye, eye])]),
-            np.concatenate([np.full(n, -np.inf), wanted]),
-            np.concatenate([wanted, np.full(n, np.inf)]),
+            np.concatenate([np.full(n, -np.inf), goal]),
+            np.concatenate([goal, np.full(n, np.inf)]),
         )
         result = milp(
             np.concatenate([np.zeros(n), np.ones(n)]),
@@ -194,9 +198,12 @@ def _choice(
 
 
 def _equations(channels: Channels, home: Ints, count: int) -> tuple[Ints, Ints]:
-    """Every tie's rows against its first row; a row's share of a part is how often each channel is in it."""
+    """Return equations that compare the rows of every tie with its first row.
+
+    The coefficient of a part in a row is how often the row contains each of its channels.
+    """
     sizes = np.bincount(home[home >= 0], minlength=count)
-    found: dict[tuple[int, ...], None] = {}
+    equations: dict[tuple[int, ...], None] = {}
     for tie in channels.ties:
         rows = []
         for row in tie.rows:
@@ -207,10 +214,10 @@ def _equations(channels: Channels, home: Ints, count: int) -> tuple[Ints, Ints]:
         for share, fixed in rows[1:]:
             difference = share - first
             if difference.any():
-                found[(*difference.tolist(), base - fixed)] = None
-    if not found:
+                equations[(*difference.tolist(), base - fixed)] = None
+    if not equations:
         return np.zeros((0, count), dtype=np.int64), np.zeros(0, dtype=np.int64)
-    table = np.array(list(found), dtype=np.int64)
+    table = np.array(list(equations), dtype=np.int64)
     return table[:, :-1], table[:, -1]
 
 

@@ -76,7 +76,7 @@ class Setup:
         steps_per_epoch: optimizer steps in an epoch.
         cost: the cost that is limited, ``macs`` or ``params``; empty without a target.
         budget: the limit of that cost, an absolute number.
-        align: ``auto``, ``none`` or a number that widths shall be multiples of.
+        align: ``auto``, ``none`` or a number; channel counts become multiples of it.
         teacher: a trained network to learn from, for a method that `uses_teacher`; None in `Method.check`.
     """
 

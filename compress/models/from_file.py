@@ -75,7 +75,7 @@ def _split(name: str) -> tuple[Path, str]:
         )
     if not factory.isidentifier():
         raise CompressError(
-            f"{name!r} names no factory function",
+            f"{name!r} does not name a factory function",
             hint=f"give {text}:FACTORY, where FACTORY is a function in the file that returns the network",
             code="unknown-model",
         )

@@ -17,7 +17,7 @@ DataLike = str | ImageData | tuple[TorchData, TorchData]
 
 
 def as_image_data(data: DataLike, input_size: Size | None = None, workers: int = 2) -> ImageData:
-    """Return the data set that an object or name stands for.
+    """Return the data set of a name, or one made from an object.
 
     Raises:
         CompressError: as `compress.data.load` and `compress.data.from_torch`; ``data-format`` for another
@@ -30,7 +30,7 @@ def as_image_data(data: DataLike, input_size: Size | None = None, workers: int =
     if hasattr(data, "train_batches") and hasattr(data, "test_batches"):
         return data
     raise CompressError(
-        f"data is a {type(data).__name__}",
+        f"data cannot be a {type(data).__name__}",
         hint="pass a name, a data set of compress.data, or a pair (train, test) of torch datasets or loaders",
         code="data-format",
     )

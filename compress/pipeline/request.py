@@ -315,7 +315,7 @@ def _target(
         return None, {}
     if not target and not drop:
         raise CompressError(
-            f"the method {method.name!r} needs a target: how small the compact model shall be",
+            f"the method {method.name!r} needs a target for the size of the compact model",
             hint="give --target macs=0.5 (or params=), a --recipe or --drop LAYER=RATE",
             code="no-target",
         )

@@ -58,7 +58,7 @@ def parse_target(text: str) -> Target:
         return Target(text, "macs", 1 / value, SPEEDUP_NOTE.format(value=value))
     if cost not in ("macs", "params") or not math.isfinite(value) or value <= 0:
         raise CompressError(
-            f"the target {text!r} is not understood",
+            f"invalid target {text!r}",
             code="bad-target",
             hint="write macs=0.5 or macs=50% or params=0.4 (a fraction of the dense network), macs=60M "
             "(a number), or speedup=2",
@@ -67,7 +67,7 @@ def parse_target(text: str) -> Target:
 
 
 def _parse_number(text: str) -> float:
-    """Return the number a text such as ``0.5``, ``50%``, ``60M`` or ``2x`` stands for; NaN for none."""
+    """Parse a number such as ``0.5``, ``50%``, ``60M`` or ``2x``; NaN if it is none."""
     text = text.strip()
     scale = {"%": 0.01, "K": 1e3, "M": 1e6, "G": 1e9, "X": 1.0}.get(text[-1:].upper())
     try:
@@ -138,7 +138,7 @@ def _plan_aligned(
             return None
         finer = " with this alignment; --align auto may get lower" if align > 1 else ""
         smallest = _round_up(error.details["smallest"])
-        hint = f"the smallest reachable is {target.cost}={smallest:g}{finer}"
+        hint = f"the smallest possible target is {target.cost}={smallest:g}{finer}"
         raise CompressError(error.message, hint=hint, code=error.code, details=error.details) from error
 
 
@@ -153,8 +153,8 @@ def _parse_alignment(text: str) -> int:
         return 1
     if not text.isdecimal() or int(text) < 1:
         raise CompressError(
-            f"the alignment {text!r} is not understood",
-            hint="auto, none, or a number such as 8",
+            f"invalid alignment {text!r}",
+            hint="give --align auto, none, or a number such as 8",
             code="bad-align",
         )
     return int(text)

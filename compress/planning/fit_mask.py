@@ -71,7 +71,7 @@ def fit_mask_to_budget(
     raise CompressError(
         f"the budget of {budget.goal:,.0f} {budget.kind} cannot be met within 1%: the nearest that the "
         f"scores allow costs {budget.cost(best):,.0f}",
-        hint="use --align none, or a target that is further from what is protected",
+        hint="use --align none, or a target further from the cost of the protected channels",
         code="target-missed",
         details={"nearest": budget.cost(best)},
     )

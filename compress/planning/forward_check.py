@@ -15,10 +15,10 @@ from compress.slicing import RELATIVE_TOLERANCE, apply_plan, difference, mask_mo
 
 
 def with_needed_rewrites(graph: ChannelGraph, plan: SlicePlan) -> SlicePlan:
-    """The plan with the rewrites it needs: none if the model's own code computes the same.
+    """Return the plan with the rewrites it needs; none if the model's own code computes the same.
 
-    A module may also refuse narrow parameters although its operators need no rewrite: it compares a width
-    with a number of its own, as multi-head attention does. The traced copy, without such checks, stands in.
+    A module may reject narrow parameters although its operators need no rewrite: multi-head attention
+    compares a width with a stored number. The traced copy, which has no such checks, is then used instead.
     """
     if any(target == FOLD for target, _ in plan.rewrites.values()):
         return plan
@@ -31,7 +31,7 @@ def with_needed_rewrites(graph: ChannelGraph, plan: SlicePlan) -> SlicePlan:
 
 
 def _runs(graph: ChannelGraph, plan: SlicePlan) -> bool:
-    """Whether the narrow module runs, tried with shapes only."""
+    """Return whether the narrow module runs on the meta device (shapes only)."""
     try:
         blank = {id(t): _blank(t) for t in (*graph.model.parameters(), *graph.model.buffers())}
         narrow = apply_plan(copy.deepcopy(graph.model, dict(blank)), plan).eval()
@@ -48,14 +48,14 @@ def _blank(tensor: Tensor) -> Tensor:
 
 
 def _computes(graph: ChannelGraph, plan: SlicePlan) -> bool:
-    """Whether the narrow module computes what the masked dense one does, for values that matter."""
+    """Return whether the narrow module and the masked dense one have the same outputs."""
     # The large weights are only read: one copy of them at a time, for the masked network.
     dense = copy.deepcopy(graph.model, {id(p): p for p in graph.model.parameters() if p.dim() > 1})
     _perturb(dense)
     try:
-        got = outputs(slice_model(dense, plan), graph.inputs)
-        wanted = outputs(mask_model(dense, plan), graph.inputs)
-        return difference(wanted, got, 1, RELATIVE_TOLERANCE).passed
+        actual = outputs(slice_model(dense, plan), graph.inputs)
+        expected = outputs(mask_model(dense, plan), graph.inputs)
+        return difference(expected, actual, 1, RELATIVE_TOLERANCE).passed
     except Exception:  # whatever a user's own code raises
         return False
 

@@ -40,9 +40,9 @@ def select_named(
 
 def _find(graph: ChannelGraph, pattern: str) -> list[int]:
     exact = [i for i, g in enumerate(graph.groups) if g.name == pattern]
-    found = exact or [i for i, g in enumerate(graph.groups) if fnmatch.fnmatchcase(g.name, pattern)]
-    if found:
-        return found
+    matches = exact or [i for i, g in enumerate(graph.groups) if fnmatch.fnmatchcase(g.name, pattern)]
+    if matches:
+        return matches
     for kept in graph.protected:
         if kept.name == pattern:
             raise CompressError(
@@ -87,7 +87,9 @@ def _indices(group: ChannelGroup, value: Value) -> list[int]:
     index = sorted({int(i) for i in value})
     if not index or index[0] < 0 or index[-1] >= group.width:
         raise CompressError(
-            f"{group.name}: indices must lie in 0..{group.width - 1}, at least one", code="group-indices"
+            f"{group.name}: invalid channel indices {list(value)}",
+            hint=f"give at least one index from 0 to {group.width - 1}",
+            code="group-indices",
         )
     return index
 
@@ -109,7 +111,8 @@ def _counts(
         exact = isinstance(value, int) and not isinstance(value, bool)
         if not 0 < value <= (group.width if exact else 1):
             raise CompressError(
-                f"{group.name}: {value} is not in " + (f"1..{group.width}" if exact else "0..1"),
+                f"{group.name}: invalid width {value}",
+                hint=f"give 1 to {group.width} channels, or a fraction above 0 and at most 1.0",
                 code="group-width",
             )
         targets[g] = value if exact else value * group.width
@@ -125,15 +128,15 @@ def _counts(
         if isinstance(value, int) and widths[at][g] != value:
             possible = sorted({w[g] for w in widths})
             raise CompressError(
-                f"{graph.groups[g].name}: width {value} cannot be had here",
+                f"{graph.groups[g].name}: a width of {value} is not possible",
                 code="group-width",
-                hint=f"possible: {', '.join(map(str, possible[:12]))}",
+                hint=f"possible widths: {', '.join(map(str, possible[:12]))}",
             )
     return levels[at]
 
 
 def _counts_of_indices(graph: ChannelGraph, choice: WidthChoice, chosen: Mapping[int, list[int]]) -> Counts:
-    """What the named indices leave in each part; parts that are tied to them follow."""
+    """Return how many channels the indices keep in each part, and in the parts tied to them."""
     fixed = {
         i: int(np.isin(graph.groups[g].parts[c], graph.groups[g].channels[chosen[g]]).sum())
         for i, (g, c) in enumerate(choice.parts) if g in chosen
@@ -142,8 +145,8 @@ def _counts_of_indices(graph: ChannelGraph, choice: WidthChoice, chosen: Mapping
     if counts is None:
         names = ", ".join(graph.groups[g].name for g in chosen)
         raise CompressError(
-            f"{names}: these indices leave different numbers of channels where equally many must stay",
-            hint="keep as many in each part",
+            f"{names}: these indices keep different numbers of channels in parts that must keep equally many",
+            hint="keep the same number of channels in each part",
             code="group-indices",
         )
     return counts

@@ -51,10 +51,10 @@ def select(
 def _levels(
     graph: ChannelGraph, align: int, min_width: int, whole: Collection[str]
 ) -> list[tuple[Counts, ...]]:
-    """The choices of each choice; of one with a group that stays whole only the widest."""
+    """Return the levels of each width choice; only the widest if one of its groups stays whole."""
     fixed = {i for i, g in enumerate(graph.groups) if g.name in whole}
     choices = [(k, k.levels(align, min_width)) for k in graph.width_choices]
-    return [found[-1:] if k.groups() & fixed else found for k, found in choices]
+    return [levels[-1:] if k.groups() & fixed else levels for k, levels in choices]
 
 
 def _check(
@@ -70,9 +70,9 @@ def _check(
         raise CompressError("give exactly one of keep, macs and params")
     for name, value in (("keep", keep), ("macs", macs), ("params", params)):
         if isinstance(value, (int, float)) and (not math.isfinite(value) or value <= 0):
-            raise CompressError(f"{name}={value} is out of range", hint="a fraction above 0, at most 1")
+            raise CompressError(f"{name}={value} is out of range", hint="give a fraction above 0, at most 1")
     if isinstance(keep, (int, float)) and keep > 1:
-        raise CompressError(f"keep={keep} is out of range", hint="a fraction above 0, at most 1")
+        raise CompressError(f"keep={keep} is out of range", hint="give a fraction above 0, at most 1")
     if align < 1 or min_width < 1:
         raise CompressError(f"align={align} and min_width={min_width} must be at least 1")
     if graph.free_pads and not criterion.for_free_pads and not isinstance(keep, Mapping):
@@ -95,7 +95,7 @@ def _meet(
     min_width: int,
     levels: Sequence[tuple[Counts, ...]],
 ) -> list[Counts]:
-    """Counts whose cost comes nearest to the goal from below, or within the tolerance."""
+    """Return the counts whose cost is nearest to the goal from below, or within the tolerance."""
     cost_of = cost_model(graph).macs if which == "macs" else cost_model(graph).params
     same = np.zeros(graph.channels.count)
 
@@ -104,8 +104,8 @@ def _meet(
         return cost_of(keep_best(graph, counts, same).astype(np.float64))
 
     def at(ratio: float) -> list[int]:
-        found = [k.at(ratio, align, min_width) for k in graph.width_choices]
-        return [min(i, len(x) - 1) for i, x in zip(found, levels, strict=True)]
+        nearest = [k.at(ratio, align, min_width) for k in graph.width_choices]
+        return [min(i, len(x) - 1) for i, x in zip(nearest, levels, strict=True)]
 
     dense, least = cost([len(x) - 1 for x in levels]), cost([0] * len(levels))
     target = goal * dense if goal <= 1 else goal
@@ -128,8 +128,8 @@ def _reachable(which: str, goal: float, target: float, least: float, dense: floa
         )  # fmt: skip
     if target < least * (1 - TOLERANCE):
         raise CompressError(
-            f"{which}={goal:g} cannot be reached: what is protected costs {least:,.0f} of {dense:,.0f}",
-            hint=f"the smallest reachable is {which}={math.ceil(least / dense * 1e4) / 1e4:g}",
+            f"{which}={goal:g} cannot be reached: protected channels cost {least:,.0f} of {dense:,.0f}",
+            hint=f"the smallest possible target is {which}={math.ceil(least / dense * 1e4) / 1e4:g}",
             code="target-unreachable", details={"smallest": least / dense, "dense": dense},
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ To add a format, write a module with a subclass of `Format` and register it:
     class MyFormat(Format):
         ...
 
-A module in this folder is found by itself; another package names its module in the entry point group
+Modules in this folder are discovered automatically; another package names its module in the entry point group
 ``compress.formats``. The attributes of the class are the only description of a format: the help of
 ``compress export``, `list_formats`, ``compress doctor`` and the checks of the options are made from them.
 
@@ -140,7 +140,7 @@ def check_supported(target: Format, options: Options) -> None:
 
 
 def require_packages(packages: Mapping[str, str], what: str) -> None:
-    """Check that every package can be found, without importing any.
+    """Check that every package is installed, without importing any.
 
     Args:
         packages: import name to the name pip knows.

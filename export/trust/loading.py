@@ -88,7 +88,7 @@ def _check_content(path: Path, record: FileRecord) -> None:
 
 
 def _run_of(path: Path, record: FileRecord) -> str:
-    """Return the run folder that a file lies in, or else the name of the run it came from."""
+    """Return the run folder that contains a file, or else the name of the run it was exported from."""
     run = path.parent.parent
     return str(run) if (run / "run.json").is_file() else record.lineage.run
 

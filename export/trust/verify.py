@@ -33,7 +33,7 @@ class Finding(Record):
         file: its name in the folder.
         check: manifest, signature, content, metadata, parity, lineage or listing.
         status: ``fault`` fails the folder, ``note`` does not.
-        said: the result in words.
+        said: the result as text.
     """
 
     file: str
@@ -104,12 +104,12 @@ def render_verification(verification: Verification) -> Table:
 
 
 def _export_folder(given: Path) -> Path:
-    """Return the folder that holds the manifest: `given`, or its folder ``export``."""
+    """Return the folder that contains the manifest: `given`, or its folder ``export``."""
     for folder in (given, given / "export"):
         if (folder / FILENAME).is_file():
             return folder
     raise CompressError(
-        f"{str(given)!r} holds no {FILENAME}" if given.is_dir() else f"there is no folder {str(given)!r}",
+        f"{str(given)!r} contains no {FILENAME}" if given.is_dir() else f"there is no folder {str(given)!r}",
         hint="give the folder that `compress export` wrote; files without a manifest cannot be verified",
         code="no-manifest",
         exit=Exit.MISSING,
@@ -117,8 +117,8 @@ def _export_folder(given: Path) -> Path:
 
 
 def _check_signature(folder: Path, key: PublicKey | None) -> Finding:
-    def result(status: Status, said: str) -> Finding:
-        return Finding(file=SIGNATURE, check="signature", status=status, said=said)
+    def result(status: Status, text: str) -> Finding:
+        return Finding(file=SIGNATURE, check="signature", status=status, said=text)
 
     path = folder / SIGNATURE
     if not path.is_file():
@@ -150,10 +150,10 @@ def _check_names(listed: Manifest) -> Finding:
     counts = Counter(part.file for part in _all_parts(listed))
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
-        said = f"lists {', '.join(repeated)} more than once"
-        return Finding(file=FILENAME, check="manifest", status="fault", said=said)
-    said = f"lists {len(listed.files)} export{'' if len(listed.files) == 1 else 's'}"
-    return Finding(file=FILENAME, check="manifest", status="ok", said=said)
+        text = f"lists {', '.join(repeated)} more than once"
+        return Finding(file=FILENAME, check="manifest", status="fault", said=text)
+    text = f"lists {len(listed.files)} export{'' if len(listed.files) == 1 else 's'}"
+    return Finding(file=FILENAME, check="manifest", status="ok", said=text)
 
 
 def _all_parts(listed: Manifest) -> list[FileRecord | CompanionRecord]:
@@ -168,12 +168,12 @@ def _check_file(folder: Path, record: FileRecord) -> Iterator[Finding]:
         yield _check_content(folder, companion)
     if record.file.endswith(".onnx") and content.status == "ok":
         differences = find_differences(folder / record.file, record)
-        said = "; ".join(differences) if differences else "matches the manifest"
+        text = "; ".join(differences) if differences else "matches the manifest"
         status: Status = "fault" if differences else "ok"
-        yield Finding(file=record.file, check="metadata", status=status, said=said)
+        yield Finding(file=record.file, check="metadata", status=status, said=text)
     if not record.parity.passed:
-        said = "failed its parity check: it does not compute the same as the network"
-        yield Finding(file=record.file, check="parity", status="fault", said=said)
+        text = "failed its parity check: it does not compute the same as the network"
+        yield Finding(file=record.file, check="parity", status="fault", said=text)
     yield from _note_not_run(record)
     yield from _check_lineage(folder.parent, record.file, record.lineage)
 
@@ -183,15 +183,15 @@ def _note_not_run(record: FileRecord) -> Iterator[Finding]:
     chain = record.details.get("chain")
     for link in chain if isinstance(chain, list) else []:
         if isinstance(link, dict) and (link.get("name"), link.get("status")) == (record.file, "not run"):
-            said = f"was never run: {link.get('reason')}"
-            yield Finding(file=record.file, check="parity", status="note", said=said)
+            text = f"was never run: {link.get('reason')}"
+            yield Finding(file=record.file, check="parity", status="note", said=text)
 
 
 def _check_content(folder: Path, record: FileRecord | CompanionRecord) -> Finding:
     mismatch = manifest.describe_mismatch(folder, record)
-    said = f"sha256 {record.sha256[:16]}..., {record.bytes:,} bytes" if mismatch is None else mismatch
+    text = f"sha256 {record.sha256[:16]}..., {record.bytes:,} bytes" if mismatch is None else mismatch
     status: Status = "ok" if mismatch is None else "fault"
-    return Finding(file=record.file, check="content", status=status, said=said)
+    return Finding(file=record.file, check="content", status=status, said=text)
 
 
 def _check_lineage(run: Path, file: str, lineage: Lineage) -> Iterator[Finding]:
@@ -202,8 +202,8 @@ def _check_lineage(run: Path, file: str, lineage: Lineage) -> Iterator[Finding]:
         (compact / "plan.json", lineage.plan_sha256),
     ):
         if expected is not None and path.is_file() and sha256_file(path) != expected:
-            said = f"the run's {path.relative_to(run).as_posix()} has changed since: export again"
-            yield Finding(file=file, check="lineage", status="note", said=said)
+            text = f"the run's {path.relative_to(run).as_posix()} has changed since: export again"
+            yield Finding(file=file, check="lineage", status="note", said=text)
 
 
 def _check_unlisted(folder: Path, listed: Manifest) -> Iterator[Finding]:
@@ -213,9 +213,9 @@ def _check_unlisted(folder: Path, listed: Manifest) -> Iterator[Finding]:
         if path.name in known:
             continue
         status: Status = "fault"
-        said = "is not in the manifest, so it cannot be verified; remove it"
+        text = "is not in the manifest, so it cannot be verified; remove it"
         if path.name.removesuffix(".json").endswith(".rejected"):
-            status, said = "note", "was rejected by the parity check; not released"
+            status, text = "note", "was rejected by the parity check; not released"
         elif path.name.startswith((".staging-", f".{FILENAME}.")):
-            status, said = "note", "was left by an interrupted export; remove it"
-        yield Finding(file=path.name, check="listing", status=status, said=said)
+            status, text = "note", "was left by an interrupted export; remove it"
+        yield Finding(file=path.name, check="listing", status=status, said=text)

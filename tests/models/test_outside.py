@@ -158,7 +158,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("factory", "words"),
     [
         ("tinny", "Did you mean tiny"),
-        ("", "names no factory"),
+        ("", "does not name a factory"),
         ("number", "returned a int"),
         ("broken", "KeyError"),
         ("leaves", "SystemExit"),

@@ -27,7 +27,7 @@ CASES: dict[str, Case] = {
         {"target": "macs=0.00001"},
         "target-unreachable",
         Exit.USAGE,
-        ["1e-05", "smallest reachable"],
+        ["1e-05", "smallest possible"],
     ),
     "target-high": ({"target": "macs=900M"}, "target-range", Exit.USAGE, ["macs=9e+08"]),
     "no-target": ({"target": None}, "no-target", Exit.USAGE, ["--target"]),

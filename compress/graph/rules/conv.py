@@ -33,7 +33,7 @@ def conv(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[s
 
 @RULES.register("transposed_convolution")
 def conv_transpose(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """As a convolution with the weight's two dimensions exchanged."""
+    """Input channels are the weight's rows; output channels its second dimension."""
     x, weight, bias, groups = _operands(args, kwargs, groups_at=6)
     if groups != 1:
         return _transposed_groups(context, node, x, weight, bias, groups)
@@ -42,7 +42,7 @@ def conv_transpose(context: RuleContext, node: Node, args: tuple[Any, ...], kwar
 
 @RULES.register("general_convolution")
 def convolution(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The general form that decompositions leave."""
+    """`aten.convolution`, plain or transposed, as decompositions produce it."""
     x, weight, bias = args[:3]
     if args[6]:
         return conv_transpose(context, node, (x, weight, bias, 1, 0, 0, args[8], 1), {})
@@ -99,10 +99,10 @@ def _convolve(
     return _finish(context, node, outputs, bias)
 
 
-def _follow(context: RuleContext, node: Node, wanted: Tensor, rows: Tensor, source: str | None) -> Tensor:
+def _follow(context: RuleContext, node: Node, inputs: Tensor, rows: Tensor, source: str | None) -> Tensor:
     """Tie the rows of a depthwise weight to its inputs and return them in the inputs' order."""
-    context.tie(wanted, rows, node, (source, 0) if source else None)
-    return torch.where(wanted == NONE, rows, wanted) if context.narrow else rows
+    context.tie(inputs, rows, node, (source, 0) if source else None)
+    return torch.where(inputs == NONE, rows, inputs) if context.narrow else rows
 
 
 def _tie_groups(

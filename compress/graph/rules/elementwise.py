@@ -30,7 +30,7 @@ def moves_zero(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: 
 
 @RULES.register("clamp")
 def clamp(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Keeps zero if zero lies inside the bounds."""
+    """Zero stays zero if it is within the bounds."""
     x, bounds = args[0], [*args[1:], *kwargs.values()]
     if any(isinstance(b, LabeledTensor) for b in bounds):
         return context.protect_all(
@@ -63,7 +63,7 @@ def prelu(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[
 
 @RULES.register("power")
 def power(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A positive exponent keeps zero."""
+    """Zero stays zero if the exponent is positive."""
     x, exponent = args[:2]
     if not isinstance(x, LabeledTensor) or isinstance(exponent, LabeledTensor):
         return context.protect_all(

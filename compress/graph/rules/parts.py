@@ -87,7 +87,7 @@ def select(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict
 
 
 def in_order(context: RuleContext, node: Node, x: LabeledTensor, dim: int) -> bool:
-    """Whether the channels of a narrow value stand as in the dense one, less those that are dropped."""
+    """Return whether the kept channels of a narrow value have the same order as in the dense network."""
     if not context.narrow:
         return True
     dense = context.dense_value(argument(node)).fields_along(dim)

@@ -70,7 +70,7 @@ def _share(context: RuleContext, node: Node, x: LabeledTensor, dims: set[int]) -
 
 
 def across(context: RuleContext, node: Node, f: LabelField, dims: list[int]) -> LabelField:
-    """Tie what lies along some of a field's dimensions: branches side by side, or the parts of a view."""
+    """Tie the labels along some dimensions of a field, such as parallel branches or parts of a view."""
     left = tuple(d for d in f.dims if d not in dims)
     first = f.labels
     for d in dims:

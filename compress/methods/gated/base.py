@@ -1,4 +1,4 @@
-"""What the methods with learned gates share.
+"""Base of the methods with learned gates.
 
 A search learns the gates under a falling budget; then the mask that meets the budget is fixed and the network
 is trained further; at the end the closed channels are sliced away.
@@ -91,8 +91,8 @@ class GatedMethod(Method):
         """
         if setup.config.epochs < 2:
             raise CompressError(
-                f"{cls.name} needs an epoch to search and one with fixed masks, "
-                f"{setup.config.epochs} is given",
+                f"{cls.name} needs at least 2 epochs, one to search and one with fixed masks, "
+                f"not {setup.config.epochs}",
                 hint="give --epochs 2 or more",
                 code="too-few-epochs",
             )
@@ -101,8 +101,8 @@ class GatedMethod(Method):
         if setup.budget < least * (1 - TOLERANCE):
             streams = "; --residual tied cuts the residual streams too" * (config.residual != "tied")
             raise CompressError(
-                f"{setup.cost}={setup.budget:,.0f} cannot be reached by {cls.name}: what it may "
-                f"not cut costs {least:,.0f} of {dense:,.0f}",
+                f"{setup.cost}={setup.budget:,.0f} cannot be reached by {cls.name}: channels "
+                f"that it cannot cut cost {least:,.0f} of {dense:,.0f}",
                 hint=f"the smallest target is {setup.cost}={least / dense:.4f}{streams}",
                 code="target-unreachable",
                 details={"least": least / dense},

@@ -182,7 +182,7 @@ def test_gates_are_plotted_for_learned_plans_only(run: Run, tmp_path: Path) -> N
 
 
 def test_one_epoch_is_too_few(run: Run) -> None:
-    with pytest.raises(CompressError, match="needs an epoch to search"):
+    with pytest.raises(CompressError, match="needs at least 2 epochs, one to search"):
         run("abp", 1)
 
 
