@@ -283,7 +283,10 @@ def _run_sessions(parts: Sequence[_Part], plan: _Plan, say: Progress) -> None:
                     job = job.model_copy(update={"budget_s": max(0.0, left / turns - overhead)})
                 part.measurements.append(
                     processes.run(
-                        job, process.COMPARISON_WORKER, ComparisonMeasurements, _session_progress(own, session, plan)
+                        job,
+                        process.COMPARISON_WORKER,
+                        ComparisonMeasurements,
+                        _session_progress(own, session, plan),
                     )
                 )
                 turns -= size

@@ -50,18 +50,18 @@ ASKED = ("repeats", "halves", "backend", "threads", "load", "sessions", "pairs",
 
 def networks(folder: Path, model: str = MODEL, size: tuple[int, int, int] = SIZE) -> tuple[Path, Path, Path]:
     """Return ONNX files of a network with fresh weights, a copy of it, and its half, made if not there."""
-    found = folder / "full.onnx", folder / "copy.onnx", folder / "half.onnx"
-    if all(path.exists() for path in found):
-        return found
+    result = folder / "full.onnx", folder / "copy.onnx", folder / "half.onnx"
+    if all(path.exists() for path in result):
+        return result
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     full = _settled(build(model, 10, size), size)
     plan = make_plan(trace(full, torch.zeros(2, *size)), keep=0.5)
     half = slice_model(full, plan).eval()
-    to_onnx(full, torch.zeros(1, *size), found[0])
-    shutil.copyfile(found[0], found[1])
-    to_onnx(half, torch.zeros(1, *size), found[2])
-    return found
+    to_onnx(full, torch.zeros(1, *size), result[0])
+    shutil.copyfile(result[0], result[1])
+    to_onnx(half, torch.zeros(1, *size), result[2])
+    return result
 
 
 def _settled(model: nn.Module, size: tuple[int, int, int]) -> nn.Module:
@@ -98,28 +98,28 @@ def rows_of(result: BenchResult) -> list[dict[str, Any]]:
     """What a result says of each comparison."""
     return [
         {
-            "backend": found.backend,
+            "backend": comparison.backend,
             "threads": result.threads,
-            "candidate": Path(found.candidate.label).stem,
+            "candidate": Path(comparison.candidate.label).stem,
             **entry.model_dump(mode="json", include={"verdict", "speedup", "noise", "floor", "others_load"}),
             "sessions": [[one.noise.ratio, one.speedup.ratio, str(alone(one))] for one in entry.sessions],
         }
-        for found in result.comparisons
-        for entry in found.batches
+        for comparison in result.comparisons
+        for entry in comparison.batches
     ]
 
 
 def alone(one: SessionRecord) -> Verdict:
     """What a session would have said by itself, from the interval over its pairs."""
-    found = one.speedup
-    ratio = Interval(*(math.log(value) for value in (found.ratio, found.low, found.high)), found.pairs)
+    result = one.speedup
+    ratio = Interval(*(math.log(value) for value in (result.ratio, result.low, result.high)), result.pairs)
     floor = max(abs(math.log(one.noise.low)), abs(math.log(one.noise.high)))
     return verdict(ratio, floor)
 
 
-def is_false(candidate: str, said: str) -> bool:
+def is_false(candidate: str, verdict: str) -> bool:
     """Whether a verdict is wrong: a difference between equal files, or half a network not called faster."""
-    return (said in ("FASTER", "SLOWER")) if candidate == "copy" else said != "FASTER"
+    return (verdict in ("FASTER", "SLOWER")) if candidate == "copy" else verdict != "FASTER"
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -127,13 +127,13 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Of equal files `ALLOWED` of the verdicts may be false, of half a network none.
     """
-    found = []
+    results = []
     for key in dict.fromkeys((row["backend"], row["threads"], row["candidate"]) for row in rows):
         own = [row for row in rows if (row["backend"], row["threads"], row["candidate"]) == key]
         wrong = sum(is_false(key[2], row["verdict"]) for row in own)
         allowed = math.floor(ALLOWED * len(own)) if key[2] == "copy" else 0
-        by_session = [said for row in own for _, _, said in row["sessions"]]
-        found.append(
+        by_session = [verdict for row in own for _, _, verdict in row["sessions"]]
+        results.append(
             {
                 "backend": key[0],
                 "threads": key[1],
@@ -144,21 +144,21 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "allowed": allowed,
                 "holds": wrong <= allowed,
                 "sessions": len(by_session),
-                "false_alone": sum(is_false(key[2], said) for said in by_session),
+                "false_alone": sum(is_false(key[2], verdict) for verdict in by_session),
                 "speedup": statistics.median(row["speedup"]["ratio"] for row in own),
                 "floor": statistics.median(row["floor"] for row in own),
                 "others_load": statistics.fmean(row["others_load"] for row in own),
                 "seconds": statistics.fmean(row["seconds"] for row in own),
             }
         )
-    return found
+    return results
 
 
-def table(found: Sequence[dict[str, Any]]) -> Table:
+def table(rows: Sequence[dict[str, Any]]) -> Table:
     """The counts as a table."""
     names = ("back end", "threads", "full against", *Verdict, "false", "allowed")
     shown = Table(*names, "sessions alone", "speed-up", "floor", "others", "s each")
-    for row in found:
+    for row in rows:
         shown.add_row(
             row["backend"],
             str(row["threads"]),
@@ -209,17 +209,17 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
                 record["holds"] = all(row["holds"] for row in record["summary"])
                 write_result(given.out.stem, record, given.out.parent)
                 for row in measured:
-                    said = f"{row['backend']}, {threads} threads, {row['candidate']}: {row['verdict']}"
-                    print(f"{record['minutes']:5.1f} min  {repeat + 1:2}  {said}", file=sys.stderr)
+                    message = f"{row['backend']}, {threads} threads, {row['candidate']}: {row['verdict']}"
+                    print(f"{record['minutes']:5.1f} min  {repeat + 1:2}  {message}", file=sys.stderr)
     return record
 
 
 def _stopped(record: dict[str, Any], path: Path) -> dict[str, Any]:
     """The record of a run that was stopped, if the same was asked for there."""
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if found["asked"] != record["asked"]:
-        raise SystemExit(f"{path} was measured otherwise ({found['asked']}): choose another --out")
-    return found
+    result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if result["asked"] != record["asked"]:
+        raise SystemExit(f"{path} was measured otherwise ({result['asked']}): choose another --out")
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

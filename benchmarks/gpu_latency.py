@@ -82,7 +82,7 @@ class Form:
 
 def present(form: Form) -> tuple[list[str], list[dict[str, str]]]:
     """Return the back ends that are measured, and those that are not, with the reason."""
-    found, absent = [], []
+    result, absent = [], []
     for name in all_backends():
         try:
             require_backend(name, form.config())
@@ -92,8 +92,8 @@ def present(form: Form) -> tuple[list[str], list[dict[str, str]]]:
         if form.backends and name not in form.backends:
             absent.append({"backend": name, "reason": "present, not asked for in this form"})
             continue
-        found.append(name)
-    return found, absent
+        result.append(name)
+    return result, absent
 
 
 def measure(pair: RunPair, backend: str, precision: Precision, form: Form) -> BenchResult:
@@ -120,29 +120,29 @@ def measure(pair: RunPair, backend: str, precision: Precision, form: Form) -> Be
 
 def rows(result: BenchResult, part: dict[str, str]) -> list[dict[str, Any]]:
     """One row a batch size; milliseconds of a whole batch."""
-    (found,) = result.comparisons
-    sizes = {"dense_bytes": found.baseline.bytes, "compact_bytes": found.candidate.bytes}
-    return [{**part, **sizes, **_row(batch)} for batch in found.batches]
+    (comparison,) = result.comparisons
+    sizes = {"dense_bytes": comparison.baseline.bytes, "compact_bytes": comparison.candidate.bytes}
+    return [{**part, **sizes, **_row(batch)} for batch in comparison.batches]
 
 
-def _row(found: BatchRecord) -> dict[str, Any]:
-    sides = {"dense": found.baseline, "compact": found.candidate}
-    device = found.device_speedup
+def _row(record: BatchRecord) -> dict[str, Any]:
+    sides = {"dense": record.baseline, "compact": record.candidate}
+    device = record.device_speedup
     return {
-        "batch": found.batch,
+        "batch": record.batch,
         **{f"{name}_ms": side.p50_ms for name, side in sides.items()},
         **{f"{name}_device_ms": side.device.p50_ms if side.device else None for name, side in sides.items()},
         **{f"{name}_images_per_s": side.images_per_s for name, side in sides.items()},
-        "speedup": found.speedup.ratio,
-        "low": found.speedup.low,
-        "high": found.speedup.high,
+        "speedup": record.speedup.ratio,
+        "low": record.speedup.low,
+        "high": record.speedup.high,
         "device_speedup": None if device is None else [device.ratio, device.low, device.high],
-        "floor": found.floor,
-        "pairs": found.speedup.pairs,
-        "verdict": str(found.verdict),
-        "mac_reduction": found.mac_reduction,
-        "efficiency": found.efficiency,
-        "others_load": found.others_load,
+        "floor": record.floor,
+        "pairs": record.speedup.pairs,
+        "verdict": str(record.verdict),
+        "mac_reduction": record.mac_reduction,
+        "efficiency": record.efficiency,
+        "others_load": record.others_load,
     }
 
 
@@ -186,7 +186,7 @@ class ProfileSession:
 
 
 def measure_network(
-    session: ProfileSession, name: str, pair: RunPair, found: Sequence[str], until: float
+    session: ProfileSession, name: str, pair: RunPair, names: Sequence[str], until: float
 ) -> bool:
     """Measure what is left of a network; False where the time was up first."""
     record, form = session.record, session.form
@@ -199,7 +199,7 @@ def measure_network(
         "weights": "a few steps on noise" if pair.is_random else "trained",
     }
     for precision in form.precisions:
-        for backend in found:
+        for backend in names:
             part = {"network": name, "precision": precision, "backend": backend}
             if precision not in latency_files.supported_precisions(all_backends()[backend], [precision]):
                 continue
@@ -235,19 +235,19 @@ def table(record: dict[str, Any]) -> Table:
     return shown
 
 
-def _form(asked: argparse.Namespace) -> Form:
+def _form(options: argparse.Namespace) -> Form:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    small = device == "cpu" if asked.small is None else asked.small
-    batches = asked.batches.split(",") if asked.batches else SMALL["batches"] if small else BATCHES
-    named = asked.backends.split(",") if asked.backends else SMALL["backends"] if small else ()
+    small = device == "cpu" if options.small is None else options.small
+    batches = options.batches.split(",") if options.batches else SMALL["batches"] if small else BATCHES
+    named = options.backends.split(",") if options.backends else SMALL["backends"] if small else ()
     return Form(
         name=("small form, " if small else "") + device.replace("cuda", "GPU").replace("cpu", "CPU"),
         device=device,
         batches=tuple(int(size) for size in batches),
-        precisions=tuple(asked.precisions.split(",")),
+        precisions=tuple(options.precisions.split(",")),
         backends=tuple(named),
-        pairs=asked.pairs or (10 if small else 30),
-        threads=asked.threads,
+        pairs=options.pairs or (10 if small else 30),
+        threads=options.threads,
     )
 
 
@@ -270,28 +270,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="do not go on with an earlier result")
     parser.add_argument("--work", type=Path, default=Path("runs/latency"), help="folder of made networks")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     words = list(sys.argv[1:] if arguments is None else arguments)
 
     def work(_: list[str]) -> int:
-        if (asked.dense is None) != (asked.compact is None):
+        if (options.dense is None) != (options.compact is None):
             raise CompressError("--dense and --compact belong together", hint="give both runs, or none")
-        form = _form(asked)
-        until = time.monotonic() + 60 * asked.budget_minutes if asked.budget_minutes else float("inf")
-        session = ProfileSession(form, asked.out, words, asked.fresh)
+        form = _form(options)
+        until = time.monotonic() + 60 * options.budget_minutes if options.budget_minutes else float("inf")
+        session = ProfileSession(form, options.out, words, options.fresh)
         if not session.record["questions"]:
             session.record["questions"] = [gpu_probe.answer(name) for name in gpu_probe.QUESTIONS]
-        found, session.record["absent"] = present(form)
+        result, session.record["absent"] = present(form)
         session.save()
         for one in session.record["questions"]:
             console.print_result(f"{one['question']} {one['answer']}: {one['message']}")
         for one in session.record["absent"]:
             console.print_message(f"{one['backend']}: {one['reason']}")
-        if asked.questions_only:
+        if options.questions_only:
             return 0
-        names = asked.networks.split(",") if asked.networks else _default_networks(asked, form)
+        names = options.networks.split(",") if options.networks else _default_networks(options, form)
         complete = all(
-            measure_network(session, name, _pair(asked, name, form), found, until) for name in names
+            measure_network(session, name, _pair(options, name, form), result, until) for name in names
         )
         Console(width=None if sys.stdout.isatty() else 160).print(table(session.record))
         for one in session.record["failures"]:
@@ -303,16 +303,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return console.run_command(work, words)
 
 
-def _default_networks(asked: argparse.Namespace, form: Form) -> list[str]:
-    if asked.dense is not None:
-        return [asked.dense.resolve().name]
+def _default_networks(options: argparse.Namespace, form: Form) -> list[str]:
+    if options.dense is not None:
+        return [options.dense.resolve().name]
     return list(SMALL["networks"]) if form.name.startswith("small") else list(NETWORKS)
 
 
-def _pair(asked: argparse.Namespace, name: str, form: Form) -> RunPair:
-    if asked.dense is not None:
-        return RunPair(asked.dense, asked.compact, False)
-    return latency_files.train_on_noise(NETWORKS.get(name, name), asked.work / Path(name).stem, form.device)
+def _pair(options: argparse.Namespace, name: str, form: Form) -> RunPair:
+    if options.dense is not None:
+        return RunPair(options.dense, options.compact, False)
+    return latency_files.train_on_noise(NETWORKS.get(name, name), options.work / Path(name).stem, form.device)
 
 
 if __name__ == "__main__":

@@ -98,19 +98,19 @@ def run_once(backend: str) -> dict[str, Any]:
                 path = _engine(runtime, source)
                 config = replace(config, sha256=sha256_file(path))
             runner = runtime.load(path, config)
-            found = runner.logits(images)
+            result = runner.logits(images)
             runner.run(3)
-            said = runner.settings
+            text = runner.settings
             runner.close()
         except CompressError as error:
             return {"answer": "no", "message": str(error)}
         cpu = get_backend("ort-cpu").load(source, RunConfig(batch=4, threads=1))
-        wanted = cpu.logits(images)
+        expected = cpu.logits(images)
         cpu.close()
-    apart = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    apart = float(np.abs(result - expected).max() / np.abs(expected).max())
     right = bool(apart <= TOLERANCE)
     message = f"logits within {apart:.1e} of the CPU's" if right else f"logits are {apart:.1e} from the CPU's"
-    return {"answer": "yes" if right else "no", "message": message, "difference": apart, "session": said}
+    return {"answer": "yes" if right else "no", "message": message, "difference": apart, "session": text}
 
 
 def _check_providers(backend: str) -> None:
@@ -119,10 +119,10 @@ def _check_providers(backend: str) -> None:
         return
     import onnxruntime
 
-    wanted = {"ort-cuda": "CUDAExecutionProvider", "ort-trt": "TensorrtExecutionProvider"}[backend]
-    if wanted not in onnxruntime.get_available_providers():
+    expected = {"ort-cuda": "CUDAExecutionProvider", "ort-trt": "TensorrtExecutionProvider"}[backend]
+    if expected not in onnxruntime.get_available_providers():
         raise CompressError(
-            f"this build of ONNX Runtime has no {wanted}",
+            f"this build of ONNX Runtime has no {expected}",
             hint="pip install onnxruntime-gpu",
             code="missing-package",
             exit=Exit.MISSING,
@@ -147,17 +147,17 @@ def answer(backend: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
             command, cwd=root, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        found: dict[str, Any] = {"answer": "no", "message": f"nothing came of it in {timeout_s:g} s"}
+        result: dict[str, Any] = {"answer": "no", "message": f"nothing came of it in {timeout_s:g} s"}
     else:
-        found = _read(done)
-    return {"backend": backend, "question": QUESTIONS.get(backend, "Does it run here?"), **found, **here()}
+        result = _read(done)
+    return {"backend": backend, "question": QUESTIONS.get(backend, "Does it run here?"), **result, **here()}
 
 
 def _read(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     lines = done.stdout.splitlines()
     if done.returncode == 0 and lines:
-        found: dict[str, Any] = json.loads(lines[-1])
-        return found
+        result: dict[str, Any] = json.loads(lines[-1])
+        return result
     last = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     why = f"the process ended with {done.returncode}: {last[-1] if last else 'it said nothing'}"
     return {"answer": "no", "message": why}
@@ -167,18 +167,18 @@ def here() -> dict[str, Any]:
     """The GPU, its compute capability, and the versions that the answer depends on."""
     import torch
 
-    found: dict[str, Any] = {"gpu": None, "compute_capability": None, "cuda": torch.version.cuda}
+    result: dict[str, Any] = {"gpu": None, "compute_capability": None, "cuda": torch.version.cuda}
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-        found["compute_capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
-        found["cudnn"] = torch.backends.cudnn.version()
-    found["packages"] = {}
+        result["gpu"] = torch.cuda.get_device_name()
+        result["compute_capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
+        result["cudnn"] = torch.backends.cudnn.version()
+    result["packages"] = {}
     for name in PACKAGES:
         try:
-            found["packages"][name] = importlib.metadata.version(name)
+            result["packages"][name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return result
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def select_recipes(text: str) -> list[str]:
     Raises:
         CompressError: (exit 2) a pattern matches none. Unknown names are reported when they are loaded.
     """
-    found: list[str] = []
+    results: list[str] = []
     for word in text.split(","):
         if any(letter in word for letter in "*?["):
             matching = fnmatch.filter(recipes.list_recipes(), word)
@@ -48,10 +48,10 @@ def select_recipes(text: str) -> list[str]:
                 raise CompressError(
                     f"no recipe matches {word!r}", hint=f"the recipes are {', '.join(recipes.list_recipes())}"
                 )
-            found += matching
+            results += matching
         else:
-            found.append(word)
-    return list(dict.fromkeys(found))
+            results.append(word)
+    return list(dict.fromkeys(results))
 
 
 def reproduce(
@@ -87,28 +87,28 @@ def reproduce(
         raise CompressError(f"a budget of {budget_minutes:g} minutes is not possible", hint="give 0 or more")
     seconds = None if budget_minutes is None else 60 * budget_minutes
     budget = Budget(progress if progress is not None else progress_for(), seconds)
-    found: list[dict[str, Any] | Unfinished] = []
+    matches: list[dict[str, Any] | Unfinished] = []
     for name in names:
         for seed in seeds:
             if budget.is_used:
                 console.print_message(
                     f"the budget is used up before {name}, seed {seed}: run the same command again"
                 )
-                return found
+                return matches
             place = out / f"{Path(name).stem if name.endswith('.toml') else name}-seed{seed}"
             outcome = Reproduction(name, seed, place, overrides, command).train(budget)
             if outcome is None:
                 continue
-            found.append(outcome)
+            matches.append(outcome)
             if isinstance(outcome, Unfinished):
                 console.print_message(
                     f"not finished, run again: {name}, seed {seed}, has {outcome.finished} of "
                     f"{outcome.epochs} epochs in {outcome.out}"
                 )
-                return found
+                return matches
             path = merge(outcome, results, measured)
             console.print_message(f"{name}, seed {seed}: written to {path}")
-    return found
+    return matches
 
 
 def render_table(entries: Sequence[dict[str, Any]]) -> Table:
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run(_: list[str]) -> int:
         own = options.results.resolve() == RESULTS.resolve()
-        found = reproduce(
+        result = reproduce(
             select_recipes(options.recipe),
             _seeds(options.seeds),
             _overrides(options),
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             measured=MEASURED if own else options.results / MEASURED.name,
             command=["python", "-m", "benchmarks.reproduce", *words],
         )
-        finished = [entry for entry in found if not isinstance(entry, Unfinished)]
+        finished = [entry for entry in result if not isinstance(entry, Unfinished)]
         if finished:
             Console(width=None if sys.stdout.isatty() else 180).print(render_table(finished))
         return 0

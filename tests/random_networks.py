@@ -328,10 +328,10 @@ def build(spec: Spec, width: int) -> tuple[nn.Module, int]:
     return COMBINATORS[spec.kind](spec, width)
 
 
-def _fitted(spec: Spec, width: int, wanted: int) -> nn.Module:
+def _fitted(spec: Spec, width: int, expected: int) -> nn.Module:
     """A block that ends in `wanted` channels."""
     module, made = build(spec, width)
-    return module if made == wanted else nn.Sequential(module, nn.Conv2d(made, wanted, 1))
+    return module if made == expected else nn.Sequential(module, nn.Conv2d(made, expected, 1))
 
 
 @combinator

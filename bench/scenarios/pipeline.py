@@ -139,7 +139,10 @@ def _measure_on(
         options=options,
     )
     measured = process.run_in_process(
-        job, "compress.bench.scenarios.worker", ScenarioMeasurements, subprogress(say, PREPARING, 1 - PREPARING)
+        job,
+        "compress.bench.scenarios.worker",
+        ScenarioMeasurements,
+        subprogress(say, PREPARING, 1 - PREPARING),
     )
     return [
         ScenarioComparison(

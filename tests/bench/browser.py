@@ -48,10 +48,10 @@ def look(page: Path, folder: Path, width: int, height: int = 900) -> Seen:
     frame, picture = folder / f"frame-{width}.html", folder / f"{width}.png"
     frame.write_text(FRAME.format(page=page.as_uri(), width=width, height=height))
     size = f"--window-size={width},{height}"
-    said = _run(folder, size, "--allow-file-access-from-files", f"--screenshot={picture}", frame.as_uri())
-    lines = re.findall(r'CONSOLE[^"]*"(.*?)", source', said)
+    output = _run(folder, size, "--allow-file-access-from-files", f"--screenshot={picture}", frame.as_uri())
+    lines = re.findall(r'CONSOLE[^"]*"(.*?)", source', output)
     laid_out = [line for line in lines if line.startswith("laid out")]
-    assert len(laid_out) == 1, said
+    assert len(laid_out) == 1, output
     numbers = [float(value) for value in laid_out[0].split()[2:]]
     return Seen(numbers[0], numbers[1], tuple(line for line in lines if line not in laid_out), picture)
 

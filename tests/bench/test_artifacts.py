@@ -33,8 +33,8 @@ def places(tmp_path: Path) -> Path:
 
 
 def labels(places: Path, *names: str) -> list[tuple[str, str]]:
-    found = comparisons([places / name for name in names])
-    return [(baseline.label, candidate.label) for baseline, candidate in found]
+    result = comparisons([places / name for name in names])
+    return [(baseline.label, candidate.label) for baseline, candidate in result]
 
 
 def test_a_run_alone_is_dense_against_compact(places: Path) -> None:
@@ -55,9 +55,9 @@ def test_of_files_the_first_is_the_baseline(places: Path) -> None:
 
 def test_artefacts_of_the_same_name_are_told_apart_by_their_paths(places: Path) -> None:
     (places / "a" / "b").mkdir()
-    found = labels(places, "b", "a/b")
-    assert found[0][1] == f"{places / 'b'} compact"
-    assert found[1][1] == f"{places / 'a' / 'b'} compact"
+    result = labels(places, "b", "a/b")
+    assert result[0][1] == f"{places / 'b'} compact"
+    assert result[1][1] == f"{places / 'a' / 'b'} compact"
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_the_dense_accuracy_is_the_runs_where_it_was_cut_from_a_trained_network(
     values["extra"]["dense_top1"] = 0.9
     model.write_text(json.dumps(values))
     dense = Subject("dense", run, "dense")
-    found = artifact_record(dense, Side(label="dense", path=run, network="dense"), Pair(run, run, None))
-    assert (found.top1, found.top1_images) == (0.9, 360)
+    result = artifact_record(dense, Side(label="dense", path=run, network="dense"), Pair(run, run, None))
+    assert (result.top1, result.top1_images) == (0.9, 360)
 
 
 def test_a_file_of_another_kind_is_refused_before_anything_is_measured(run: Path, tmp_path: Path) -> None:

@@ -198,11 +198,11 @@ def test_a_result_of_one_session_is_still_read(measured: tuple[Path, BenchResult
     for entry in value["comparisons"][0]["batches"]:
         del entry["sessions"], entry["speedup"]["sessions"], entry["noise"]["sessions"]
     (tmp_path / "results.json").write_text(json.dumps(value | {"schema_version": 3}))
-    found = read(tmp_path / "results.json")
-    assert found.sessions == 1
+    result = read(tmp_path / "results.json")
+    assert result.sessions == 1
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(render_bench_table(found))
-    assert found.comparisons[0].batches[0].verdict.value in console.export_text()
+    console.print(render_bench_table(result))
+    assert result.comparisons[0].batches[0].verdict.value in console.export_text()
 
 
 def test_a_result_of_another_version_is_refused(measured: tuple[Path, BenchResult], tmp_path: Path) -> None:

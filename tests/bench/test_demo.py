@@ -31,12 +31,12 @@ def test_demo_halves_the_macs_keeps_the_accuracy_and_shows_the_commands(tmp_path
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found, out = json.loads(done.stdout), tmp_path / "runs" / "demo"
-    said = [line.removeprefix("$ ") for line in done.stderr.splitlines() if line.startswith("$ ")]
-    assert said == commands(Path("runs/demo"))
-    check_numbers(found)
-    check_runs(out, found, said)
-    check_table(DemoResult(out, tuple(found["rows"]), BenchResult.model_validate_json(results(out))), found)
+    result, out = json.loads(done.stdout), tmp_path / "runs" / "demo"
+    lines = [line.removeprefix("$ ") for line in done.stderr.splitlines() if line.startswith("$ ")]
+    assert lines == commands(Path("runs/demo"))
+    check_numbers(result)
+    check_runs(out, result, lines)
+    check_table(DemoResult(out, tuple(result["rows"]), BenchResult.model_validate_json(results(out))), result)
     with pytest.raises(CompressError, match="already holds a demo"):
         demo(out)
 
@@ -45,42 +45,42 @@ def results(out: Path) -> str:
     return (out / "dcff" / "bench" / "results.json").read_text()
 
 
-def check_numbers(found: dict[str, object]) -> None:
+def check_numbers(record: dict[str, object]) -> None:
     """Half the MACs, the accuracy within 3 points, and ratios that belong together."""
-    dense, compact = found["rows"]  # type: ignore[misc]
+    dense, compact = record["rows"]  # type: ignore[misc]
     assert (dense["network"], compact["network"]) == ("dense", "compact")
     assert compact["macs"] / dense["macs"] == pytest.approx(0.5, rel=0.01)
     assert compact["params"] < dense["params"]
     assert compact["bytes"] < dense["bytes"]
     assert dense["top1"] > 0.9
     assert compact["top1"] > dense["top1"] - 0.03
-    assert found["mac_reduction"] == pytest.approx(dense["macs"] / compact["macs"])
-    assert found["efficiency"] == pytest.approx(found["speedup"] / found["mac_reduction"])  # type: ignore[operator]
-    low, high = found["interval"]  # type: ignore[misc]
-    assert low <= found["speedup"] <= high
+    assert record["mac_reduction"] == pytest.approx(dense["macs"] / compact["macs"])
+    assert record["efficiency"] == pytest.approx(record["speedup"] / record["mac_reduction"])  # type: ignore[operator]
+    low, high = record["interval"]  # type: ignore[misc]
+    assert low <= record["speedup"] <= high
 
 
-def check_runs(out: Path, found: dict[str, object], said: list[str]) -> None:
+def check_runs(out: Path, result: dict[str, object], lines: list[str]) -> None:
     """Each run records its command, and the compact one loads, is exported and is measured."""
-    for name, line in zip(("dense", "dcff"), said, strict=False):
+    for name, line in zip(("dense", "dcff"), lines, strict=False):
         record = json.loads((out / name / "run.json").read_text())
         assert record["command"] == line.split()
     loaded = artifact.load(out / "dcff")
-    assert sum(p.numel() for p in loaded.parameters()) == found["rows"][1]["params"]  # type: ignore[index]
+    assert sum(p.numel() for p in loaded.parameters()) == result["rows"][1]["params"]  # type: ignore[index]
     assert (out / "dcff" / "export" / "model.onnx").is_file()
 
 
-def check_table(result: DemoResult, found: dict[str, object]) -> None:
+def check_table(result: DemoResult, record: dict[str, object]) -> None:
     """What people see has the numbers that machines get."""
     assert result.to_json() == {
-        key: found[key] for key in found if key not in ("schema_version", "command")
+        key: record[key] for key in record if key not in ("schema_version", "command")
     } | {"out": str(result.out)}
     text = io.StringIO()
     Console(file=text, width=160).print(*result.parts())
     for row in result.rows:
         assert f"{row['macs']:,}" in text.getvalue()
         assert f"{row['top1']:.2%}" in text.getvalue()
-    assert f"speed-up {found['speedup']:.2f}x" in text.getvalue()
+    assert f"speed-up {record['speedup']:.2f}x" in text.getvalue()
     for word in ("MACs", "parameters", "top-1", "size", "latency", "speed-up efficiency"):
         assert word in text.getvalue()
 
@@ -90,16 +90,16 @@ def test_a_demo_takes_the_first_free_folder(tmp_path: Path, monkeypatch: pytest.
         pass
 
     def stop(line: str) -> None:
-        said.append(line)
+        lines.append(line)
         raise Stopped
 
-    said: list[str] = []
+    lines: list[str] = []
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         with pytest.raises(Stopped):
             demo(say=stop)
         (tmp_path / "runs" / "demo" / "dense").mkdir(parents=True, exist_ok=True)
-    assert [line.split()[-1] for line in said] == [
+    assert [line.split()[-1] for line in lines] == [
         str(Path("runs/demo/dense")),
         str(Path("runs/demo-2/dense")),
     ]

@@ -28,22 +28,22 @@ def other(tmp_path: Path) -> str:
 
 def by_hand(run: Path, name: str) -> tuple[float, float]:
     """Accuracy and loss on uint8 test images, normalised by the run's own record."""
-    said = artifact.compact_info(run).preprocess
-    images = data.load(name, input_size=said.input_size)
+    preprocess = artifact.compact_info(run).preprocess
+    images = data.load(name, input_size=preprocess.input_size)
     x, y = images.test_arrays()
     own = images.info.preprocess
     pixels = (x * own.std[0] + own.mean[0]).mul(255).round() / 255
     with torch.inference_mode():
-        logits = artifact.load(run)((pixels - said.mean[0]) / said.std[0])
+        logits = artifact.load(run)((pixels - preprocess.mean[0]) / preprocess.std[0])
     return float((logits.argmax(1) == y).float().mean()), float(F.cross_entropy(logits, y))
 
 
 def test_a_run_is_evaluated_on_its_own_data(run: Path) -> None:
-    found = evaluate_any(run)
+    result = evaluate_any(run)
     top1, loss = by_hand(run, "digits")
-    assert found.result.top1 == pytest.approx(top1)
-    assert found.result.loss == pytest.approx(loss, rel=1e-4)
-    assert (found.data, found.result.count) == ("digits", 360)
+    assert result.result.top1 == pytest.approx(top1)
+    assert result.result.loss == pytest.approx(loss, rel=1e-4)
+    assert (result.data, result.result.count) == ("digits", 360)
 
 
 def test_other_data_is_seen_under_the_models_normalisation(run: Path, other: str) -> None:
@@ -69,18 +69,18 @@ def test_the_size_of_the_batches_changes_nothing(run: Path) -> None:
 
 
 def test_a_line_a_class_ends_with_its_share(run: Path) -> None:
-    found = evaluate_any(run)
-    lines = found.lines(confusion=True)
-    counts = np.array(found.result.confusion)
+    result = evaluate_any(run)
+    lines = result.lines(confusion=True)
+    counts = np.array(result.result.confusion)
     assert len(lines) == 12
     assert lines[-1].endswith(f"{counts[9, 9] / counts[9].sum():.1%}")
-    assert found.lines(confusion=False) == lines[:1]
+    assert result.lines(confusion=False) == lines[:1]
 
 
 def test_json_has_the_confusion_on_request(run: Path) -> None:
-    found = evaluate_any(run)
-    assert "confusion" not in found.to_json(confusion=False)
-    assert np.sum(found.to_json(confusion=True)["confusion"]) == 360
+    result = evaluate_any(run)
+    assert "confusion" not in result.to_json(confusion=False)
+    assert np.sum(result.to_json(confusion=True)["confusion"]) == 360
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -105,17 +105,17 @@ def test_another_number_of_classes_is_refused(run: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("backend", ["torch", "ort-cpu", "openvino"])
 def test_every_back_end_gives_a_run_the_same_accuracy(run: Path, backend: str) -> None:
-    found, wanted = evaluate_any(run, backend=backend), evaluate_any(run)
-    assert found.backend == backend
-    assert found.result.confusion == wanted.result.confusion
-    assert found.result.loss == pytest.approx(wanted.result.loss, rel=1e-4)
-    assert found.classes == wanted.classes
+    result, expected = evaluate_any(run, backend=backend), evaluate_any(run)
+    assert result.backend == backend
+    assert result.result.confusion == expected.result.confusion
+    assert result.result.loss == pytest.approx(expected.result.loss, rel=1e-4)
+    assert result.classes == expected.classes
 
 
 def test_a_file_of_a_fixed_batch_size_is_evaluated_with_it(run: Path) -> None:
     path = export(run, batch=7, samples=16).path
-    found = evaluate_any(path, "digits", backend="openvino", threads=1).result
-    assert found.confusion == evaluate_any(run).result.confusion
+    result = evaluate_any(path, "digits", backend="openvino", threads=1).result
+    assert result.confusion == evaluate_any(run).result.confusion
 
 
 def test_a_back_end_that_does_not_read_the_file_is_refused(run: Path) -> None:

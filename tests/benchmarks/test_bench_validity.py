@@ -100,16 +100,21 @@ def test_which_verdicts_are_false(candidate: str, verdict: str, false: bool) -> 
 @pytest.mark.parametrize(("wrong", "holds"), [(2, True), (3, False)])
 def test_two_false_verdicts_of_twenty_are_allowed(wrong: int, holds: bool) -> None:
     rows = [row("copy", "FASTER" if i < wrong else "UNCLEAR") for i in range(20)]
-    (found,) = bench_validity.summarise(rows)
-    assert (found["comparisons"], found["false"], found["allowed"], found["holds"]) == (20, wrong, 2, holds)
-    assert found["verdicts"] == {"FASTER": wrong, "UNCLEAR": 20 - wrong}
-    assert (found["sessions"], found["false_alone"]) == (40, 20)
+    (result,) = bench_validity.summarise(rows)
+    assert (result["comparisons"], result["false"], result["allowed"], result["holds"]) == (
+        20,
+        wrong,
+        2,
+        holds,
+    )
+    assert result["verdicts"] == {"FASTER": wrong, "UNCLEAR": 20 - wrong}
+    assert (result["sessions"], result["false_alone"]) == (40, 20)
 
 
 def test_half_a_network_must_always_be_faster() -> None:
-    found = bench_validity.summarise([row("half", "FASTER")] * 9 + [row("half", "UNCLEAR")])[0]
-    assert (found["false"], found["allowed"], found["holds"]) == (1, 0, False)
-    assert bench_validity.table([found]).row_count == 1
+    result = bench_validity.summarise([row("half", "FASTER")] * 9 + [row("half", "UNCLEAR")])[0]
+    assert (result["false"], result["allowed"], result["holds"]) == (1, 0, False)
+    assert bench_validity.table([result]).row_count == 1
 
 
 def row(candidate: str, verdict: str) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def test_small_form_measures_writes_and_goes_on(
     words = ["--networks", recipe, "--backends", "ort-cpu", "--batches", "2", "--precisions", "fp32",
              "--threads", "1", "--work", str(made[0]), "--out", str(tmp_path)]  # fmt: skip
     assert gpu_latency.main(words) == 0
-    said = capfd.readouterr()
-    assert "making" not in said.err, "made networks are kept"
+    captured = capfd.readouterr()
+    assert "making" not in captured.err, "made networks are kept"
     record = json.loads((tmp_path / "gpu_latency_cpu.json").read_text())
     (row,) = record["rows"]
     assert (row["backend"], row["precision"], row["batch"]) == ("ort-cpu", "fp32", 2)
@@ -71,7 +71,7 @@ def test_small_form_measures_writes_and_goes_on(
     assert record["form"] == "small form, CPU" and record["failures"] == []
     names = {one["backend"]: one["reason"] for one in record["absent"]}
     assert {*names, "ort-cpu"} == set(all_backends()) and "NVIDIA GPU" in names["ort-cuda"]
-    assert "dense against compact" in said.out
+    assert "dense against compact" in captured.out
 
     assert gpu_latency.main(words) == 0
     again = json.loads((tmp_path / "gpu_latency_cpu.json").read_text())
@@ -90,9 +90,9 @@ def test_part_that_fails_is_recorded_with_its_reason_and_not_tried_again(
     session = gpu_latency.ProfileSession(form, tmp_path, [], False)
     assert gpu_latency.measure_network(session, "tiny", made[1], ["ort-cpu", "torch"], float("inf"))
     kept = json.loads((tmp_path / "gpu_latency_cpu.json").read_text())
-    found = [(one["precision"], one["backend"], one["reason"]) for one in kept["failures"]]
+    results = [(one["precision"], one["backend"], one["reason"]) for one in kept["failures"]]
     reason = "the file cannot be made"
-    assert found == [("fp32", "ort-cpu", reason), ("fp32", "torch", reason), ("int8", "ort-cpu", reason)]
+    assert results == [("fp32", "ort-cpu", reason), ("fp32", "torch", reason), ("int8", "ort-cpu", reason)]
     again = gpu_latency.ProfileSession(form, tmp_path, [], False)
     assert again.done({"network": "tiny", "precision": "fp32", "backend": "torch"})
     assert not again.done({"network": "tiny", "precision": "int8", "backend": "torch"})
@@ -111,9 +111,9 @@ def test_no_part_is_begun_when_the_time_is_up(
 
 def test_modules_are_measured_in_fp32_only() -> None:
     known = all_backends()
-    asked = gpu_latency.PRECISIONS
-    assert latency_files.supported_precisions(known["torch"], asked) == ["fp32"]
-    assert latency_files.supported_precisions(known["ort-cpu"], asked) == list(asked)
+    options = gpu_latency.PRECISIONS
+    assert latency_files.supported_precisions(known["torch"], options) == ["fp32"]
+    assert latency_files.supported_precisions(known["ort-cpu"], options) == list(options)
 
 
 def test_back_ends_of_the_cpu_get_small_batches_beside_a_gpu() -> None:
@@ -122,26 +122,26 @@ def test_back_ends_of_the_cpu_get_small_batches_beside_a_gpu() -> None:
 
 
 def test_probe_says_yes_of_a_back_end_that_computes_the_same() -> None:
-    found = gpu_probe.run_once("openvino")
-    assert found["answer"] == "yes" and found["difference"] < 1e-3
+    result = gpu_probe.run_once("openvino")
+    assert result["answer"] == "yes" and result["difference"] < 1e-3
 
 
 def test_probe_does_not_ask_where_something_is_missing() -> None:
-    found = gpu_probe.run_once("ort-trt")
-    assert found["answer"] == "not asked" and found["message"]
+    result = gpu_probe.run_once("ort-trt")
+    assert result["answer"] == "not asked" and result["message"]
 
 
 def test_answer_comes_from_a_process_of_its_own_with_what_it_depends_on() -> None:
-    found = gpu_probe.answer("ort-cuda")
-    assert found["backend"] == "ort-cuda" and found["question"].endswith(("?", ")"))
-    assert found["answer"] in ("yes", "no", "not asked") and found["packages"]
-    if found["gpu"] is None:
-        assert found["answer"] == "not asked"
+    result = gpu_probe.answer("ort-cuda")
+    assert result["backend"] == "ort-cuda" and result["question"].endswith(("?", ")"))
+    assert result["answer"] in ("yes", "no", "not asked") and result["packages"]
+    if result["gpu"] is None:
+        assert result["answer"] == "not asked"
 
 
 def test_process_that_dies_has_answered_no() -> None:
-    found = gpu_probe.answer("no-such-back-end", timeout_s=0.01)
-    assert found["answer"] == "no" and "0.01 s" in found["message"]
+    result = gpu_probe.answer("no-such-back-end", timeout_s=0.01)
+    assert result["answer"] == "no" and "0.01 s" in result["message"]
 
 
 def test_dense_and_compact_runs_belong_together(capfd: pytest.CaptureFixture[str]) -> None:

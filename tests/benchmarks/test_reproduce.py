@@ -46,7 +46,7 @@ def tiny(folder: Path, method: str, epochs: int) -> str:
 
 
 def train(folder: Path, name: str, budget: float | None, overrides: Overrides | None = None) -> Any:
-    found = command.reproduce(
+    result = command.reproduce(
         [name],
         [0],
         overrides or Overrides(),
@@ -56,7 +56,7 @@ def train(folder: Path, name: str, budget: float | None, overrides: Overrides | 
         measured=folder / "results" / "measured.json",
         progress=NoProgress(),
     )
-    return found[-1]
+    return result[-1]
 
 
 def weights(folder: Path, name: str) -> str:
@@ -69,13 +69,13 @@ def test_training_in_pieces_ends_as_the_whole_one(
     tmp_path: Path, method: str, epochs: int, pieces: int
 ) -> None:
     name = tiny(tmp_path, method, epochs)
-    found = [train(tmp_path / "pieces", name, 0) for _ in range(pieces)]
-    assert all(isinstance(one, Unfinished) for one in found[:-1])
+    results = [train(tmp_path / "pieces", name, 0) for _ in range(pieces)]
+    assert all(isinstance(one, Unfinished) for one in results[:-1])
     whole = train(tmp_path / "whole", name, None)
-    assert (found[-1]["top1"], found[-1]["epochs"]) == (whole["top1"], epochs)
+    assert (results[-1]["top1"], results[-1]["epochs"]) == (whole["top1"], epochs)
     assert weights(tmp_path / "pieces", name) == weights(tmp_path / "whole", name)
-    assert (found[-1]["pieces"], whole["pieces"]) == (pieces, 1)
-    assert found[-1]["minutes"] > 0 and whole["form"] == "whole" and whole["against"]["reaches"]
+    assert (results[-1]["pieces"], whole["pieces"]) == (pieces, 1)
+    assert results[-1]["minutes"] > 0 and whole["form"] == "whole" and whole["against"]["reaches"]
     kept = json.loads((tmp_path / "whole" / "results" / "reproduce.json").read_text())["entries"]
     assert kept == [whole] and whole["machine"]["cores"] and whole["versions"]["torch"]
     assert train(tmp_path / "whole", name, 0) == whole  # is not trained again
@@ -83,10 +83,10 @@ def test_training_in_pieces_ends_as_the_whole_one(
 
 def test_other_number_of_epochs_is_labelled_and_not_compared(tmp_path: Path) -> None:
     name = tiny(tmp_path, "scratch", 3)
-    found = train(tmp_path, name, None, Overrides(settings={"epochs": 2, "device": "cpu"}))
-    assert found["form"] == "short" and found["epochs"] == 2
-    assert found["against"] == {"row": "tiny-scratch", "why": "not compared: short"}
-    assert found["settings"] == {"epochs": 2, "device": "cpu"}
+    result = train(tmp_path, name, None, Overrides(settings={"epochs": 2, "device": "cpu"}))
+    assert result["form"] == "short" and result["epochs"] == 2
+    assert result["against"] == {"row": "tiny-scratch", "why": "not compared: short"}
+    assert result["settings"] == {"epochs": 2, "device": "cpu"}
     assert recipes.load_measured(tmp_path / "results" / "measured.json") == {}
 
 
@@ -139,10 +139,10 @@ def test_difference_is_in_points_to_the_published_row(name: str, form: Any, repr
     recipe = recipes.load(name)
     published = recipes.load(recipe.reference).published if recipe.reference else recipe.published
     assert published is not None and published.top1 is not None
-    found = against(recipe, form, published.macs, 1_071_248, published.top1 - 0.5, published.top1 + 0.1)
-    assert found["top1_points"] == pytest.approx(-0.5) and found["best_points"] == pytest.approx(0.1)
-    assert (found["reaches"], found["best_reaches"]) == (False, True)
-    assert found["macs_percent"] == 0 and found["reproduction"] is reproduction
+    result = against(recipe, form, published.macs, 1_071_248, published.top1 - 0.5, published.top1 + 0.1)
+    assert result["top1_points"] == pytest.approx(-0.5) and result["best_points"] == pytest.approx(0.1)
+    assert (result["reaches"], result["best_reaches"]) == (False, True)
+    assert result["macs_percent"] == 0 and result["reproduction"] is reproduction
 
 
 def test_exact_costs_are_compared_to_the_digit() -> None:
@@ -228,8 +228,8 @@ def test_command_line_trains_prints_and_writes(tmp_path: Path, capfd: pytest.Cap
     name = tiny(tmp_path, "scratch", 2)
     words = ["--recipe", name, "--out", str(tmp_path / "runs"), "--results", str(tmp_path), "--seeds", "3"]
     assert command.main([*words, "--budget-minutes", "0"]) == 0
-    said = capfd.readouterr()
-    assert "not finished, run again" in said.err and "1 of 2 epochs" in said.err and not said.out
+    captured = capfd.readouterr()
+    assert "not finished, run again" in captured.err and "1 of 2 epochs" in captured.err and not captured.out
     assert command.main(words) == 0
     assert "tiny-scratch" in capfd.readouterr().out
     (kept,) = json.loads((tmp_path / "reproduce.json").read_text())["entries"]

@@ -33,22 +33,22 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_peak_is_that_of_square_products() -> None:
-    found = matmul_peak("cpu", "fp32", 64, 0.01)
-    assert 0 < found.macs_per_s <= found.best_macs_per_s and (found.size, found.precision) == (64, "fp32")
-    assert found.count >= 3
+    result = matmul_peak("cpu", "fp32", 64, 0.01)
+    assert 0 < result.macs_per_s <= result.best_macs_per_s and (result.size, result.precision) == (64, "fp32")
+    assert result.count >= 3
 
 
 @pytest.mark.parametrize("name", train_variants.VARIANTS)
 def test_step_of_every_variant_trains_what_it_says(name: str, recipe: str) -> None:
-    found = train_variants.variant(name, recipe, 4, device="cpu", precision="fp32")
+    result = train_variants.variant(name, recipe, 4, device="cpu", precision="fp32")
     dense, narrow = train_variants.costs_of(recipe, None)
-    before = [p.detach().clone() for p in found.steps.model.parameters() if p.requires_grad]
-    assert len(found.steps.run(2)) == 2 and sum(p.numel() for p in before) == found.params
-    after = [p for p in found.steps.model.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in result.steps.model.parameters() if p.requires_grad]
+    assert len(result.steps.run(2)) == 2 and sum(p.numel() for p in before) == result.params
+    after = [p for p in result.steps.model.parameters() if p.requires_grad]
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     wide = name in ("dense", "kdfs", "abp")
-    assert found.macs == (dense.macs if wide else narrow.macs)
-    assert found.step_macs == 3 * found.macs + (dense.macs if name == "kdfs" else 0)
+    assert result.macs == (dense.macs if wide else narrow.macs)
+    assert result.step_macs == 3 * result.macs + (dense.macs if name == "kdfs" else 0)
 
 
 def test_narrow_weights_of_scratch_and_dcff_are_the_same_shapes(recipe: str) -> None:
@@ -67,9 +67,9 @@ def test_narrow_weights_of_scratch_and_dcff_are_the_same_shapes(recipe: str) -> 
 
 def test_every_variant_is_paired_with_the_dense_network(recipe: str) -> None:
     network = train_speed.Network(recipe, 4, 4)
-    found = train_speed.measure_variants("small", network, ["scratch"], FORM, PEAK)
-    rows = {row["variant"]: row for row in found["variants"]}
-    assert list(rows) == ["dense", "scratch"] and found["input"] == [4, 1, 8, 8]
+    result = train_speed.measure_variants("small", network, ["scratch"], FORM, PEAK)
+    rows = {row["variant"]: row for row in result["variants"]}
+    assert list(rows) == ["dense", "scratch"] and result["input"] == [4, 1, 8, 8]
     for row in rows.values():
         assert row["speedup"]["low"] <= row["speedup"]["ratio"] <= row["speedup"]["high"]
         assert row["images_per_s"] == pytest.approx(4e3 / row["ms_per_step"])

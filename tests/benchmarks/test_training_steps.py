@@ -13,12 +13,12 @@ from benchmarks.steps import side, training
 
 
 def test_steps_are_compared_in_pairs_and_the_teacher_is_listed_separately() -> None:
-    found = step_overhead.measure_overhead("vgg_small", "kdfs", batch=2, pairs=2, pixels=8)
-    assert found["step_ms"] > 0 and found["dense_ms"] > 0 and found["teacher_ms"] > 0
+    result = step_overhead.measure_overhead("vgg_small", "kdfs", batch=2, pairs=2, pixels=8)
+    assert result["step_ms"] > 0 and result["dense_ms"] > 0 and result["teacher_ms"] > 0
     for name in ("overhead", "same_against_same"):
-        assert 0 < found[name]["low"] <= found[name]["ratio"] <= found[name]["high"]
-        assert found[name]["pairs"] >= 2
-    assert found["optimizer"] == "adamax"
+        assert 0 < result[name]["low"] <= result[name]["ratio"] <= result[name]["high"]
+        assert result[name]["pairs"] >= 2
+    assert result["optimizer"] == "adamax"
 
 
 def test_nothing_is_subtracted_without_a_teacher() -> None:

@@ -46,8 +46,8 @@ def fails(call: Here, tmp_path: Path) -> Fails:
         assert (machine.code, machine.err) == (exit_code, ""), machine
         error: dict[str, Any] = machine.json["error"]
         assert error["code"] == code, error
-        said = [f"error: {error['message']}", *([f"hint: {error['hint']}"] if error["hint"] else [])]
-        assert human == Outcome(exit_code, "", "\n".join(said) + "\n")
+        lines = [f"error: {error['message']}", *([f"hint: {error['hint']}"] if error["hint"] else [])]
+        assert human == Outcome(exit_code, "", "\n".join(lines) + "\n")
         assert content(tmp_path) == before
         return error
 

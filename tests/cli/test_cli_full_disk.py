@@ -37,9 +37,9 @@ def full(small_disk: Callable[[int], Path], trained: tuple[Path, object]) -> Pat
 )
 def test_full_disk(words: tuple[str, ...], full: Path, call: Here) -> None:
     before = content(full)
-    found = call(*(word.format(disk=full) for word in words), "--json")
-    assert found.code == 3, found.out + found.err
-    error = found.json["error"]
+    result = call(*(word.format(disk=full) for word in words), "--json")
+    assert result.code == 3, result.out + result.err
+    error = result.json["error"]
     assert error["code"] == "disk-full"
     assert str(full) in error["message"] and "MB are free" in error["message"]
     assert "free some space" in error["hint"]

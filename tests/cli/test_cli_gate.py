@@ -63,25 +63,25 @@ def test_the_exit_code_is_the_outcome_of_the_gate(
     shown = call("bench", "--replay", stored[0], "--gate", gate(text))
     assert shown.code == code
     assert word in shown.out
-    found = call("bench", "--replay", stored[0], "--gate", "gate.toml", "--json")
-    assert found.code == code
-    assert found.json["gate"]["outcome"] == word
-    assert found.json.get("error", {}).get("code") == error
+    result = call("bench", "--replay", stored[0], "--gate", "gate.toml", "--json")
+    assert result.code == code
+    assert result.json["gate"]["outcome"] == word
+    assert result.json.get("error", {}).get("code") == error
 
 
 def test_an_invalid_gate_is_refused_before_anything_is_measured(call: Here, tmp_path: Path) -> None:
-    found = call("bench", tmp_path / "no-run", "--gate", gate("speedup = 2"))
-    assert found.code == 2
-    assert "'speedup'" in found.err
-    assert "speedup_min" in found.err
+    result = call("bench", tmp_path / "no-run", "--gate", gate("speedup = 2"))
+    assert result.code == 2
+    assert "'speedup'" in result.err
+    assert "speedup_min" in result.err
 
 
 def test_a_rule_that_would_never_fail_is_refused_before_anything_is_measured(call: Here, run: Path) -> None:
     rule = gate("[[rule]]\nbackend = 'openvino'\nspeedup_min = 2")
-    found = call("bench", run, "--batch", "1,4", "--gate", rule)
-    assert found.code == 2
-    assert "openvino" in found.err
-    assert "batch sizes: 1, 4" in found.err
+    result = call("bench", run, "--batch", "1,4", "--gate", rule)
+    assert result.code == 2
+    assert "openvino" in result.err
+    assert "batch sizes: 1, 4" in result.err
     assert not (run / "bench").exists()
 
 
@@ -96,15 +96,15 @@ def test_a_rule_that_would_never_fail_is_refused_before_anything_is_measured(cal
 def test_options_that_a_replay_would_ignore_are_refused(
     call: Here, words: tuple[str, ...], message: str
 ) -> None:
-    found = call("bench", "--replay", "results.json", *words)
-    assert found.code == 2
-    assert message in found.err
+    result = call("bench", "--replay", "results.json", *words)
+    assert result.code == 2
+    assert message in result.err
 
 
 def test_a_result_compared_with_itself_shows_no_regression(stored: tuple[Path, Outcome], call: Here) -> None:
-    found = call("bench", "diff", stored[0], stored[0], "--json").json
-    assert (found["command"], found["differs"]) == ("bench diff", [])
-    assert "REGRESSION" not in {row["change"] for row in found["rows"]}
+    result = call("bench", "diff", stored[0], stored[0], "--json").json
+    assert (result["command"], result["differs"]) == ("bench diff", [])
+    assert "REGRESSION" not in {row["change"] for row in result["rows"]}
 
 
 def test_a_result_of_another_machine_is_not_called_a_regression(
@@ -116,18 +116,18 @@ def test_a_result_of_another_machine_is_not_called_a_regression(
     side["p50_ms"] *= 10
     side["p50_ends_ms"] = [end and 10 * end for end in side["p50_ends_ms"]]
     Path("other.json").write_text(json.dumps(value))
-    found = call("bench", "diff", stored[0], "other.json")
-    assert found.code == 0
-    assert "another processor" in found.out
-    assert "NOT COMPARABLE" in found.out
-    assert "REGRESSION" not in found.out
+    result = call("bench", "diff", stored[0], "other.json")
+    assert result.code == 0
+    assert "another processor" in result.out
+    assert "NOT COMPARABLE" in result.out
+    assert "REGRESSION" not in result.out
 
 
 def test_a_result_of_version_2_is_still_read(stored: tuple[Path, Outcome], call: Here) -> None:
     value = json.loads((stored[0] / "bench" / "results.json").read_text()) | {"schema_version": 2}
-    for found in value["comparisons"]:
-        del found["energy"]
-        for entry in found["batches"]:
+    for result in value["comparisons"]:
+        del result["energy"]
+        for entry in result["batches"]:
             del entry["gpu"]
             for name in ("baseline", "candidate"):
                 for key in ("p50_ends_ms", "p99_ends_ms", "energy"):

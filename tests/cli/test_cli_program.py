@@ -135,14 +135,14 @@ def test_one_recipe_is_shown_with_its_commands(call: Here) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_commands(tmp_path: Path, shell: str) -> None:
-    asked = {
+    options = {
         "_COMPRESS_COMPLETE": f"complete_{shell}",
         "COMP_WORDS": "compress tr",
         "COMP_CWORD": "1",
         "_TYPER_COMPLETE_ARGS": "compress tr",
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
-    assert "train" in command(cwd=tmp_path, **asked).out
+    assert "train" in command(cwd=tmp_path, **options).out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes close otherwise there")

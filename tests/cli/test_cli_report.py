@@ -8,9 +8,9 @@ from cli_calls import Here
 
 
 def test_report_writes_the_page_and_prints_where_it_is(call: Here, run: Path) -> None:
-    found = call("report", run)
-    assert found.code == 0, found.err
-    assert found.out.splitlines() == [str(run / "bench" / name) for name in ("report.html", "report.md")]
+    result = call("report", run)
+    assert result.code == 0, result.err
+    assert result.out.splitlines() == [str(run / "bench" / name) for name in ("report.html", "report.md")]
     assert (run / "bench" / "report.html").is_file()
 
 
@@ -28,12 +28,12 @@ def test_report_as_json_is_the_facts(call: Here, run: Path) -> None:
 
 
 def test_report_of_a_folder_without_a_run_is_3(call: Here, tmp_path: Path) -> None:
-    found = call("report", tmp_path)
-    assert found.code == 3
-    assert "no run record" in found.err
+    result = call("report", tmp_path)
+    assert result.code == 3
+    assert "no run record" in result.err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_report_into_another_ending_is_2(call: Here, run: Path) -> None:
-    found = call("report", run, "--out", "report.pdf", "--json")
-    assert (found.code, found.json["error"]["code"]) == (2, "bad-option")
+    result = call("report", run, "--out", "report.pdf", "--json")
+    assert (result.code, result.json["error"]["code"]) == (2, "bad-option")

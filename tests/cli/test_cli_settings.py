@@ -69,11 +69,11 @@ def test_set_over_environment(settings: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_target_replaces_the_list_of_a_recipe(call: Here) -> None:
     recipe = ("train", "--recipe", "dcff-vgg16-cifar10", "--dry-run", "--json")
-    plain, asked = call(*recipe).json, call(*recipe, "--target", "macs=0.5").json
+    plain, options = call(*recipe).json, call(*recipe, "--target", "macs=0.5").json
     assert plain["macs"] == 72_349_240
     assert plain["published"]["macs"] == 72_770_000
-    assert asked["macs"] == pytest.approx(asked["dense"]["macs"] / 2, rel=0.01)
-    assert "published" not in asked
+    assert options["macs"] == pytest.approx(options["dense"]["macs"] / 2, rel=0.01)
+    assert "published" not in options
 
 
 def test_a_dry_run_of_a_recipe_needs_no_data_and_writes_nothing(call: Here, tmp_path: Path) -> None:

@@ -11,20 +11,20 @@ QUICK = ("--threads", 1, "--budget", 0.1, "--staircase-widths", "7,8")
 
 
 def test_a_layer_is_shown_width_by_width_and_its_files_are_named(call: Here, run: Path) -> None:
-    found = call("bench", run, "--staircase", "features.conv2", *QUICK)
-    assert found.code == 0, found.err
-    assert "output channels" in found.out
-    assert "best widths" in found.out
-    assert "1 layer of 1 shape: 2 curves over 8 networks, about" in found.err
+    result = call("bench", run, "--staircase", "features.conv2", *QUICK)
+    assert result.code == 0, result.err
+    assert "output channels" in result.out
+    assert "best widths" in result.out
+    assert "1 layer of 1 shape: 2 curves over 8 networks, about" in result.err
     [table] = (run / "bench").glob("latency-ort-cpu-*.json")
-    assert str(table) in found.err
-    assert str(run / "bench" / "staircase-ort-cpu.png") in found.err
+    assert str(table) in result.err
+    assert str(run / "bench" / "staircase-ort-cpu.png") in result.err
 
 
 def test_as_json_it_is_one_object_with_the_table(call: Here, run: Path) -> None:
-    found = call("bench", run, "--staircase", "classifier", *QUICK, "--json")
-    assert found.code == 0, found.err
-    made = found.json["staircase"]
+    result = call("bench", run, "--staircase", "classifier", *QUICK, "--json")
+    assert result.code == 0, result.err
+    made = result.json["staircase"]
     assert made["result"]["kind"] == "compress-latency"
     assert made["measured"] == [["classifier"]]
     assert Path(made["table"]).is_file()
@@ -44,9 +44,9 @@ def test_as_json_it_is_one_object_with_the_table(call: Here, run: Path) -> None:
 def test_what_is_wrong_is_said_with_its_exit_code(
     call: Here, run: Path, words: tuple[str, ...], code: int, says: str
 ) -> None:
-    found = call("bench", run, *words)
-    assert (found.code, found.out) == (code, "")
-    assert says in found.err
+    result = call("bench", run, *words)
+    assert (result.code, result.out) == (code, "")
+    assert says in result.err
 
 
 def test_a_folder_that_is_no_run_is_3(call: Here, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from compress.core.names import registered_names
 def completions(cwd: Path, line: str) -> list[str]:
     """Return what bash offers at the end of a command line."""
     words = line.split(" ")
-    asked = {
+    options = {
         "_COMPRESS_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
     }
-    return command(cwd=cwd, **asked).out.split()
+    return command(cwd=cwd, **options).out.split()
 
 
 @pytest.mark.parametrize(

@@ -13,30 +13,30 @@ from compress.core.names import KINDS
 
 def option(described: dict[str, Any], flag: str) -> dict[str, Any]:
     """Return the described option that has a flag."""
-    (found,) = [entry for entry in described["options"] if flag in entry["flags"]]
-    return dict(found)
+    (results,) = [entry for entry in described["options"] if flag in entry["flags"]]
+    return dict(results)
 
 
 def test_the_whole_program_is_described(call: Here) -> None:
-    found = call("--help", "--json").json
+    result = call("--help", "--json").json
     group: Any = typer.main.get_command(cli.app)
-    assert [command["name"] for command in found["commands"]] == [
+    assert [command["name"] for command in result["commands"]] == [
         f"compress {name}" for name in group.commands
     ]
-    (bench,) = [command for command in found["commands"] if command["name"] == "compress bench"]
+    (bench,) = [command for command in result["commands"] if command["name"] == "compress bench"]
     assert "compress bench explain" in [command["name"] for command in bench["commands"]]
 
 
 def test_an_option_has_type_default_environment_and_help(call: Here) -> None:
-    found = call("train", "--help", "--json").json
-    assert found["name"] == "compress train"
-    epochs = option(found, "--epochs")
+    result = call("train", "--help", "--json").json
+    assert result["name"] == "compress train"
+    epochs = option(result, "--epochs")
     assert (epochs["type"], epochs["default"], epochs["env"]) == ("int", None, "COMPRESS_TRAIN_EPOCHS")
     assert epochs["help"] and epochs["group"] == "Training"
-    assert option(found, "--align")["default"] == "auto"
-    assert option(found, "--set")["env"] == "COMPRESS_TRAIN_SET"
-    assert option(found, "--json")["env"] == "COMPRESS_JSON"
-    assert option(found, "--drop")["multiple"] is True
+    assert option(result, "--align")["default"] == "auto"
+    assert option(result, "--set")["env"] == "COMPRESS_TRAIN_SET"
+    assert option(result, "--json")["env"] == "COMPRESS_JSON"
+    assert option(result, "--drop")["multiple"] is True
 
 
 def test_help_texts_hold_the_registered_names(call: Here) -> None:
@@ -46,9 +46,9 @@ def test_help_texts_hold_the_registered_names(call: Here) -> None:
 
 
 def test_arguments_and_examples_are_described(call: Here) -> None:
-    found = call("slice", "--help", "--json").json
-    assert found["examples"][0].startswith("compress slice --model resnet56")
-    assert found["examples"][0].endswith("--out runs/cut")
+    result = call("slice", "--help", "--json").json
+    assert result["examples"][0].startswith("compress slice --model resnet56")
+    assert result["examples"][0].endswith("--out runs/cut")
     (run,) = call("export", "--help", "--json").json["arguments"]
     assert (run["name"], run["required"], run["type"]) == ("run", True, "path")
 

@@ -65,8 +65,8 @@ def test_no_word_of_a_cell_is_cut_at_any_width(
     text = printed(make_table(*content), width)
     assert all(len(line) <= width for line in text.splitlines())
     shown = words(text.replace(":", " "))
-    wanted = words(" ".join(cell for row in content[1] for cell in row))
-    assert all(shown[word] >= count for word, count in wanted.items())
+    expected = words(" ".join(cell for row in content[1] for cell in row))
+    assert all(shown[word] >= count for word, count in expected.items())
 
 
 def test_a_table_that_fits_is_left_as_it_is() -> None:

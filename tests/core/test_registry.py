@@ -34,14 +34,14 @@ OTHERS.register("not-a-shape")(Square)
 
 def registries() -> list[Registry[object]]:
     """Every registry that a module of compress defines."""
-    found: dict[int, Registry[object]] = {}
+    result: dict[int, Registry[object]] = {}
     for module in pkgutil.walk_packages(compress.__path__, "compress."):
         if "__main__" in module.name or module.name.endswith(".protocol.child"):
             continue
         for value in vars(import_module(module.name)).values():
             if isinstance(value, Registry):
-                found[id(value)] = value
-    return list(found.values())
+                result[id(value)] = value
+    return list(result.values())
 
 
 @pytest.fixture

@@ -139,9 +139,9 @@ def test_both_decoders_give_the_same_pixels(mode: str, suffix: str, tmp_path: Pa
     small = Image.fromarray(draw.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     path = tmp_path / f"image.{suffix}"
     small.resize((97, 71), Image.Resampling.BICUBIC).convert(mode).save(path)
-    wanted = torch.from_numpy(np.array(pillow_rgb(str(path)))).permute(2, 0, 1)
+    expected = torch.from_numpy(np.array(pillow_rgb(str(path)))).permute(2, 0, 1)
     assert pixels_rgb(str(path)).dtype == torch.uint8
-    assert (pixels_rgb(str(path)).int() - wanted.int()).abs().max() <= (1 if mode == "CMYK" else 0)
+    assert (pixels_rgb(str(path)).int() - expected.int()).abs().max() <= (1 if mode == "CMYK" else 0)
 
 
 def test_a_png_with_the_suffix_jpg_is_read(tmp_path: Path) -> None:

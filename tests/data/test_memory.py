@@ -76,7 +76,7 @@ def test_each_training_image_is_a_crop_of_its_padded_original_flipped_or_not(ima
     content = arrays()
     original = torch.from_numpy(content["x_train"]).permute(0, 3, 1, 2)
     padded = F.pad(original, (2, 2, 2, 2))  # 16 // 8
-    found: set[tuple[int, int, int, bool]] = set()
+    results: set[tuple[int, int, int, bool]] = set()
     for x, y in epoch(images):
         for image, label in zip(pixels(images, x), y, strict=True):
             places = [
@@ -91,10 +91,10 @@ def test_each_training_image_is_a_crop_of_its_padded_original_flipped_or_not(ima
             ]
             assert len(places) == 1
             assert content["y_train"][places[0][0]] == label
-            found.add(places[0])
-    assert len({n for n, *_ in found}) == 48
-    assert {mirrored for *_, mirrored in found} == {False, True}
-    assert len({(top, left) for _, top, left, _ in found}) > 10
+            results.add(places[0])
+    assert len({n for n, *_ in results}) == 48
+    assert {mirrored for *_, mirrored in results} == {False, True}
+    assert len({(top, left) for _, top, left, _ in results}) > 10
 
 
 def test_all_crops_are_equally_likely() -> None:

@@ -35,9 +35,9 @@ def test_test_images_have_the_same_pixels_under_the_models_statistics(
     images: ImageData, wanted: Preprocess
 ) -> None:
     own, labels = images.test_arrays(9, offset=2)
-    found, same = with_preprocess(images, wanted).test_arrays(9, offset=2)
-    assert not torch.allclose(found, own, atol=0.1)
-    torch.testing.assert_close(pixels(found, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
+    result, same = with_preprocess(images, wanted).test_arrays(9, offset=2)
+    assert not torch.allclose(result, own, atol=0.1)
+    torch.testing.assert_close(pixels(result, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
     assert torch.equal(same, labels)
 
 
@@ -53,9 +53,9 @@ def test_batches_are_the_test_images_in_order(images: ImageData, wanted: Preproc
 
 def test_training_batches_are_augmented_alike(images: ImageData, wanted: Preprocess) -> None:
     own = images.train_batches(epoch=1, batch_size=25, seed=3)
-    found = with_preprocess(images, wanted).train_batches(epoch=1, batch_size=25, seed=3)
-    assert len(found) == len(own)
-    for (x, y), (x_own, y_own) in zip(found, own, strict=True):
+    result = with_preprocess(images, wanted).train_batches(epoch=1, batch_size=25, seed=3)
+    assert len(result) == len(own)
+    for (x, y), (x_own, y_own) in zip(result, own, strict=True):
         torch.testing.assert_close(
             pixels(x, wanted), pixels(x_own, images.info.preprocess), rtol=0, atol=1e-3
         )
@@ -63,16 +63,16 @@ def test_training_batches_are_augmented_alike(images: ImageData, wanted: Preproc
 
 
 def test_samples_for_calibration_are_converted_too(images: ImageData, wanted: Preprocess) -> None:
-    found, own = with_preprocess(images, wanted).train_samples(5, 1), images.train_samples(5, 1)
-    torch.testing.assert_close(pixels(found, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
+    result, own = with_preprocess(images, wanted).train_samples(5, 1), images.train_samples(5, 1)
+    torch.testing.assert_close(pixels(result, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
 
 
 def test_the_record_says_the_models_preprocessing_and_the_datas_name(
     images: ImageData, wanted: Preprocess
 ) -> None:
-    found = with_preprocess(images, wanted).info
-    assert found.preprocess == wanted
-    assert (found.name, found.classes) == (images.info.name, images.info.classes)
+    result = with_preprocess(images, wanted).info
+    assert result.preprocess == wanted
+    assert (result.name, result.classes) == (images.info.name, images.info.classes)
 
 
 def test_another_shape_is_refused_with_both_shapes(images: ImageData, wanted: Preprocess) -> None:
@@ -82,8 +82,8 @@ def test_another_shape_is_refused_with_both_shapes(images: ImageData, wanted: Pr
 
 
 def test_a_mean_alone_leaves_the_deviation_as_it_is(images: ImageData) -> None:
-    found = with_normalization(images, mean=(0.1, 0.2, 0.3)).info.preprocess
-    assert found == images.info.preprocess.model_copy(update={"mean": (0.1, 0.2, 0.3)})
+    result = with_normalization(images, mean=(0.1, 0.2, 0.3)).info.preprocess
+    assert result == images.info.preprocess.model_copy(update={"mean": (0.1, 0.2, 0.3)})
 
 
 @pytest.mark.parametrize(

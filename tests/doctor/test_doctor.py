@@ -72,9 +72,9 @@ def test_every_provider_of_the_build_is_tried(report: Report) -> None:
 def test_a_provider_that_falls_back_does_not_work(report: Report) -> None:
     if report.machine.gpus or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("needs a build with CUDA on a machine without a GPU")
-    found = next(check for check in report.providers if check.name == "CUDAExecutionProvider")
-    assert (found.works, "silently" in found.detail) == (False, True)
-    assert "GPU" in found.fix
+    result = next(check for check in report.providers if check.name == "CUDAExecutionProvider")
+    assert (result.works, "silently" in result.detail) == (False, True)
+    assert "GPU" in result.fix
 
 
 def test_each_failed_check_has_a_fix(report: Report) -> None:
@@ -107,43 +107,43 @@ def test_the_table_names_every_check(report: Report) -> None:
 
 
 def test_a_broken_torch_is_reported_and_the_exit_code_is_3(tmp_path: Path) -> None:
-    code, found = diagnosed(tmp_path, torch="raise ImportError('libtorch.so: no such file')")
-    assert (code, found["works"]) == (3, False)
-    torch = by_name(found["packages"])["torch"]
+    code, result = diagnosed(tmp_path, torch="raise ImportError('libtorch.so: no such file')")
+    assert (code, result["works"]) == (3, False)
+    torch = by_name(result["packages"])["torch"]
     assert torch["said"] == "cannot be imported: ImportError: libtorch.so: no such file"
     assert torch["mend"] == "pip install --force-reinstall torch"
-    assert not any(check["works"] for check in found["path"])
-    assert by_name(found["providers"])["CPUExecutionProvider"]["works"]
+    assert not any(check["works"] for check in result["path"])
+    assert by_name(result["providers"])["CPUExecutionProvider"]["works"]
 
 
 def test_broken_optional_packages_do_not_break_the_default_path(tmp_path: Path) -> None:
-    code, found = diagnosed(
+    code, result = diagnosed(
         tmp_path,
         tensorrt="raise OSError('libnvinfer.so.10: cannot open')",
         openvino="import sys\nprint('noise')\nsys.exit(4)",
         pynvml="raise ImportError('libnvidia-ml.so')",
     )
-    assert (code, found["works"]) == (0, True)
-    packages = by_name(found["packages"])
+    assert (code, result["works"]) == (0, True)
+    packages = by_name(result["packages"])
     assert "libnvinfer.so.10" in packages["tensorrt"]["said"]
     assert packages["openvino"]["said"] == "cannot be imported: SystemExit: 4"
     assert "libnvidia-ml.so" in packages["pynvml"]["said"]
-    assert found["machine"]["driver"] is None
+    assert result["machine"]["driver"] is None
 
 
 def test_a_broken_export_package_breaks_only_that_step(tmp_path: Path) -> None:
-    code, found = diagnosed(tmp_path, onnxscript="raise RuntimeError('old')")
-    steps = by_name(found["path"])
+    code, result = diagnosed(tmp_path, onnxscript="raise RuntimeError('old')")
+    steps = by_name(result["path"])
     assert code == 3
     assert steps["train"]["works"] and not steps["export --format onnx"]["works"]
     assert steps["export --format onnx"]["mend"] == "pip install --force-reinstall onnxscript"
-    assert not by_name(found["formats"])["onnx"]["works"]
+    assert not by_name(result["formats"])["onnx"]["works"]
 
 
 def test_a_package_that_crashes_the_interpreter_is_named(tmp_path: Path) -> None:
-    code, found = diagnosed(tmp_path, torchvision="import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-    assert (code, found["works"]) == (3, False)
-    crashed = by_name(found["packages"])["torchvision"]
+    code, result = diagnosed(tmp_path, torchvision="import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert (code, result["works"]) == (3, False)
+    crashed = by_name(result["packages"])["torchvision"]
     assert crashed["said"] == "crashes the interpreter (signal 9)"
     assert crashed["mend"] == "pip install --force-reinstall torchvision"
 

@@ -25,19 +25,19 @@ def test_accuracy_and_loss_are_those_of_the_network(
     x, y = digits.test_arrays(None)
     with torch.inference_mode():
         logits = model(x)
-    found = evaluate_onnx(onnx_file, digits, 50)
-    assert found.count == len(y) == digits.info.test_size
-    assert found.top1 == pytest.approx(float((logits.argmax(1) == y).double().mean()))
+    result = evaluate_onnx(onnx_file, digits, 50)
+    assert result.count == len(y) == digits.info.test_size
+    assert result.top1 == pytest.approx(float((logits.argmax(1) == y).double().mean()))
     five = (logits.topk(5).indices == y[:, None]).any(1)
-    assert found.top5 == pytest.approx(float(five.double().mean()))
-    assert found.loss == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-4)
+    assert result.top5 == pytest.approx(float(five.double().mean()))
+    assert result.loss == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-4)
 
 
 def test_confusion_counts_rows_of_true_classes(onnx_file: Path, digits: ImageData) -> None:
-    found = evaluate_onnx(onnx_file, digits)
+    result = evaluate_onnx(onnx_file, digits)
     labels = digits.test_arrays(None)[1].numpy()
-    np.testing.assert_array_equal(np.sum(found.confusion, axis=1), np.bincount(labels, minlength=10))
-    assert np.trace(np.asarray(found.confusion)) == round(found.top1 * found.count)
+    np.testing.assert_array_equal(np.sum(result.confusion, axis=1), np.bincount(labels, minlength=10))
+    assert np.trace(np.asarray(result.confusion)) == round(result.top1 * result.count)
 
 
 def test_a_file_of_fixed_batch_size_sees_every_image(
@@ -94,8 +94,8 @@ def test_other_preprocessing_and_classes_are_warned_of(
     to_onnx(model, EXAMPLE, tmp_path / "m.onnx", metadata=meta)
     with caplog.at_level(logging.WARNING):
         evaluate_onnx(tmp_path / "m.onnx", digits)
-    said = [entry.getMessage() for entry in caplog.records if entry.name == "compress.export.evaluate"]
-    assert len(said) == 2
+    messages = [entry.getMessage() for entry in caplog.records if entry.name == "compress.export.evaluate"]
+    assert len(messages) == 2
 
 
 def test_metadata_that_cannot_be_read_is_an_error(model: nn.Module, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from compress.export.options import BatchRange, Options, check_options, parse_ba
 
 
 def test_batches_are_read_as_a_user_writes_them() -> None:
-    found = [parse_batch(text) for text in ("dynamic", "8", "1:4:16")]
-    assert found == ["dynamic", 8, BatchRange(1, 4, 16)]
+    results = [parse_batch(text) for text in ("dynamic", "8", "1:4:16")]
+    assert results == ["dynamic", 8, BatchRange(1, 4, 16)]
 
 
 @pytest.mark.parametrize("text", ["8:4:2", "0:1:2", "1:2", "many", "0", "1:x:3"])

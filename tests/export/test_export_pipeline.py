@@ -56,8 +56,8 @@ def test_the_file_carries_preprocessing_classes_run_and_model(run: Path) -> None
 def test_a_second_export_replaces_the_first(run: Path) -> None:
     export(run, samples=32)
     result = export(run, samples=32, batch=4)
-    found = manifest.read(run / "export")
-    assert [record.batch for record in found.files] == [4]
+    actual = manifest.read(run / "export")
+    assert [record.batch for record in actual.files] == [4]
     assert manifest.verified_record(run / "export", "model.onnx") == result.record
 
 

@@ -41,7 +41,7 @@ def test_out_of_memory_is_named_with_the_batch_size(tmp_path: Path) -> None:
 
 def test_the_estimate_tells_the_gpus_memory(tmp_path: Path) -> None:
     (stage,) = estimate(request(tmp_path / "run", 64), 2.0).stages
-    found = stage.measured
-    assert found.device == torch.cuda.get_device_name()
-    assert found.device_bytes is not None and found.device_total is not None
-    assert 1e6 < found.device_bytes < found.device_total
+    result = stage.measured
+    assert result.device == torch.cuda.get_device_name()
+    assert result.device_bytes is not None and result.device_total is not None
+    assert 1e6 < result.device_bytes < result.device_total

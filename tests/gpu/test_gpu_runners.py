@@ -70,10 +70,10 @@ def test_the_logits_are_those_of_the_cpu(name: str, graph: bool, run: Path) -> N
     shape = compact_info(run).model.input_size
     images = np.random.default_rng(0).standard_normal((10, *shape), dtype=np.float32)
     with torch.inference_mode():
-        wanted = compress.load(run)(torch.from_numpy(images)).numpy()
-    found = runner.logits(images)
-    assert np.abs(found - wanted).max() <= 1e-3 * np.abs(wanted).max()
-    np.testing.assert_array_equal(runner.logits(images), found)  # a second replay reads the new input
+        expected = compress.load(run)(torch.from_numpy(images)).numpy()
+    result = runner.logits(images)
+    assert np.abs(result - expected).max() <= 1e-3 * np.abs(expected).max()
+    np.testing.assert_array_equal(runner.logits(images), result)  # a second replay reads the new input
     runner.close()
 
 
@@ -109,10 +109,10 @@ def test_an_engine_that_was_changed_is_not_deserialized(name: str, run: Path) ->
 
 def test_a_benchmark_gives_both_times_and_the_speed_up_by_both_clocks(run: Path) -> None:
     choices = BackendOptions(device="cuda", channels_last=True, transfers=True)
-    found = bench(run, backend="torch", pairs=10, choices=choices).comparisons[0]
-    assert found.session["memory_format"] == "channels_last"
-    assert "includes the copies" in found.timed
-    entry = found.batches[0]
+    result = bench(run, backend="torch", pairs=10, choices=choices).comparisons[0]
+    assert result.session["memory_format"] == "channels_last"
+    assert "includes the copies" in result.timed
+    entry = result.batches[0]
     assert entry.device_speedup is not None
     for side in (entry.baseline, entry.candidate):
         assert side.device is not None
@@ -122,8 +122,8 @@ def test_a_benchmark_gives_both_times_and_the_speed_up_by_both_clocks(run: Path)
 @pytest.mark.parametrize("name", ["torch", "ort-cuda"])
 def test_the_accuracy_is_that_of_the_cpu(name: str, run: Path) -> None:
     loaded(name, run).close()
-    found = evaluate_any(run, backend=name, device="cuda").result
-    assert found.top1 == pytest.approx(evaluate_any(run).result.top1, abs=0.01)
+    result = evaluate_any(run, backend=name, device="cuda").result
+    assert result.top1 == pytest.approx(evaluate_any(run).result.top1, abs=0.01)
 
 
 def test_the_scenarios_are_measured_on_the_gpu_and_watch_its_memory(run: Path) -> None:
@@ -131,11 +131,11 @@ def test_the_scenarios_are_measured_on_the_gpu_and_watch_its_memory(run: Path) -
     result = scenarios.run_scenarios(
         run, options=options, backend="torch", choices=BackendOptions(device="cuda")
     )
-    found = result.comparisons[0]
-    assert found.offline is not None
-    assert [entry.batch for entry in found.offline.batches] == [1, 2, 4]
-    assert found.server is not None
-    assert (found.server.baseline.holds_qps, found.server.candidate.holds_qps) == (100, 100)
+    comparison = result.comparisons[0]
+    assert comparison.offline is not None
+    assert [entry.batch for entry in comparison.offline.batches] == [1, 2, 4]
+    assert comparison.server is not None
+    assert (comparison.server.baseline.holds_qps, comparison.server.candidate.holds_qps) == (100, 100)
 
 
 def test_an_out_of_memory_of_cuda_is_told_from_other_errors() -> None:

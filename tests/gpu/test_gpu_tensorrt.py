@@ -43,10 +43,10 @@ def _noise(count: int) -> Any:
 def _engine(runtime: str, path: Path, options: Options, out: Path) -> EngineClassifier:
     module = pytest.importorskip(runtime)
     out.write_bytes(bytes(build_engine(module, path, options, runtime).data))
-    found = open_engine(module, out, runtime)
-    if isinstance(found, NotRun):
-        pytest.skip(found.reason)
-    return found
+    result = open_engine(module, out, runtime)
+    if isinstance(result, NotRun):
+        pytest.skip(result.reason)
+    return result
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -57,19 +57,19 @@ def test_an_engine_computes_what_its_onnx_file_computes(
     path = folder / f"{precision}.onnx"
     engine = _engine(runtime, path, Options(precision=precision), tmp_path / "m.engine")
     half = precision in ("fp16", "bf16")
-    wanted = (EmulatedClassifier(path) if half else OnnxClassifier(path)).logits(_noise(70))
-    found = engine.logits(_noise(70))
-    assert np.abs(found - wanted).max() / np.abs(wanted).max() <= LIMITS[precision].relative
+    expected = (EmulatedClassifier(path) if half else OnnxClassifier(path)).logits(_noise(70))
+    result = engine.logits(_noise(70))
+    assert np.abs(result - expected).max() / np.abs(expected).max() <= LIMITS[precision].relative
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_one_engine_takes_every_batch_of_its_profile(folder: Path, tmp_path: Path, runtime: str) -> None:
     options = Options(batch=BatchRange(1, 4, 16))
     engine = _engine(runtime, folder / "fp32.onnx", options, tmp_path / "m.engine")
-    wanted = OnnxClassifier(folder / "fp32.onnx").logits(_noise(37))
+    expected = OnnxClassifier(folder / "fp32.onnx").logits(_noise(37))
     assert engine.batch is None
     for count in (1, 3, 16, 37):
-        np.testing.assert_allclose(engine.logits(_noise(37)[:count]), wanted[:count], atol=1e-3)
+        np.testing.assert_allclose(engine.logits(_noise(37)[:count]), expected[:count], atol=1e-3)
 
 
 def test_a_second_build_finds_its_measurements_in_the_timing_cache(folder: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_an_epoch_of_data_on_the_gpu_is_made_without_waiting() -> None:
 @pytest.mark.parametrize("mode", ["compiled", "cuda-graphs"])
 @pytest.mark.parametrize("method", ["dense", "dcff", "kdfs", "abp"])
 def test_compiled_steps_have_the_losses_of_eager_ones(method: str, mode: Mode) -> None:
-    found = []
+    results = []
     for chosen in (EAGER, mode):
         torch.compiler.reset()
         with training(device="cuda", optimizer="sgd") as (accelerator, config):
@@ -116,8 +116,8 @@ def test_compiled_steps_have_the_losses_of_eager_ones(method: str, mode: Mode) -
                 made.begin(epoch)
                 with torch._dynamo.config.patch(error_on_recompile=epoch > 0):
                     losses += [float(made.step()) for _ in range(3)]
-            found.append(losses)
-    assert found[1] == pytest.approx(found[0], rel=1e-2)
+            results.append(losses)
+    assert results[1] == pytest.approx(results[0], rel=1e-2)
 
 
 @pytest.mark.parametrize("method", ["dcff", "kdfs", "abp"])

@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Run:
         settings: dict[str, Any] | None = None,
         **request: Any,
     ) -> TrainResult:
-        said = request.pop("said", None)
+        messages = request.pop("said", None)
         return run_training(
             TrainRequest(
                 method=method,
@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Run:
                 out=tmp_path / name,
                 **request,
             ),
-            say=said.append if said is not None else lambda text: None,
+            say=messages.append if messages is not None else lambda text: None,
         )
 
     return start

@@ -99,8 +99,8 @@ def ended(pid: int, within: float | None = None) -> int:
     """Wait for a child, kill it after `within` seconds; return how it ended (negative: by a signal)."""
     deadline = None if within is None else time.monotonic() + within
     while True:
-        found, status = os.waitpid(pid, 0 if deadline is None else os.WNOHANG)
-        if found:
+        result, status = os.waitpid(pid, 0 if deadline is None else os.WNOHANG)
+        if result:
             return os.waitstatus_to_exitcode(status)
         if deadline is not None and time.monotonic() >= deadline:
             with contextlib.suppress(ProcessLookupError):
@@ -145,12 +145,12 @@ def main(folder: Path, seed: int, *plan: str) -> None:
     torch.set_num_threads(1)
     # what torch imports at its first export is imported here, once, and not by every child
     pipeline.plan_training(pipeline.resolve(request("dcff", folder, False)), 10, (1, 8, 8))
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for entry in plan:
         method, _, expected = entry.partition("=")
         (folder / method).mkdir(parents=True)
-        found += kills(method, folder / method, int(expected), random.Random(f"{seed} {method}"))
-    (folder / "kills.json").write_text(json.dumps(found))
+        results += kills(method, folder / method, int(expected), random.Random(f"{seed} {method}"))
+    (folder / "kills.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

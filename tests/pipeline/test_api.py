@@ -64,13 +64,13 @@ def test_module_that_is_passed_is_not_changed(module: nn.Module) -> None:
 def test_training_without_out_keeps_its_folder_as_long_as_the_result(
     module: nn.Module, tmp_path: Path
 ) -> None:
-    found = compress.train(module, (arrays(0), arrays(1, 32)), compress.Dense(), **FAST)
-    folder = found.run
+    actual = compress.train(module, (arrays(0), arrays(1, 32)), compress.Dense(), **FAST)
+    folder = actual.run
     assert (folder / "run.json").is_file()
-    kept = found.save(tmp_path / "kept")
+    kept = actual.save(tmp_path / "kept")
     with pytest.raises(CompressError, match="already exists"):
-        found.save(kept)
-    del found
+        actual.save(kept)
+    del actual
     assert not folder.exists() and (kept / "compact" / "model.json").is_file()
 
 
@@ -101,8 +101,8 @@ def test_data_loaders_give_the_batch_size(module: nn.Module, tmp_path: Path) -> 
 
 def test_trained_module_is_ranked_and_sliced_without_a_dense_training(module: nn.Module) -> None:
     pair = (arrays(0), arrays(1, 32))
-    found = compress.train(module, pair, compress.L1(), target="params=0.59", **FAST)
-    assert (found.epochs, found.dense_epochs) == (1, 0)
+    actual = compress.train(module, pair, compress.L1(), target="params=0.59", **FAST)
+    assert (actual.epochs, actual.dense_epochs) == (1, 0)
     settings = {**FAST, "epochs": 2}
     first = compress.train(module, pair, compress.L1(), target="params=0.59", pretrained=False, **settings)
     assert (first.epochs, first.dense_epochs) == (1, 1)
@@ -111,16 +111,16 @@ def test_trained_module_is_ranked_and_sliced_without_a_dense_training(module: nn
 def test_teacher_is_a_module(module: nn.Module) -> None:
     pair = (arrays(0), arrays(1, 32))
     settings = {**FAST, "epochs": 2}
-    found = compress.train(
+    actual = compress.train(
         module, pair, compress.KDFS(), target="macs=0.5", teacher=copy.deepcopy(module), **settings
     )
-    assert found.method == "kdfs" and found.dense_epochs == 0
+    assert actual.method == "kdfs" and actual.dense_epochs == 0
 
 
 def test_data_set_object_is_used() -> None:
     digits = image_data.load("digits", (1, 8, 8))
-    found = compress.train("vgg_small", digits, compress.Dense(), **{**FAST, "batch_size": 256})
-    assert found.top1 >= 0 and found.method == "dense"
+    actual = compress.train("vgg_small", digits, compress.Dense(), **{**FAST, "batch_size": 256})
+    assert actual.top1 >= 0 and actual.method == "dense"
 
 
 def test_misspelled_setting_is_named_with_the_nearest() -> None:
@@ -142,17 +142,17 @@ def test_other_data_is_refused() -> None:
 
 
 def test_slice_takes_a_module_and_inputs(module: nn.Module) -> None:
-    found = compress.slice(module, "macs=0.5", example_inputs=arrays(1, 8).tensors[0])
-    assert isinstance(found.model, Tiny) and found.compact.macs < 0.51 * found.dense.macs
-    assert found.max_rel <= 1e-5 and found.top1 is None and found.run is None
-    assert repr(found).startswith("SliceResult(") and "<table>" in found._repr_html_()
+    actual = compress.slice(module, "macs=0.5", example_inputs=arrays(1, 8).tensors[0])
+    assert isinstance(actual.model, Tiny) and actual.compact.macs < 0.51 * actual.dense.macs
+    assert actual.max_rel <= 1e-5 and actual.top1 is None and actual.run is None
+    assert repr(actual).startswith("SliceResult(") and "<table>" in actual._repr_html_()
 
 
 def test_slice_takes_datasets_and_reports_accuracies(module: nn.Module, tmp_path: Path) -> None:
-    found = compress.slice(module, "macs=0.5", data=(arrays(0), arrays(1, 32)), out=tmp_path / "cut")
-    assert found.top1 is not None and "before" in repr(found)
+    actual = compress.slice(module, "macs=0.5", data=(arrays(0), arrays(1, 32)), out=tmp_path / "cut")
+    assert actual.top1 is not None and "before" in repr(actual)
     loaded = compress.load(tmp_path / "cut", model=module)
-    assert torch.equal(outputs(loaded), outputs(found.model))
+    assert torch.equal(outputs(loaded), outputs(actual.model))
 
 
 def test_slice_without_data_and_inputs_says_what_is_missing(module: nn.Module) -> None:
@@ -161,9 +161,9 @@ def test_slice_without_data_and_inputs_says_what_is_missing(module: nn.Module) -
 
 
 def test_inspect_takes_a_module(module: nn.Module) -> None:
-    found = compress.inspect(module, torch.rand(2, 1, 8, 8))
-    assert [group.name for group in found.groups] == ["conv1", "conv2"]
-    assert repr(found).startswith("Inspection(Tiny: ") and "<table>" in found._repr_html_()
+    actual = compress.inspect(module, torch.rand(2, 1, 8, 8))
+    assert [group.name for group in actual.groups] == ["conv1", "conv2"]
+    assert repr(actual).startswith("Inspection(Tiny: ") and "<table>" in actual._repr_html_()
     with pytest.raises(CompressError, match="input size of Tiny is unknown"):
         compress.inspect(module)
 

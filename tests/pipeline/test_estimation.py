@@ -19,10 +19,10 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def adds_up(found: Estimate) -> None:
+def adds_up(result: Estimate) -> None:
     """The total is the sum of what it says it is made of, and lies in its own range."""
     total = 0.0
-    for stage in found.stages:
+    for stage in result.stages:
         m = stage.measured
         assert sum(phase.epochs for phase in m.phases) == stage.epochs
         assert m.evaluation_s > 0 and 0 < m.evaluated <= 1
@@ -35,10 +35,10 @@ def adds_up(found: Estimate) -> None:
             assert 0 <= phase.waiting <= 1
             total += phase.epochs * (phase.begin_s + phase.first_s + phase.end_s)
             total += phase.epochs * m.steps_per_epoch * phase.step_s
-    middle, low, high = found.seconds
+    middle, low, high = result.seconds
     assert middle == pytest.approx(total)
     assert low <= middle <= high
-    values = found.to_json()
+    values = result.to_json()
     assert values["hours"] == pytest.approx(total / 3600)
     assert sum(stage["seconds"] for stage in values["stages"]) == pytest.approx(total)
 
@@ -56,21 +56,21 @@ def test_every_method_is_measured_in_all_its_parts(
     method: str, stages: list[object], request_for: Make, tmp_path: Path
 ) -> None:
     request = request_for(method=method, target="macs=0.5", settings={"epochs": 40, "ema": 0.9})
-    found = estimate(request, SECONDS)
-    adds_up(found)
+    result = estimate(request, SECONDS)
+    adds_up(result)
     assert [
         (stage.method, [(phase.first, phase.epochs) for phase in stage.measured.phases])
-        for stage in found.stages
+        for stage in result.stages
     ] == stages
-    assert found.stages[0].measured.steps_per_epoch == 1437 // 32
+    assert result.stages[0].measured.steps_per_epoch == 1437 // 32
     assert files(tmp_path) == []
-    text = [part for part in show.render_estimate(found) if isinstance(part, str)]
+    text = [part for part in show.render_estimate(result) if isinstance(part, str)]
     assert text[0].startswith("about ") and "digits on cpu" in text[0]
 
 
 def test_longer_trainings_take_longer_in_proportion(request_for: Make) -> None:
-    found = estimate(request_for(settings={"epochs": 10, "checkpoint_every": 4}), SECONDS)
-    (stage,) = found.stages
+    result = estimate(request_for(settings={"epochs": 10, "checkpoint_every": 4}), SECONDS)
+    (stage,) = result.stages
     assert stage.checkpoints == 3
     (phase,) = stage.measured.phases
     an_epoch = stage.measured.steps_per_epoch * phase.step_s

@@ -17,24 +17,24 @@ def rows(table: Table) -> dict[str, list[str]]:
 
 
 def test_every_setting_of_the_training_has_a_meaning() -> None:
-    found = rows(settings_table("training", TrainConfig))
-    assert list(found) == list(TrainConfig.model_fields)
-    assert all(meaning for _, _, meaning in found.values())
-    assert found["optimizer"][:2] == ["sgd | adamw | adamax", "sgd"]
-    assert found["milestones"][:2] == ["list of float", "[0.5, 0.75]"]
+    result = rows(settings_table("training", TrainConfig))
+    assert list(result) == list(TrainConfig.model_fields)
+    assert all(meaning for _, _, meaning in result.values())
+    assert result["optimizer"][:2] == ["sgd | adamw | adamax", "sgd"]
+    assert result["milestones"][:2] == ["list of float", "[0.5, 0.75]"]
 
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_setting_of_a_method_has_a_meaning(name: str) -> None:
     kind = METHODS[name]
-    found = rows(settings_table(name, kind.config_type))
-    assert list(found) == list(kind.config_type.model_fields)
-    assert all(meaning for _, _, meaning in found.values())
+    result = rows(settings_table(name, kind.config_type))
+    assert list(result) == list(kind.config_type.model_fields)
+    assert all(meaning for _, _, meaning in result.values())
 
 
 def test_defaults_of_the_method_replace_those_of_the_training() -> None:
-    found = rows(settings_table("training", TrainConfig, METHODS["kdfs"].training_defaults))
-    assert found["lr"][1] == "0.01" and found["optimizer"][1] == "adamax"
+    result = rows(settings_table("training", TrainConfig, METHODS["kdfs"].training_defaults))
+    assert result["lr"][1] == "0.01" and result["optimizer"][1] == "adamax"
 
 
 def test_method_of_a_recipe_is_used() -> None:

@@ -60,7 +60,7 @@ def logits(model: nn.Module) -> torch.Tensor:
 
 
 def compact_folders(path: Path) -> list[Path]:
-    return [found for found in path.rglob("*") if "compact" in found.name]
+    return [result for result in path.rglob("*") if "compact" in result.name]
 
 
 def test_training_leaves_a_narrow_model_within_one_percent_of_the_target(trained: TrainResult) -> None:
@@ -93,9 +93,9 @@ def test_exactness_checks_are_recorded(trained: TrainResult) -> None:
     assert verify == {"schema_version": 1, **trained.verify}
     assert verify["tolerance"] == 1e-5
     for gate in ("compact_vs_trained", "sliced_vs_masked_dense"):
-        found = verify[gate]
-        assert found["passed"] is True and found["samples"] == 64
-        assert 0 <= found["max_rel"] <= found["tolerance"] == 1e-5
+        result = verify[gate]
+        assert result["passed"] is True and result["samples"] == 64
+        assert 0 <= result["max_rel"] <= result["tolerance"] == 1e-5
     assert verify["sliced_vs_masked_dense"]["max_abs"] >= 0  # rounding may agree to the last bit
 
 
@@ -234,7 +234,7 @@ def weights(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("criterion", ["l1", "random"])
 def test_trained_weights_are_sliced_into_a_run(criterion: str, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "cut"
-    found = slice(
+    result = slice(
         "vgg_small",
         "params=0.5",
         data="digits",
@@ -246,11 +246,11 @@ def test_trained_weights_are_sliced_into_a_run(criterion: str, weights: Path, tm
     dense = models.build("vgg_small", 10, (1, 8, 8), weights)
     plan = SlicePlan.from_json(json.loads((out / "compact" / "plan.json").read_text()))
     assert torch.equal(logits(load(out)), logits(slice_model(dense, plan)))
-    assert found.compact.params == pytest.approx(0.5 * found.dense.params, rel=0.01)
-    assert found.dense_top1 is not None and found.dense_top1 > 0.15
+    assert result.compact.params == pytest.approx(0.5 * result.dense.params, rel=0.01)
+    assert result.dense_top1 is not None and result.dense_top1 > 0.15
     verify = json.loads((out / "compact" / "verify.json").read_text())
     assert verify["sliced_vs_masked_dense"]["passed"] and verify["tolerance"] == 1e-5
-    assert compact_info(out).method == f"slice-{criterion}" and compact_info(out).extra["top1"] == found.top1
+    assert compact_info(out).method == f"slice-{criterion}" and compact_info(out).extra["top1"] == result.top1
 
 
 def test_dcff_starts_from_given_weights(weights: Path, request_for: Make) -> None:

@@ -109,13 +109,13 @@ TARGETED = [
 @pytest.mark.parametrize("name", TARGETED)
 def test_target_of_a_recipe_is_the_published_share(name: str) -> None:
     recipe = recipes.load(name)
-    found = recipe.published
-    assert found is not None and found.dense_macs is not None and recipe.target is not None
+    result = recipe.published
+    assert result is not None and result.dense_macs is not None and recipe.target is not None
     assert float(recipe.target.removeprefix("macs=")) == pytest.approx(
-        found.macs / found.dense_macs, abs=1e-4
+        result.macs / result.dense_macs, abs=1e-4
     )
     printed = float(name.rsplit("-", 1)[1])
-    assert 100 * (1 - found.macs / found.dense_macs) == pytest.approx(printed, abs=0.15)
+    assert 100 * (1 - result.macs / result.dense_macs) == pytest.approx(printed, abs=0.15)
 
 
 ROWS = {
@@ -129,8 +129,8 @@ ROWS = {
 @pytest.mark.parametrize("method", ROWS)
 def test_every_published_row_has_a_recipe(method: str) -> None:
     every = [recipes.load(name) for name in recipes.list_recipes()]
-    found = [r.published.top1 for r in every if r.method == method and r.published is not None]
-    assert set(found) == ROWS[method] and len(found) == len(ROWS[method])
+    results = [r.published.top1 for r in every if r.method == method and r.published is not None]
+    assert set(results) == ROWS[method] and len(results) == len(ROWS[method])
 
 
 @pytest.mark.slow

@@ -33,9 +33,9 @@ def test_folded_weight_equals_the_computed_dense_weight_without_its_gain() -> No
     assert _folded(plan) == ["c.weight"]
     weight = model.c.weight
     spread, mean = torch.var_mean(weight, (1, 2, 3), correction=0, keepdim=True)
-    wanted = (weight - mean) / torch.sqrt(spread + 1e-6)
+    expected = (weight - mean) / torch.sqrt(spread + 1e-6)
     compact = slice_model(model, plan)
-    torch.testing.assert_close(compact.c.weight, wanted[:, [0, 2, 3, 7]])
+    torch.testing.assert_close(compact.c.weight, expected[:, [0, 2, 3, 7]])
     assert torch.equal(compact.c.gain, model.c.gain)
 
 

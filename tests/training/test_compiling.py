@@ -39,15 +39,15 @@ def tiny() -> nn.Module:
 def losses(method: str, mode: Mode, backend: str, epochs: int = 2) -> list[float]:
     """Losses of two steps in each of the first epochs."""
     torch.compiler.reset()
-    found = []
+    results = []
     with training(device="cpu", optimizer="sgd", lr=0.05) as (accelerator, config):
         made = side(accelerator, config, method, tiny(), batch=4, pixels=8, backend=backend)
         made.stepper.forward.use(mode)
         for epoch in range(epochs):
             made.begin(epoch)
             with torch._dynamo.config.patch(error_on_recompile=epoch > 0):
-                found += [float(made.step()) for _ in range(2)]
-    return found
+                results += [float(made.step()) for _ in range(2)]
+    return results
 
 
 @pytest.mark.parametrize("method", ["dcff", "kdfs", "abp"])
@@ -65,7 +65,7 @@ def test_compiled_steps_of_dcff_have_the_losses_of_eager_ones() -> None:
 
 @pytest.mark.parametrize("method", ["dcff", "kdfs", "abp"])
 def test_measuring_changes_nothing_of_the_training(method: str, tmp_path: Path) -> None:
-    found = []
+    results = []
     for measured in (False, True):
         with training(device="cpu", ema=0.9) as (accelerator, config), folder(tmp_path / "run") as run:
             made = side(accelerator, config, method, tiny(), batch=4, pixels=8, backend="eager")
@@ -74,9 +74,9 @@ def test_measuring_changes_nothing_of_the_training(method: str, tmp_path: Path) 
                 assert set(decision.step_ms) == {"eager", "compiled"} and decision.steps_left == 1000
             made.stepper.forward.use(EAGER)
             made.begin(0)
-            found.append(([float(made.step()) for _ in range(3)], made.stepper.state.state_dict(config)))
+            results.append(([float(made.step()) for _ in range(3)], made.stepper.state.state_dict(config)))
         shutil.rmtree(tmp_path / "run")
-    (losses, state), (losses_after, state_after) = found
+    (losses, state), (losses_after, state_after) = results
     assert losses == losses_after
     assert same(state, state_after)
 

@@ -94,8 +94,8 @@ def test_failure_in_the_second_epoch_keeps_the_first_and_resumes(
     ],
 )
 def test_what_torch_raises_is_told_apart(error: Exception, code: str | None) -> None:
-    found = explain_failure(error, CONFIG) if not isinstance(error, ValueError) else None
-    assert (found.code if found else None) == code
+    result = explain_failure(error, CONFIG) if not isinstance(error, ValueError) else None
+    assert (result.code if result else None) == code
 
 
 def test_other_errors_are_not_changed(tmp_path: Path) -> None:

@@ -18,16 +18,16 @@ PARTS = ["data", "forward", "loss of the method", "backward", "optimizer", "metr
 
 def test_profile_of_a_training_is_a_trace_and_a_table_whose_parts_are_the_step(tmp_path: Path) -> None:
     result = training_job.train(tmp_path / "run", epochs=3, profile=True)
-    found = result.profile
-    assert found is not None
-    assert json.loads((tmp_path / "run" / "profile" / "table.json").read_text()) == found
-    assert [part["name"] for part in found["parts"]] == PARTS
-    assert sum(part["ms"] for part in found["parts"]) == pytest.approx(found["step_ms"])
-    assert sum(part["share"] for part in found["parts"]) == pytest.approx(1)
-    assert any("convolution" in operator["name"] for operator in found["operators"])
+    actual = result.profile
+    assert actual is not None
+    assert json.loads((tmp_path / "run" / "profile" / "table.json").read_text()) == actual
+    assert [part["name"] for part in actual["parts"]] == PARTS
+    assert sum(part["ms"] for part in actual["parts"]) == pytest.approx(actual["step_ms"])
+    assert sum(part["share"] for part in actual["parts"]) == pytest.approx(1)
+    assert any("convolution" in operator["name"] for operator in actual["operators"])
     trace = json.loads((tmp_path / "run" / "profile" / "trace.json").read_text())
     named = [e["name"] for e in trace["traceEvents"] if e.get("name", "").startswith("step: ")]
-    assert named.count("step: backward") >= found["traced_steps"]
+    assert named.count("step: backward") >= actual["traced_steps"]
     assert set(PARTS) <= {name.removeprefix("step: ") for name in named}
 
 

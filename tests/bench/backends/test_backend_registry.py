@@ -205,5 +205,5 @@ def test_the_memory_of_other_back_ends_is_measured_too(
     untouched_run: Path, onnx_of_run: Path, name: str
 ) -> None:
     path = onnx_of_run if name == "openvino" else untouched_run
-    found = peak_memory(path, RunConfig(1, 1), name)
-    assert found.peak > found.added > 0
+    result = peak_memory(path, RunConfig(1, 1), name)
+    assert result.peak > result.added > 0

@@ -30,9 +30,9 @@ from compress.core.errors import CompressError, Exit
 PASSED, FAILED, INCONCLUSIVE = Outcome.PASSED, Outcome.FAILED, Outcome.INCONCLUSIVE
 
 
-def only(found: BenchResult, **constraints: Any) -> LimitResult:
+def only(actual: BenchResult, **constraints: Any) -> LimitResult:
     """Return the result of a single limit."""
-    checks = evaluate_gate(found, QualityGate.model_validate(constraints)).checks
+    checks = evaluate_gate(actual, QualityGate.model_validate(constraints)).checks
     assert len(checks) == 1
     return checks[0]
 
@@ -138,8 +138,8 @@ def test_a_drop_from_an_unknown_accuracy_is_inconclusive() -> None:
 
 @pytest.mark.parametrize("images", [256, None])
 def test_a_drop_between_accuracies_of_other_images_is_inconclusive(images: int | None) -> None:
-    found = result(comparison(candidate=artifact("int8", top1_images=images)))
-    check = only(found, accuracy_drop_max=0.5)
+    actual = result(comparison(candidate=artifact("int8", top1_images=images)))
+    check = only(actual, accuracy_drop_max=0.5)
     assert check.outcome is INCONCLUSIVE
     assert "different images (10,000 and" in check.reason
 
@@ -153,7 +153,7 @@ def test_the_margin_is_the_distance_to_the_limit(constraint: str, limit: float, 
 
 
 def test_a_rule_applies_to_its_artifact_back_end_and_batch() -> None:
-    found = result(
+    actual = result(
         comparison(batch(1), batch(8)),
         comparison(batch(1), backend="openvino"),
         comparison(batch(1), candidate=artifact("int8")),
@@ -161,7 +161,7 @@ def test_a_rule_applies_to_its_artifact_back_end_and_batch() -> None:
 
     def targets_of(**rule: Any) -> list[tuple[str, str, int | None]]:
         gate = QualityGate.model_validate({"rule": [{**rule, "speedup_min": 1}]})
-        return [(c.backend, c.artefact, c.batch) for c in evaluate_gate(found, gate).checks]
+        return [(c.backend, c.artefact, c.batch) for c in evaluate_gate(actual, gate).checks]
 
     assert targets_of(batch=8) == [("ort-cpu", "compact", 8)]
     assert targets_of(backend="open*") == [("openvino", "compact", 1)]

@@ -69,11 +69,11 @@ def test_blocks_alternate_as_abba() -> None:
 def test_a_runner_that_takes_over_leads_in_untimed() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(4e6)), ModelledRunner("b", diary, steady(1e6))
-    found = compare_in_pairs(a, b, typical_ns=(4e6, 1e6), pairs=10)
+    result = compare_in_pairs(a, b, typical_ns=(4e6, 1e6), pairs=10)
     block = [("a", 5), ("b", 5), ("b", 20), ("b", 20), ("a", 2), ("a", 5)]
     assert diary.entries == [("a", 2), *block * 5]
-    assert found.repeats == (5, 20)
-    assert (len(found.a_ns), len(found.b_ns)) == (50, 200)
+    assert result.repeats == (5, 20)
+    assert (len(result.a_ns), len(result.b_ns)) == (50, 200)
 
 
 @pytest.mark.parametrize("typical", [1.0, 333.0, 5e5, 1.9e7, 2e7, 5e9])
@@ -93,8 +93,8 @@ def test_pairs_are_rounded_up_to_whole_blocks(asked: int, measured: int) -> None
 def test_a_known_ratio_is_found() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(30e6)), ModelledRunner("b", diary, steady(10e6))
-    found = compare_in_pairs(a, b, typical_ns=(30e6, 10e6))
-    assert math.exp(found.ratio.median) == pytest.approx(3.0)
+    result = compare_in_pairs(a, b, typical_ns=(30e6, 10e6))
+    assert math.exp(result.ratio.median) == pytest.approx(3.0)
 
 
 def test_a_steady_drift_cancels_in_the_blocks() -> None:
@@ -104,9 +104,9 @@ def test_a_steady_drift_cancels_in_the_blocks() -> None:
         return 25e6 * (1 + 0.2 * now / 1e9)
 
     a, b = ModelledRunner("a", diary, heating), ModelledRunner("b", diary, heating)
-    found = compare_in_pairs(a, b, typical_ns=(25e6, 25e6))
-    assert abs(found.ratio.median) < 1e-3
-    assert found.a_ns[-1] > 1.3 * found.a_ns[0]
+    result = compare_in_pairs(a, b, typical_ns=(25e6, 25e6))
+    assert abs(result.ratio.median) < 1e-3
+    assert result.a_ns[-1] > 1.3 * result.a_ns[0]
 
 
 def test_load_that_comes_and_goes_slows_both_sides_of_a_pair() -> None:
@@ -117,33 +117,33 @@ def test_load_that_comes_and_goes_slows_both_sides_of_a_pair() -> None:
         return lambda number, now: base * (3.0 if now // 10**9 % 2 else 1.0) * noise.lognormal(0, 0.02)
 
     a, b = ModelledRunner("a", diary, loaded(2e6)), ModelledRunner("b", diary, loaded(1e6))
-    found = compare_in_pairs(a, b, typical_ns=(2e6, 1e6), pairs=60)
-    assert found.ratio.low < math.log(2) < found.ratio.high or abs(found.ratio.median - math.log(2)) < 0.02
+    result = compare_in_pairs(a, b, typical_ns=(2e6, 1e6), pairs=60)
+    assert result.ratio.low < math.log(2) < result.ratio.high or abs(result.ratio.median - math.log(2)) < 0.02
 
 
 def test_a_budget_decides_how_many_pairs_are_measured() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(25e6)), ModelledRunner("b", diary, steady(25e6))
-    found = compare_in_pairs(a, b, typical_ns=(25e6, 25e6), budget_s=5.0, clock=diary.seconds)
+    result = compare_in_pairs(a, b, typical_ns=(25e6, 25e6), budget_s=5.0, clock=diary.seconds)
     block_s = 6 * 0.025
     assert 5.0 <= diary.seconds() < 5.0 + block_s
-    assert found.ratio.pairs == 2 * math.ceil((5.0 - 0.025) / block_s)
+    assert result.ratio.pairs == 2 * math.ceil((5.0 - 0.025) / block_s)
 
 
 def test_a_budget_too_small_still_measures_the_fewest_pairs() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(25e6)), ModelledRunner("b", diary, steady(25e6))
-    found = compare_in_pairs(a, b, typical_ns=(25e6, 25e6), budget_s=0.001, clock=diary.seconds)
-    assert found.ratio.pairs == MIN_PAIRS
+    result = compare_in_pairs(a, b, typical_ns=(25e6, 25e6), budget_s=0.001, clock=diary.seconds)
+    assert result.ratio.pairs == MIN_PAIRS
 
 
 def test_progress_ends_at_one() -> None:
     diary = Diary()
     a, b = ModelledRunner("a", diary, steady(25e6)), ModelledRunner("b", diary, steady(25e6))
-    said: list[float] = []
-    compare_in_pairs(a, b, typical_ns=(25e6, 25e6), pairs=11, report=said.append)
-    assert said == sorted(said)
-    assert said[-1] == 1.0
+    progress: list[float] = []
+    compare_in_pairs(a, b, typical_ns=(25e6, 25e6), pairs=11, report=progress.append)
+    assert progress == sorted(progress)
+    assert progress[-1] == 1.0
 
 
 def test_the_garbage_collector_rests_while_measuring_and_works_again_after() -> None:
@@ -168,26 +168,26 @@ def test_a_collector_that_was_off_stays_off() -> None:
 
 def test_the_warm_up_reports_the_first_inference_apart() -> None:
     runner = ModelledRunner("a", Diary(), lambda number, now: 80e6 if number == 0 else 1e6)
-    found = warm_up(runner)
-    assert found.first_ns == 80_000_000
-    assert found.typical_ns == 1e6
-    assert found.count == runner.done
+    result = warm_up(runner)
+    assert result.first_ns == 80_000_000
+    assert result.typical_ns == 1e6
+    assert result.count == runner.done
 
 
 def test_the_warm_up_lasts_its_least_time() -> None:
-    found = warm_up(ModelledRunner("a", Diary(), steady(1e5)))
-    assert found.settled
-    assert found.total_ns >= paired.WARM_UP_NS
+    result = warm_up(ModelledRunner("a", Diary(), steady(1e5)))
+    assert result.settled
+    assert result.total_ns >= paired.WARM_UP_NS
 
 
 def test_the_warm_up_goes_on_until_the_median_settles() -> None:
     def cooling(number: int, now: int) -> float:
         return 1e6 * (1 + 9 * math.exp(-now / 0.5e9))
 
-    found = warm_up(ModelledRunner("a", Diary(), cooling))
-    assert found.settled
-    assert found.total_ns > 2 * paired.WARM_UP_NS
-    assert found.typical_ns == pytest.approx(1e6, rel=0.2)
+    result = warm_up(ModelledRunner("a", Diary(), cooling))
+    assert result.settled
+    assert result.total_ns > 2 * paired.WARM_UP_NS
+    assert result.typical_ns == pytest.approx(1e6, rel=0.2)
 
 
 def test_a_median_that_never_settles_ends_the_warm_up_at_its_limit_and_is_told() -> None:
@@ -196,9 +196,9 @@ def test_a_median_that_never_settles_ends_the_warm_up_at_its_limit_and_is_told()
     def rising(number: int, now: int) -> float:
         return 1e6 * 1.6 ** (now / 1e8)
 
-    found = warm_up(ModelledRunner("a", diary, rising), at_most_ns=1_000_000_000)
-    assert not found.settled
-    assert found.total_ns >= 1_000_000_000
+    result = warm_up(ModelledRunner("a", diary, rising), at_most_ns=1_000_000_000)
+    assert not result.settled
+    assert result.total_ns >= 1_000_000_000
 
 
 def test_a_comparison_with_itself_under_noise_is_not_called_faster_or_slower() -> None:
@@ -224,11 +224,11 @@ def test_times_of_the_device_are_compared_apart_from_those_of_the_host() -> None
 
     diary = Diary()
     a, b = OnDevice("a", diary, steady(4e6)), OnDevice("b", diary, steady(4e6))
-    found = compare_in_pairs(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds)
-    assert found.ratio.median == pytest.approx(0.0)
-    assert found.device is not None
-    assert found.device.ratio.median == pytest.approx(math.log(2))
-    assert len(found.device.a_ns) == len(found.a_ns)
+    result = compare_in_pairs(a, b, typical_ns=(4e6, 4e6), pairs=10, clock=diary.seconds)
+    assert result.ratio.median == pytest.approx(0.0)
+    assert result.device is not None
+    assert result.device.ratio.median == pytest.approx(math.log(2))
+    assert len(result.device.a_ns) == len(result.a_ns)
 
 
 def test_without_a_device_there_are_no_times_of_one() -> None:

@@ -63,8 +63,8 @@ def job(path: Path, *, backend: str = "ort-cpu") -> Job:
 
 
 def children_of(process_id: int) -> list[psutil.Process]:
-    found = psutil.Process(process_id).children(recursive=True)
-    return [child for child in found if "child.py" in " ".join(child.cmdline())]
+    result = psutil.Process(process_id).children(recursive=True)
+    return [child for child in result if "child.py" in " ".join(child.cmdline())]
 
 
 def wait_until_gone(child: psutil.Process) -> None:
@@ -78,7 +78,7 @@ def test_each_back_end_asked_for_is_in_the_result_that_is_written(
     two: tuple[Path, BenchResult, list[float]],
 ) -> None:
     path, result, _ = two
-    assert [found.backend for found in result.comparisons] == ["openvino", "torch"]
+    assert [comparison.backend for comparison in result.comparisons] == ["openvino", "torch"]
     assert [row.backend for row in summary_rows(result)] == ["openvino", "torch"]
     assert read(path / "bench" / "results.json") == result
 
@@ -91,9 +91,9 @@ def test_each_back_end_says_what_it_times_and_with_what(two: tuple[Path, BenchRe
 
 
 def test_modules_are_described_by_the_weights_they_hold(two: tuple[Path, BenchResult, list[float]]) -> None:
-    found = two[1].comparisons[1]
-    assert (found.baseline.file, found.baseline.sha256) == (None, None)
-    assert found.candidate.file == "weights.safetensors"
+    comparison = two[1].comparisons[1]
+    assert (comparison.baseline.file, comparison.baseline.sha256) == (None, None)
+    assert comparison.candidate.file == "weights.safetensors"
 
 
 def test_the_progress_grows_from_0_to_1(two: tuple[Path, BenchResult, list[float]]) -> None:
@@ -143,8 +143,8 @@ def test_each_job_is_measured_in_another_process(narrow: Path) -> None:
     with process.WorkerProcesses() as processes:
         for _ in range(2):
             seen.append(set())
-            found = processes.run(job(narrow), process.COMPARISON_WORKER, ComparisonMeasurements, look)
-            assert len(found[0].batches[0].other.ratios) == 10
+            result = processes.run(job(narrow), process.COMPARISON_WORKER, ComparisonMeasurements, look)
+            assert len(result[0].batches[0].other.ratios) == 10
     assert seen[0] != seen[1]
     assert len(seen[0] & seen[1]) == (1 if FORKS else 0)  # who only imports, and forks
     assert not children_of(os.getpid())
@@ -166,16 +166,16 @@ def test_after_an_error_the_next_job_is_measured(narrow: Path, tmp_path: Path) -
 
 
 def test_an_interrupt_of_this_process_ends_that_one(narrow: Path) -> None:
-    found: list[psutil.Process] = []
+    results: list[psutil.Process] = []
 
     def interrupt(what: str, done: float) -> None:
-        found.extend(children_of(os.getpid()))
+        results.extend(children_of(os.getpid()))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         process.run_comparisons(job(narrow), interrupt)
-    assert found
-    for child in found:
+    assert results
+    for child in results:
         wait_until_gone(child)
 
 
@@ -195,12 +195,12 @@ def test_no_process_is_left_when_the_command_is_ended(run: Path, number: signal.
         assert time.monotonic() < until
         time.sleep(0.05)
     command.send_signal(number)
-    _, said = command.communicate(timeout=60)
+    _, output = command.communicate(timeout=60)
     for child in children:
         wait_until_gone(child)
     if number is signal.SIGINT:
         assert command.returncode == int(Exit.INTERRUPTED)
-        assert "error: interrupted" in said
+        assert "error: interrupted" in output
     assert not (run / "bench" / "results.json").exists()
 
 
@@ -221,5 +221,5 @@ def test_what_a_network_prints_does_not_disturb_the_measurement(tmp_path: Path) 
     config = RunConfig(1, 1)
     side = Side(label="loud", path=tmp_path / "loud")
     loud = Job(backend="torch", configs=(config,), comparisons=((side, side),), pairs=10, budget_s=0.1)
-    found = process.run_comparisons(loud, lambda what, done: None)
-    assert isinstance(found[0], ComparisonMeasurements)
+    result = process.run_comparisons(loud, lambda what, done: None)
+    assert isinstance(result[0], ComparisonMeasurements)

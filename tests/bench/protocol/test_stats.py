@@ -54,8 +54,8 @@ def test_the_interval_covers_the_true_median_about_as_often_as_it_says(shape: st
         "skewed": lambda: noise.exponential(0.1, pairs) - 0.1 * math.log(2),
     }[shape]
     trials = 300
-    found = [interval(0.3 + draw(), seed=i) for i in range(trials)]
-    covered = sum(entry.low <= 0.3 <= entry.high for entry in found) / trials
+    results = [interval(0.3 + draw(), seed=i) for i in range(trials)]
+    covered = sum(entry.low <= 0.3 <= entry.high for entry in results) / trials
     assert 0.91 <= covered <= 0.995
 
 
@@ -67,8 +67,8 @@ def test_the_interval_shrinks_with_more_pairs() -> None:
 def test_one_wild_pair_in_thirty_does_not_move_the_interval_to_it() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.01, 30)
     values[7] = -3.0
-    found = interval(values)
-    assert 0.48 < found.low < found.high < 0.52
+    result = interval(values)
+    assert 0.48 < result.low < result.high < 0.52
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -77,8 +77,8 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 
 def test_equal_pairs_give_an_interval_of_no_width() -> None:
-    found = interval([0.25] * 30)
-    assert (found.low, found.median, found.high) == (0.25, 0.25, 0.25)
+    result = interval([0.25] * 30)
+    assert (result.low, result.median, result.high) == (0.25, 0.25, 0.25)
 
 
 def test_one_pair_has_no_interval() -> None:
@@ -87,9 +87,9 @@ def test_one_pair_has_no_interval() -> None:
 
 
 def test_reach_counts_a_bias_of_the_interval_and_half_width_does_not() -> None:
-    found = around(0.02, 0.06)
-    assert found.half_width == pytest.approx(0.02)
-    assert found.reach == pytest.approx(0.06)
+    result = around(0.02, 0.06)
+    assert result.half_width == pytest.approx(0.02)
+    assert result.reach == pytest.approx(0.06)
     assert around(-0.06, -0.02).reach == pytest.approx(0.06)
 
 
@@ -163,8 +163,8 @@ def sessions(noise: np.random.Generator, effect: str, count: int, pairs: int) ->
 
 
 def coverage(find: Callable[[int], Interval], trials: int = 400) -> float:
-    found = [find(i) for i in range(trials)]
-    return sum(one.low <= TRUE <= one.high for one in found) / trials
+    results = [find(i) for i in range(trials)]
+    return sum(one.low <= TRUE <= one.high for one in results) / trials
 
 
 @pytest.mark.parametrize("effect", EFFECTS)
@@ -203,15 +203,15 @@ def test_one_session_alone_has_the_interval_of_its_pairs() -> None:
 
 
 def test_the_interval_over_sessions_says_what_it_rests_on() -> None:
-    found = over_sessions([[0.1, 0.2, 0.3], [0.3, 0.5], *[[0.3, 0.3]] * 3, [-0.1, -0.3]])
-    assert (found.pairs, found.sessions) == (13, 6)
-    assert (found.low, found.median, found.high) == pytest.approx((-0.2, 0.3, 0.4))
+    result = over_sessions([[0.1, 0.2, 0.3], [0.3, 0.5], *[[0.3, 0.3]] * 3, [-0.1, -0.3]])
+    assert (result.pairs, result.sessions) == (13, 6)
+    assert (result.low, result.median, result.high) == pytest.approx((-0.2, 0.3, 0.4))
 
 
 @given(st.lists(st.lists(st.floats(-1, 1), min_size=2, max_size=4), min_size=2, max_size=14))
 def test_the_median_of_the_sessions_lies_in_their_interval(parts: list[list[float]]) -> None:
-    found = over_sessions(parts)
-    assert found.low - 1e-12 <= found.median <= found.high + 1e-12
+    result = over_sessions(parts)
+    assert result.low - 1e-12 <= result.median <= result.high + 1e-12
 
 
 @given(st.lists(st.lists(st.floats(-1, 1), min_size=2, max_size=4), min_size=2, max_size=14))
@@ -242,9 +242,9 @@ def test_six_sessions_call_equal_files_equal_or_unclear_where_one_session_does_n
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_six_sessions_still_find_a_network_of_half_the_width(effect: str) -> None:
     noise = np.random.default_rng(2)
-    found = [said(noise, effect, 6, 6, 1.5) for _ in range(100)]
-    assert found.count(Verdict.FASTER) >= (85 if effect in ("heavy", "skewed") else 100)
-    assert Verdict.SLOWER not in found
+    results = [said(noise, effect, 6, 6, 1.5) for _ in range(100)]
+    assert results.count(Verdict.FASTER) >= (85 if effect in ("heavy", "skewed") else 100)
+    assert Verdict.SLOWER not in results
 
 
 def test_p99_needs_a_thousand_samples() -> None:
@@ -259,8 +259,8 @@ def test_p90_needs_thirty_samples() -> None:
 
 def test_the_summary_counts_every_sample_and_drops_none() -> None:
     samples = np.array([1.0, 1.0, 1.0, 1.0, 1000.0])
-    found = latency(samples)
-    assert (found.count, found.p50, found.mad, found.mean) == (5, 1.0, 0.0, 200.8)
+    result = latency(samples)
+    assert (result.count, result.p50, result.mad, result.mean) == (5, 1.0, 0.0, 200.8)
 
 
 @settings(max_examples=20)

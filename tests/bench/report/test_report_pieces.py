@@ -43,10 +43,10 @@ def test_the_layers_of_every_kind_add_up_to_the_costs_of_the_graph() -> None:
     model, images = Branches().eval(), torch.zeros(2, 3, 8, 8)
     graph = compress.trace(model, images)
     plan = make_plan(graph, keep=0.5)
-    found = layer_costs(model, compress.slice_model(model, plan).state_dict(), images)
-    assert [layer.name for layer in found] == ["plain", "depthwise", "grouped", "transposed", "linear"]
-    assert sum(layer.macs for layer in found) == dense_costs(graph).macs
-    assert sum(layer.narrow_macs for layer in found) == plan.narrow.macs
+    result = layer_costs(model, compress.slice_model(model, plan).state_dict(), images)
+    assert [layer.name for layer in result] == ["plain", "depthwise", "grouped", "transposed", "linear"]
+    assert sum(layer.macs for layer in result) == dense_costs(graph).macs
+    assert sum(layer.narrow_macs for layer in result) == plan.narrow.macs
 
 
 def test_a_forward_pass_gives_the_same_layers_as_the_exported_graph() -> None:
@@ -69,11 +69,11 @@ def test_a_forward_pass_that_fails_gives_no_layers() -> None:
 def test_the_widths_after_a_cut_are_those_of_the_layers() -> None:
     model, images = Branches().eval(), torch.zeros(2, 3, 8, 8)
     narrow = compress.slice_model(model, make_plan(compress.trace(model, images), keep=0.5))
-    found = {layer.name: (layer.width, layer.narrow_width) for layer in layer_costs(
+    result = {layer.name: (layer.width, layer.narrow_width) for layer in layer_costs(
         model, narrow.state_dict(), images)}  # fmt: skip
-    assert found["transposed"] == (12, narrow.get_submodule("transposed").out_channels)
-    assert found["grouped"] == (16, narrow.get_submodule("grouped").out_channels)
-    assert found["depthwise"] == (16, narrow.get_submodule("depthwise").out_channels)
+    assert result["transposed"] == (12, narrow.get_submodule("transposed").out_channels)
+    assert result["grouped"] == (16, narrow.get_submodule("grouped").out_channels)
+    assert result["depthwise"] == (16, narrow.get_submodule("depthwise").out_channels)
 
 
 @pytest.mark.parametrize(

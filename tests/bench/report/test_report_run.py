@@ -66,8 +66,8 @@ def written(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Report
     return report(untouched, out=tmp_path_factory.mktemp("report") / "report.html")
 
 
-def page(found: Report) -> str:
-    return found.html.read_text(encoding="utf-8")
+def page(result: Report) -> str:
+    return result.html.read_text(encoding="utf-8")
 
 
 class Elements(HTMLParser):
@@ -126,8 +126,8 @@ def test_an_exported_file_that_was_measured_as_the_compact_network_has_its_times
 
 
 def test_a_run_that_was_moved_keeps_its_measurements(written: Report, run: Path, tmp_path: Path) -> None:
-    found = report(run.rename(tmp_path / "moved"), out=tmp_path / "r.html")
-    assert [row.measured for row in found.facts.runs[0].lineage] == [
+    result = report(run.rename(tmp_path / "moved"), out=tmp_path / "r.html")
+    assert [row.measured for row in result.facts.runs[0].lineage] == [
         row.measured for row in written.facts.runs[0].lineage
     ]
 
@@ -152,17 +152,17 @@ def test_a_benchmark_of_several_runs_is_shown_for_each_of_them(
     without = Path(shutil.copytree(untouched, tmp_path / "run"))
     shutil.rmtree(without / "bench")
     first, second = report(other, without, out=tmp_path / "r.html").facts.runs
-    for found in (first, second):
-        compact = found.lineage[1]
+    for actual in (first, second):
+        compact = actual.lineage[1]
         assert [entry.against for entry in compact.measured] == ["dense"]
     assert second.lacks("bench") is None
 
 
 def test_the_layers_add_up_to_the_costs_of_both_networks(written: Report, untouched: Path) -> None:
-    info, found = artifact.compact_info(untouched), written.facts.runs[0]
-    assert sum(layer.macs for layer in found.layers) == info.dense.macs
-    assert sum(layer.narrow_macs for layer in found.layers) == info.compact.macs
-    assert found.layers_complete
+    info, result = artifact.compact_info(untouched), written.facts.runs[0]
+    assert sum(layer.macs for layer in result.layers) == info.dense.macs
+    assert sum(layer.narrow_macs for layer in result.layers) == info.compact.macs
+    assert result.layers_complete
 
 
 def test_the_widths_of_the_layers_are_those_of_the_compact_weights(written: Report, untouched: Path) -> None:
@@ -186,16 +186,16 @@ def test_a_finished_run_lacks_only_the_staircase(written: Report) -> None:
 def test_a_file_changed_after_its_export_is_reported(run: Path, tmp_path: Path) -> None:
     with (run / "export" / "model.onnx").open("ab") as file:
         file.write(b"x")
-    found = report(run, out=tmp_path / "r.html")
-    assert found.facts.runs[0].exports[0].fault is not None
-    assert "The exported file model.onnx has" in page(found)
+    result = report(run, out=tmp_path / "r.html")
+    assert result.facts.runs[0].exports[0].fault is not None
+    assert "The exported file model.onnx has" in page(result)
 
 
 def test_times_older_than_the_compact_network_give_a_warning(run: Path, tmp_path: Path) -> None:
     path = run / "bench" / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"created": "2001-01-01T00:00:00+00:00"}))
-    found = report(run, out=tmp_path / "r.html")
-    assert "measured before the current compact network was written" in page(found)
+    result = report(run, out=tmp_path / "r.html")
+    assert "measured before the current compact network was written" in page(result)
 
 
 # --- what is missing ------------------------------------------------------------------------------------
@@ -208,22 +208,22 @@ def test_a_missing_part_is_listed_with_the_command_that_creates_it(
     run: Path, tmp_path: Path, folder: str, part: str, command: str
 ) -> None:
     shutil.rmtree(run / folder)
-    found = report(run, out=tmp_path / "r.html")
-    entry = found.facts.runs[0].lacks(part)
+    result = report(run, out=tmp_path / "r.html")
+    entry = result.facts.runs[0].lacks(part)
     assert entry is not None
     assert entry.command == f"compress {command} {run}"
-    assert f"<code>{entry.command}</code>" in page(found)
-    assert entry.command in found.markdown.read_text(encoding="utf-8")
+    assert f"<code>{entry.command}</code>" in page(result)
+    assert entry.command in result.markdown.read_text(encoding="utf-8")
 
 
 def test_an_unfinished_run_is_reported_with_the_command_that_resumes_it(run: Path, tmp_path: Path) -> None:
     for name in ("compact", "export", "bench"):
         shutil.rmtree(run / name)
-    found = report(run, out=tmp_path / "r.html")
-    entry = found.facts.runs[0].lacks("compact")
+    result = report(run, out=tmp_path / "r.html")
+    entry = result.facts.runs[0].lacks("compact")
     assert entry is not None
     assert entry.command == "compress train --out run --resume"
-    assert "Loss and accuracy over the epochs" in page(found)
+    assert "Loss and accuracy over the epochs" in page(result)
 
 
 def test_results_of_another_version_are_reported_and_are_not_an_error(run: Path, tmp_path: Path) -> None:
@@ -237,19 +237,19 @@ def test_results_of_another_version_are_reported_and_are_not_an_error(run: Path,
 def test_a_network_whose_code_is_gone_costs_only_the_layers(run: Path, tmp_path: Path) -> None:
     path = run / "compact" / "model.json"
     path.write_text(path.read_text().replace("net.py:tiny", "gone.py:tiny"))
-    found = report(run, out=tmp_path / "r.html").facts.runs[0]
-    assert found.layers == ()
-    assert [entry.part for entry in found.missing] == ["layers", "staircase"]
+    result = report(run, out=tmp_path / "r.html").facts.runs[0]
+    assert result.layers == ()
+    assert [entry.part for entry in result.missing] == ["layers", "staircase"]
 
 
 # --- refusals and files ---------------------------------------------------------------------------------
 
 
 def test_the_report_and_its_markdown_are_written_to_the_first_run(run: Path) -> None:
-    found = report(run)
-    assert (found.html, found.markdown) == (run / "bench" / "report.html", run / "bench" / "report.md")
-    assert found.html.is_file()
-    assert found.markdown.is_file()
+    result = report(run)
+    assert (result.html, result.markdown) == (run / "bench" / "report.html", run / "bench" / "report.md")
+    assert result.html.is_file()
+    assert result.markdown.is_file()
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "."])
@@ -277,8 +277,8 @@ def test_the_page_loads_nothing_from_outside(written: Report) -> None:
 def test_no_two_elements_of_a_page_of_two_runs_have_the_same_id(
     untouched: Path, run: Path, tmp_path: Path
 ) -> None:
-    found = report(untouched, run.rename(tmp_path / "other"), out=tmp_path / "r.html")
-    ids = [attributes["id"] for _, attributes in Elements(page(found)).found if "id" in attributes]
+    result = report(untouched, run.rename(tmp_path / "other"), out=tmp_path / "r.html")
+    ids = [attributes["id"] for _, attributes in Elements(page(result)).found if "id" in attributes]
     assert len(ids) > 20
     assert len(ids) == len(set(ids))
 
@@ -289,10 +289,10 @@ def test_names_of_runs_and_classes_are_text_and_never_markup(run: Path, tmp_path
     record["data"]["classes"][0] = "<script>alert(1)</script>"
     path.write_text(json.dumps(record))
     hostile = Path(shutil.copytree(run, tmp_path / HOSTILE))
-    found = report(hostile, run, out=tmp_path / "r.html")
-    assert not {"img", "script"} & {tag for tag, _ in Elements(page(found)).found}
-    assert "&lt;script&gt;alert(1)" in page(found)
-    outside_code = re.sub(r"`[^`]*`", "", found.markdown.read_text(encoding="utf-8"))
+    result = report(hostile, run, out=tmp_path / "r.html")
+    assert not {"img", "script"} & {tag for tag, _ in Elements(page(result)).found}
+    assert "&lt;script&gt;alert(1)" in page(result)
+    outside_code = re.sub(r"`[^`]*`", "", result.markdown.read_text(encoding="utf-8"))
     assert re.search(r"(?<!\\)<(img|script)", outside_code) is None
 
 

@@ -21,21 +21,21 @@ def slower(**other: Any) -> BenchResult:
     return result(comparison(batch(candidate=times, speedup=speed(1.33, 1.3, 1.36))), **other)
 
 
-def changes(found: Diff) -> dict[str, Change]:
-    return {row.quantity: row.change for row in found.rows}
+def changes(actual: Diff) -> dict[str, Change]:
+    return {row.quantity: row.change for row in actual.rows}
 
 
 TIMED = ("p50 ms", "p99 ms", "speed-up")
 
 
 def test_a_slower_network_on_the_same_machine_is_a_regression() -> None:
-    found = changes(diff(result(), slower()))
-    assert {found[name] for name in TIMED} == {Change.REGRESSION}
+    actual = changes(diff(result(), slower()))
+    assert {actual[name] for name in TIMED} == {Change.REGRESSION}
 
 
 def test_the_same_the_other_way_round_is_an_improvement() -> None:
-    found = changes(diff(slower(), result()))
-    assert {found[name] for name in TIMED} == {Change.IMPROVEMENT}
+    actual = changes(diff(slower(), result()))
+    assert {actual[name] for name in TIMED} == {Change.IMPROVEMENT}
 
 
 OTHER: list[tuple[dict[str, Any], str]] = [
@@ -50,9 +50,9 @@ OTHER: list[tuple[dict[str, Any], str]] = [
 def test_another_machine_or_configuration_is_named_and_no_regression(
     other: dict[str, Any], what: str
 ) -> None:
-    found = diff(result(), slower(**other))
-    assert [entry.what for entry in found.differs] == [what]
-    rows = [row for row in found.rows if row.quantity in TIMED]
+    actual = diff(result(), slower(**other))
+    assert [entry.what for entry in actual.differs] == [what]
+    rows = [row for row in actual.rows if row.quantity in TIMED]
     assert {row.change for row in rows} == {Change.NOT_COMPARABLE}
     assert all(what in row.reason for row in rows)
 
@@ -61,18 +61,18 @@ def test_another_session_is_named_for_its_back_end_only() -> None:
     second = result(
         comparison(batch(), session={"intra_op_num_threads": "2"}), comparison(batch(), backend="openvino")
     )
-    found = diff(result(comparison(), comparison(backend="openvino")), second)
-    assert [entry.what for entry in found.differs] == ["ort-cpu: intra_op_num_threads"]
-    forbidden = {row.backend for row in found.rows if row.change is Change.NOT_COMPARABLE}
+    actual = diff(result(comparison(), comparison(backend="openvino")), second)
+    assert [entry.what for entry in actual.differs] == ["ort-cpu: intra_op_num_threads"]
+    forbidden = {row.backend for row in actual.rows if row.change is Change.NOT_COMPARABLE}
     assert forbidden == {"ort-cpu"}
 
 
 def test_what_is_counted_is_compared_across_machines() -> None:
     machine = Machine(cpu="Xeon", cores=64, memory_bytes=1, platform="Linux")
     second = result(comparison(candidate=artifact("compact", top1=0.8, macs=90)), machine=machine)
-    found = changes(diff(result(), second))
-    assert (found["top-1"], found["MACs"]) == (Change.REGRESSION, Change.IMPROVEMENT)
-    assert found["parameters"] is Change.SAME
+    actual = changes(diff(result(), second))
+    assert (actual["top-1"], actual["MACs"]) == (Change.REGRESSION, Change.IMPROVEMENT)
+    assert actual["parameters"] is Change.SAME
 
 
 def test_accuracies_of_other_images_are_not_compared() -> None:
@@ -81,10 +81,10 @@ def test_accuracies_of_other_images_are_not_compared() -> None:
 
 
 def test_other_batch_sizes_are_listed_and_not_compared() -> None:
-    found = diff(result(comparison(batch(1), batch(8))), result(comparison(batch(1), batch(32))))
-    assert found.only_first == ("compact against dense on ort-cpu, batch 8",)
-    assert found.only_second == ("compact against dense on ort-cpu, batch 32",)
-    assert {row.batch for row in found.rows} == {None, 1}
+    actual = diff(result(comparison(batch(1), batch(8))), result(comparison(batch(1), batch(32))))
+    assert actual.only_first == ("compact against dense on ort-cpu, batch 8",)
+    assert actual.only_second == ("compact against dense on ort-cpu, batch 32",)
+    assert {row.batch for row in actual.rows} == {None, 1}
 
 
 def test_a_change_inside_the_noise_floor_is_unclear() -> None:
@@ -100,9 +100,9 @@ def test_ranges_within_two_percent_are_the_same() -> None:
 def test_a_time_measured_beside_other_work_is_unclear_and_the_paired_ratio_is_not() -> None:
     busy = slower()
     loaded = busy.comparisons[0].batches[0].model_copy(update={"others_load": 0.5})
-    found = changes(diff(result(), result(comparison(loaded))))
-    assert found["p50 ms"] is Change.UNCLEAR
-    assert found["speed-up"] is Change.REGRESSION
+    actual = changes(diff(result(), result(comparison(loaded))))
+    assert actual["p50 ms"] is Change.UNCLEAR
+    assert actual["speed-up"] is Change.REGRESSION
 
 
 def test_the_table_says_what_differs_and_that_times_are_not_compared() -> None:

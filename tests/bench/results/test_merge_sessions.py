@@ -67,32 +67,32 @@ def block(celsius: int = 50, throttled: tuple[str, ...] = ()) -> GpuBlock:
 
 def test_sessions_that_agree_within_themselves_and_not_with_each_other_are_unclear() -> None:
     apart = [taken(1.0, ratio, first=i == 0) for i, ratio in enumerate((1.16, 0.91, 1.16, 0.92, 1.15, 0.91))]
-    found = merge_sessions(apart, WIDE, NARROW, seed=0)
-    assert found.verdict is Verdict.UNCLEAR
-    assert (found.speedup.low, found.speedup.high) == pytest.approx((0.91, 1.16))
+    result = merge_sessions(apart, WIDE, NARROW, seed=0)
+    assert result.verdict is Verdict.UNCLEAR
+    assert (result.speedup.low, result.speedup.high) == pytest.approx((0.91, 1.16))
     assert merge_sessions(apart[:1], WIDE, NARROW, seed=0).verdict is Verdict.FASTER
 
 
 def test_sessions_whose_own_floor_differs_widen_the_floor() -> None:
     noisy = [taken(same, 1.1, first=i == 0) for i, same in enumerate((1.0, 1.2, 0.9, 1.0, 1.0, 1.0))]
-    found = merge_sessions(noisy, WIDE, NARROW, seed=0)
-    assert found.floor == pytest.approx(math.log(1.2))
-    assert found.verdict is Verdict.UNCLEAR
+    result = merge_sessions(noisy, WIDE, NARROW, seed=0)
+    assert result.floor == pytest.approx(math.log(1.2))
+    assert result.verdict is Verdict.UNCLEAR
 
 
 def test_sessions_that_agree_give_their_verdict_and_efficiency() -> None:
-    found = merge_sessions([taken(1.0, 2.0, first=i == 0) for i in range(6)], WIDE, NARROW, seed=0)
-    assert found.verdict is Verdict.FASTER
-    assert (found.mac_reduction, found.efficiency) == (4.0, pytest.approx(0.5))
-    assert (found.speedup.pairs, found.speedup.sessions, len(found.sessions)) == (36, 6, 6)
+    result = merge_sessions([taken(1.0, 2.0, first=i == 0) for i in range(6)], WIDE, NARROW, seed=0)
+    assert result.verdict is Verdict.FASTER
+    assert (result.mac_reduction, result.efficiency) == (4.0, pytest.approx(0.5))
+    assert (result.speedup.pairs, result.speedup.sessions, len(result.sessions)) == (36, 6, 6)
 
 
 def test_all_times_count_although_sessions_repeat_differently() -> None:
     parts = [taken(1.0, 2.0, first=i == 0, other=pairs(2.0, repeats=20 + i)) for i in range(6)]
-    found = merge_sessions(parts, WIDE, NARROW, seed=0)
-    assert found.baseline.count == found.candidate.count == 6 * sum(range(20, 26))
-    assert found.baseline.repeats == 22
-    assert (found.baseline.p50_ms, found.candidate.p50_ms) == (1.0, 0.5)
+    result = merge_sessions(parts, WIDE, NARROW, seed=0)
+    assert result.baseline.count == result.candidate.count == 6 * sum(range(20, 26))
+    assert result.baseline.repeats == 22
+    assert (result.baseline.p50_ms, result.candidate.p50_ms) == (1.0, 0.5)
 
 
 def test_the_interval_of_a_percentile_knows_that_sessions_differ() -> None:
@@ -105,14 +105,14 @@ def test_the_interval_of_a_percentile_knows_that_sessions_differ() -> None:
 def test_warm_ups_are_summed_and_one_that_did_not_settle_is_told() -> None:
     parts = [taken(1.0, 1.0, first=True, baseline=side(True, first_ns=9)), taken(1.0, 1.0)]
     parts.append(taken(1.0, 1.0, baseline=side(first_ns=1, settled=False)))
-    found = merge_sessions(parts, WIDE, NARROW, seed=0)
-    assert (found.baseline.warm_up_inferences, found.baseline.first_ms) == (30, 5e-6)
-    assert (found.baseline.settled, found.candidate.settled) == (False, True)
+    result = merge_sessions(parts, WIDE, NARROW, seed=0)
+    assert (result.baseline.warm_up_inferences, result.baseline.first_ms) == (30, 5e-6)
+    assert (result.baseline.settled, result.candidate.settled) == (False, True)
 
 
 def test_energy_and_memory_are_those_of_the_first_session() -> None:
-    found = merge_sessions([taken(1.0, 1.0, first=i == 0) for i in range(3)], WIDE, NARROW, seed=0)
-    assert (found.candidate.peak_bytes, found.candidate.energy[0].joules) == (50, 1.0)
+    result = merge_sessions([taken(1.0, 1.0, first=i == 0) for i in range(3)], WIDE, NARROW, seed=0)
+    assert (result.candidate.peak_bytes, result.candidate.energy[0].joules) == (50, 1.0)
 
 
 def test_states_of_the_gpu_stand_one_after_the_other() -> None:
@@ -120,19 +120,19 @@ def test_states_of_the_gpu_stand_one_after_the_other() -> None:
         taken(1.0, 1.0, first=True, gpu=(block(), block(), block())),
         taken(1.0, 1.0, gpu=(block(), block(60, ("heat",)), block())),
     ]
-    found = merge_sessions(parts, WIDE, NARROW, seed=0).gpu
-    assert found is not None
-    assert (len(found.blocks), found.affected) == (6, (4,))
+    result = merge_sessions(parts, WIDE, NARROW, seed=0).gpu
+    assert result is not None
+    assert (len(result.blocks), result.affected) == (6, (4,))
     assert merge_sessions([*parts, taken(1.0, 1.0)], WIDE, NARROW, seed=0).gpu is None
 
 
 def test_the_device_is_compared_over_sessions_too() -> None:
     parts = [taken(1.0, 2.0, first=i == 0, device=pairs(3.0 + 0.1 * i)) for i in range(6)]
-    found = merge_sessions(parts, WIDE, NARROW, seed=0)
-    assert found.device_speedup is not None
-    assert (found.device_speedup.low, found.device_speedup.high) == pytest.approx((3.0, 3.5))
-    assert found.baseline.device is not None
-    assert found.baseline.device.p50_ms == 1.0
+    result = merge_sessions(parts, WIDE, NARROW, seed=0)
+    assert result.device_speedup is not None
+    assert (result.device_speedup.low, result.device_speedup.high) == pytest.approx((3.0, 3.5))
+    assert result.baseline.device is not None
+    assert result.baseline.device.p50_ms == 1.0
 
 
 def test_times_survive_the_way_between_processes() -> None:

@@ -59,50 +59,50 @@ def test_the_result_is_written_and_read_back_the_same(measured: tuple[Path, Scen
 
 
 def test_the_record_holds_the_protocol_and_the_machine(measured: tuple[Path, ScenarioResult]) -> None:
-    result, found = measured[1], only(measured)
+    result, actual = measured[1], only(measured)
     assert (result.schema_version, result.threads, result.command) == (1, 1, ("compress", "bench"))
     assert list(result.protocol) == ["single-stream", "offline", "server"]
-    assert "session.run" in found.timed
-    assert found.session["intra_op_num_threads"] == "1"
-    assert (found.baseline.label, found.candidate.label) == ("dense", "compact")
+    assert "session.run" in actual.timed
+    assert actual.session["intra_op_num_threads"] == "1"
+    assert (actual.baseline.label, actual.candidate.label) == ("dense", "compact")
     assert "onnxruntime" in " ".join(result.versions)
 
 
 def test_a_single_stream_has_the_queries_that_its_percentiles_need(
     measured: tuple[Path, ScenarioResult],
 ) -> None:
-    found = only(measured).single_stream
-    assert found is not None
-    for side in (found.baseline, found.candidate):
+    result = only(measured).single_stream
+    assert result is not None
+    for side in (result.baseline, result.candidate):
         assert side.times.count >= 1000
         for one in (side.times.p50, side.times.p90, side.times.p99):
             assert one is not None
             assert one.low_ms <= one.ms
             assert one.high_ms is None or one.ms <= one.high_ms
-    assert found.speedup.low <= found.speedup.ratio <= found.speedup.high
+    assert result.speedup.low <= result.speedup.ratio <= result.speedup.high
 
 
 def test_a_budget_that_is_too_short_gives_no_p99_but_keeps_the_measurements(run: Path) -> None:
     options = scenarios.make_options("single-stream", pairs=10, budget_s=1e-3)
-    found = scenarios.run_scenarios(run, options=options, threads=1).comparisons[0].single_stream
-    assert found is not None
-    for side in (found.baseline, found.candidate):
+    result = scenarios.run_scenarios(run, options=options, threads=1).comparisons[0].single_stream
+    assert result is not None
+    for side in (result.baseline, result.candidate):
         assert (side.times.p99 is not None) == (side.times.count >= 1000)
 
 
 def test_a_low_rate_meets_the_bound_and_an_excessive_rate_exceeds_it(
     measured: tuple[Path, ScenarioResult],
 ) -> None:
-    found = only(measured).server
-    assert found is not None
-    assert (found.bound_ms, found.bound_from, found.searched) == (10_000, "given", False)
-    for side in (found.baseline, found.candidate):
+    result = only(measured).server
+    assert result is not None
+    assert (result.bound_ms, result.bound_from, result.searched) == (10_000, "given", False)
+    for side in (result.baseline, result.candidate):
         easy, hard = side.rates
         assert (easy.qps, hard.qps, hard.outcome) == (500, 1e7, Outcome.FAILS)
         assert easy.times.count >= 1000
         assert easy.times.p99 is not None
         end = easy.times.p99.high_ms  # none where a busy machine made queries late in a row
-        held = end is not None and end <= found.bound_ms
+        held = end is not None and end <= result.bound_ms
         assert easy.outcome == (Outcome.HOLDS if held else Outcome.UNDECIDED)
         assert hard.load > 1
         assert hard.answered_qps < hard.qps
@@ -112,10 +112,10 @@ def test_a_low_rate_meets_the_bound_and_an_excessive_rate_exceeds_it(
 
 
 def test_the_offline_scenario_records_why_it_ended(measured: tuple[Path, ScenarioResult]) -> None:
-    found = only(measured).offline
-    assert found is not None
-    assert [entry.batch for entry in found.batches] == [1, 2]
-    assert "largest batch allowed is 2" in found.stopped
+    result = only(measured).offline
+    assert result is not None
+    assert [entry.batch for entry in result.batches] == [1, 2]
+    assert "largest batch allowed is 2" in result.stopped
 
 
 def test_a_replay_shows_the_tables_and_notes(measured: tuple[Path, ScenarioResult], call: Any) -> None:
@@ -212,22 +212,22 @@ def test_a_quality_gate_evaluates_the_scenarios_with_their_intervals(
 ) -> None:
     (tmp_path / "gate.toml").write_text(text)
     quiet = _quiet(measured[1])
-    found = gate.evaluate_gate(quiet, gate.read(tmp_path / "gate.toml"))
-    assert [check.outcome for check in found.checks] == [outcome]
+    result = gate.evaluate_gate(quiet, gate.read(tmp_path / "gate.toml"))
+    assert [check.outcome for check in result.checks] == [outcome]
 
 
 def _quiet(result: ScenarioResult) -> ScenarioResult:
     """Return the result as if measured on a quiet machine, whose intervals are narrow."""
     value = result.model_dump(mode="json")
-    for found in value["comparisons"]:
+    for actual in value["comparisons"]:
         for name in ("p90", "p99"):
-            one = found["single_stream"]["candidate"]["times"][name]
+            one = actual["single_stream"]["candidate"]["times"][name]
             one.update(low_ms=0.9 * one["ms"], high_ms=1.1 * one["ms"])
         for name in ("single_stream", "offline", "server"):
-            found[name]["others_load"] = 0.0
+            actual[name]["others_load"] = 0.0
         for name in ("baseline", "candidate"):
-            found["server"][name]["rates"][0]["outcome"] = Outcome.HOLDS
-            found["server"][name]["holds_qps"] = 500
+            actual["server"][name]["rates"][0]["outcome"] = Outcome.HOLDS
+            actual["server"][name]["holds_qps"] = 500
     return ScenarioResult.model_validate(value)
 
 
@@ -237,9 +237,9 @@ def test_a_miss_on_a_busy_machine_is_inconclusive(
     value = measured[1].model_dump(mode="json")
     value["comparisons"][0]["server"]["others_load"] = 0.5
     (tmp_path / "gate.toml").write_text("server_qps_min = 1e7")
-    found = gate.evaluate_gate(ScenarioResult.model_validate(value), gate.read(tmp_path / "gate.toml"))
-    assert found.checks[0].outcome == "INCONCLUSIVE"
-    assert "50% of the processors" in found.checks[0].reason
+    result = gate.evaluate_gate(ScenarioResult.model_validate(value), gate.read(tmp_path / "gate.toml"))
+    assert result.checks[0].outcome == "INCONCLUSIVE"
+    assert "50% of the processors" in result.checks[0].reason
 
 
 def test_a_scenario_that_was_not_measured_is_inconclusive_and_gives_the_command(
@@ -248,9 +248,9 @@ def test_a_scenario_that_was_not_measured_is_inconclusive_and_gives_the_command(
     value = measured[1].model_dump(mode="json")
     value["comparisons"][0]["server"] = None
     (tmp_path / "gate.toml").write_text("server_qps_min = 5")
-    found = gate.evaluate_gate(ScenarioResult.model_validate(value), gate.read(tmp_path / "gate.toml"))
-    assert found.checks[0].outcome == "INCONCLUSIVE"
-    assert "--scenario server" in found.checks[0].reason
+    result = gate.evaluate_gate(ScenarioResult.model_validate(value), gate.read(tmp_path / "gate.toml"))
+    assert result.checks[0].outcome == "INCONCLUSIVE"
+    assert "--scenario server" in result.checks[0].reason
 
 
 def test_a_paired_comparison_is_evaluated_together_with_the_stored_scenarios(

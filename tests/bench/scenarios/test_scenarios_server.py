@@ -69,17 +69,17 @@ def test_the_mean_wait_is_that_of_the_md1_queue(load: float) -> None:
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
 def test_the_p99_of_the_latency_is_that_of_the_md1_queue(load: float) -> None:
-    found = summarize_latencies(at_rate(1000 * load, 200_000).latency_ns.reshape(40, -1)).p99
-    assert found is not None
-    assert found.high_ms is not None
-    assert found.low_ms < md1_p99(load) < found.high_ms
-    assert found.high_ms < 1.3 * found.low_ms
+    result = summarize_latencies(at_rate(1000 * load, 200_000).latency_ns.reshape(40, -1)).p99
+    assert result is not None
+    assert result.high_ms is not None
+    assert result.low_ms < md1_p99(load) < result.high_ms
+    assert result.high_ms < 1.3 * result.low_ms
 
 
 def test_utilisation_and_queue_follow_from_the_load() -> None:
-    found = at_rate(600, 100_000)
-    assert found.utilization == pytest.approx(0.6, rel=0.02)
-    assert found.mean_queue == pytest.approx(0.6 * md1_mean_wait(0.6, 1.0), rel=0.05)  # Little
+    result = at_rate(600, 100_000)
+    assert result.utilization == pytest.approx(0.6, rel=0.02)
+    assert result.mean_queue == pytest.approx(0.6 * md1_mean_wait(0.6, 1.0), rel=0.05)  # Little
 
 
 def test_waits_follow_lindleys_recursion_for_any_service_times() -> None:
@@ -111,11 +111,11 @@ def test_an_idle_worker_takes_the_largest_batch_that_the_waiting_queries_fill() 
         clock.advance(10 * MS)
 
     arrivals = np.array([0, 1, 2, 3, 4, 5, 6, 7, 100 * MS], np.int64)
-    found = serve(arrivals, work, clock, (1, 2, 4))
+    result = serve(arrivals, work, clock, (1, 2, 4))
     assert sizes == [1, 4, 2, 1, 1]  # 7 wait, then 3, then 1
-    assert (np.diff(found.started) >= 0).all()
-    assert found.finished[-1] == 110 * MS
-    assert found.max_queue == 7
+    assert (np.diff(result.started) >= 0).all()
+    assert result.finished[-1] == 110 * MS
+    assert result.max_queue == 7
 
 
 @pytest.mark.parametrize(("largest", "sizes"), [(1, (1,)), (4, (1, 2, 4)), (6, (1, 2, 4, 6))])
@@ -145,16 +145,16 @@ def test_the_interval_of_the_p99_decides_the_outcome_of_a_rate() -> None:
 
 
 def test_an_offered_load_of_1_fails_at_any_bound() -> None:
-    found = evaluate_rate(1100, [at_rate(1100, 1000)], 1e9)
-    assert (found.outcome, found.load) == (FAILS, pytest.approx(1.1))
-    assert "grows without limit" in found.reason
+    result = evaluate_rate(1100, [at_rate(1100, 1000)], 1e9)
+    assert (result.outcome, result.load) == (FAILS, pytest.approx(1.1))
+    assert "grows without limit" in result.reason
 
 
 def test_full_batches_lower_the_offered_load() -> None:
     clock = VirtualClock()
     arrivals = poisson_arrivals(1500, 2000, seed=0)
-    found = serve(arrivals, lambda size: clock.advance(MS), clock, (1, 2, 4))
-    assert evaluate_rate(1500, [found], 10.0, largest=4, full_ns=MS).load == pytest.approx(1500 / 4000)
+    result = serve(arrivals, lambda size: clock.advance(MS), clock, (1, 2, 4))
+    assert evaluate_rate(1500, [result], 10.0, largest=4, full_ns=MS).load == pytest.approx(1500 / 4000)
 
 
 def test_there_is_no_p99_under_1000_queries_and_no_p90_under_30() -> None:
@@ -228,34 +228,34 @@ def scenario(**other: object) -> Options:
 def test_the_largest_rates_are_those_of_the_md1_queue() -> None:
     networks = synthetic()
     bound_ms = 2 * md1_p99(0.7)  # so that dense holds 70% of its 500 queries a second
-    said = list[tuple[str, float]]()
+    progress = list[tuple[str, float]]()
     options = scenario(p99_bound_ms=bound_ms)
-    found = measure_server(networks, options, None, lambda *what: said.append(what), networks.clock)
+    result = measure_server(networks, options, None, lambda *what: progress.append(what), networks.clock)
     truth = {"dense": 350.0, "compact": next(q for q in range(500, 1000) if md1_p99(q / 1000) > bound_ms)}
-    for side in (found.baseline, found.candidate):
+    for side in (result.baseline, result.candidate):
         assert side.holds_qps is not None
         assert side.fails_qps is not None
         assert 0.75 * truth[side.label] < side.holds_qps < truth[side.label] < side.fails_qps
-    assert found.ratio == pytest.approx(found.candidate.holds_qps / found.baseline.holds_qps)
-    assert found.ratio_low < truth["compact"] / truth["dense"] < found.ratio_high
-    assert all(entry.times.count >= 2000 for entry in found.baseline.rates)
-    assert said
+    assert result.ratio == pytest.approx(result.candidate.holds_qps / result.baseline.holds_qps)
+    assert result.ratio_low < truth["compact"] / truth["dense"] < result.ratio_high
+    assert all(entry.times.count >= 2000 for entry in result.baseline.rates)
+    assert progress
 
 
 def test_the_default_bound_is_a_recorded_multiple_of_the_dense_latency() -> None:
     networks = synthetic()
-    found = measure_server(networks, scenario(qps=(100.0,)), None, lambda *what: None, networks.clock)
-    assert found.bound_ms == 20.0
-    assert "10 times the median of dense" in found.bound_from
+    result = measure_server(networks, scenario(qps=(100.0,)), None, lambda *what: None, networks.clock)
+    assert result.bound_ms == 20.0
+    assert "10 times the median of dense" in result.bound_from
 
 
 def test_both_networks_get_the_same_arrival_pattern() -> None:
     networks = synthetic(lambda batch: MS, lambda batch: MS)
     options = scenario(qps=(200.0, 2000.0), p99_bound_ms=20.0)
-    found = measure_server(networks, options, None, lambda *what: None, networks.clock)
-    assert found.baseline.rates == found.candidate.rates
-    assert (found.baseline.holds_qps, found.baseline.fails_qps) == (200, 2000)
-    assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((1.0, 0.1, 10.0))
+    result = measure_server(networks, options, None, lambda *what: None, networks.clock)
+    assert result.baseline.rates == result.candidate.rates
+    assert (result.baseline.holds_qps, result.baseline.fails_qps) == (200, 2000)
+    assert (result.ratio, result.ratio_low, result.ratio_high) == pytest.approx((1.0, 0.1, 10.0))
 
 
 def test_batching_raises_the_rate_that_meets_the_bound() -> None:
@@ -264,19 +264,19 @@ def test_batching_raises_the_rate_that_meets_the_bound() -> None:
 
     networks = synthetic(alone_or_many, alone_or_many)
     rates = scenario(qps=(2000.0,), p99_bound_ms=20.0, max_server_batch=4)
-    found = measure_server(networks, rates, None, lambda *what: None, networks.clock)
-    entry = found.candidate.rates[0]
+    result = measure_server(networks, rates, None, lambda *what: None, networks.clock)
+    entry = result.candidate.rates[0]
     assert (entry.outcome, entry.load) == (HOLDS, pytest.approx(0.5))
     assert 1 < entry.mean_batch <= 4
 
 
 def test_a_rate_beyond_the_capacity_fails_at_any_bound() -> None:
     networks = synthetic()
-    found = measure_server(
+    result = measure_server(
         networks, scenario(qps=(600.0,), p99_bound_ms=1e9), None, lambda *what: None, networks.clock
     )
-    assert (found.baseline.holds_qps, found.candidate.holds_qps) == (None, 600)
-    assert found.ratio is None
+    assert (result.baseline.holds_qps, result.candidate.holds_qps) == (None, 600)
+    assert result.ratio is None
 
 
 # --- a machine whose speed changes ----------------------------------------------------------------------
@@ -307,9 +307,9 @@ def test_a_change_of_speed_is_reported(unsteady: Server) -> None:
     for side in (unsteady.baseline, unsteady.candidate):
         slow, fast = side.capacities or (1.0, 1.0)
         assert fast > 1.3 * slow
-    said = speed_change_warning(unsteady)
-    assert said is not None
-    assert "dense 350 to 500 and compact 700 to 1,000 queries/s" in said
+    message = speed_change_warning(unsteady)
+    assert message is not None
+    assert "dense 350 to 500 and compact 700 to 1,000 queries/s" in message
     networks = synthetic()
     steady = measure_server(networks, scenario(qps=(100.0, 300.0)), None, lambda *what: None, networks.clock)
     assert speed_change_warning(steady) is None
@@ -318,9 +318,9 @@ def test_a_change_of_speed_is_reported(unsteady: Server) -> None:
 
 def test_a_quality_gate_on_the_rate_covers_both_speeds(unsteady: Server) -> None:
     of, side = SimpleNamespace(server=unsteady), unsteady.candidate
-    found = SCENARIO_VALUES["server_qps_min"](of)  # type: ignore[arg-type]
+    result = SCENARIO_VALUES["server_qps_min"](of)  # type: ignore[arg-type]
     (holds, fails), seen = side.at_one_speed, (side.holds_qps, side.fails_qps)
     assert holds is not None
     assert fails is not None
-    assert found.low == min(holds, seen[0] or 0.0)
-    assert found.high == pytest.approx(max(fails, seen[1] or 0.0))
+    assert result.low == min(holds, seen[0] or 0.0)
+    assert result.high == pytest.approx(max(fails, seen[1] or 0.0))

@@ -50,9 +50,9 @@ def layers() -> dict[str, ShapedLayer]:
 
 
 def shape_of(layers: dict[str, ShapedLayer], name: str) -> LayerShape:
-    found = layers[name].shape
-    assert found is not None
-    return found
+    result = layers[name].shape
+    assert result is not None
+    return result
 
 
 # --- shapes ---------------------------------------------------------------------------------------------
@@ -106,9 +106,9 @@ def test_layers_are_selected_by_name_and_pattern(layers: dict[str, ShapedLayer])
 
 
 def test_an_unknown_layer_is_refused_with_the_nearest(layers: dict[str, ShapedLayer]) -> None:
-    with pytest.raises(CompressError, match="no layer 'dialated'") as found:
+    with pytest.raises(CompressError, match="no layer 'dialated'") as caught:
         select_layers([*layers.values()], "dialated")
-    assert "Did you mean dilated" in found.value.hint
+    assert "Did you mean dilated" in caught.value.hint
 
 
 def test_a_layer_with_a_fixed_width_is_refused_with_the_reason(layers: dict[str, ShapedLayer]) -> None:
@@ -118,8 +118,8 @@ def test_a_layer_with_a_fixed_width_is_refused_with_the_reason(layers: dict[str,
 
 def test_layers_of_one_shape_are_measured_once() -> None:
     network = nn.Sequential(*[nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)])
-    found = shaped_layers(compress.trace(network, torch.zeros(2, 8, 6, 6)))
-    [(_, same)] = group_by_shape([found[1]], found).items()
+    result = shaped_layers(compress.trace(network, torch.zeros(2, 8, 6, 6)))
+    [(_, same)] = group_by_shape([result[1]], result).items()
     assert [(layer.name, layer.axes) for layer in same] == [
         ("0", ("out",)), ("1", ("out", "in")), ("2", ("in",)),
     ]  # fmt: skip
@@ -128,16 +128,16 @@ def test_layers_of_one_shape_are_measured_once() -> None:
 @pytest.mark.parametrize("full", [6, 16, 24, 32, 64, 96, 116, 160, 320, 512, 1280])
 def test_the_default_widths_are_few_and_on_both_sides_of_the_steps(full: int) -> None:
     shape = LayerShape(kind="conv", in_channels=8, out_channels=full)
-    found = width_grid(shape, "out")
-    assert len(found) <= 24
-    assert found == tuple(sorted(set(found)))
-    assert found[-1] == full
-    assert full < 32 or sum(width % 8 == 0 and width + 1 in found for width in found) >= 3
+    result = width_grid(shape, "out")
+    assert len(result) <= 24
+    assert result == tuple(sorted(set(result)))
+    assert result[-1] == full
+    assert full < 32 or sum(width % 8 == 0 and width + 1 in result for width in result) >= 3
 
 
 def test_the_widths_of_a_grouped_layer_are_multiples_of_its_groups(layers: dict[str, ShapedLayer]) -> None:
-    found = width_grid(shape_of(layers, "grouped"), "in")
-    assert found == (4, 8, 12, 16)
+    result = width_grid(shape_of(layers, "grouped"), "in")
+    assert result == (4, 8, 12, 16)
     with pytest.raises(CompressError, match="none of the widths 3, 7") as refused:
         width_grid(shape_of(layers, "grouped"), "in", (3, 7))
     assert "multiples of 4" in refused.value.hint
@@ -165,10 +165,10 @@ def test_the_onnx_file_of_a_layer_computes_the_same_as_the_module(
     for shape in shapes:
         write_onnx(shape, tmp_path / "layer.onnx")
         images = torch.randn(2, *image_size(shape), generator=torch.Generator().manual_seed(1))
-        wanted = LayerModule(shape).eval()(images).detach().numpy()
-        found = OnnxClassifier(tmp_path / "layer.onnx").logits(images.numpy())
-        assert found.shape == (2, shape.out_channels)
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5, err_msg=str(shape))
+        expected = LayerModule(shape).eval()(images).detach().numpy()
+        result = OnnxClassifier(tmp_path / "layer.onnx").logits(images.numpy())
+        assert result.shape == (2, shape.out_channels)
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5, err_msg=str(shape))
 
 
 def test_another_width_changes_one_axis_or_both_of_a_depthwise_layer(
@@ -217,10 +217,10 @@ class Drifting:
 def test_a_machine_that_gets_slower_hardly_changes_the_ratios() -> None:
     sessions = {width: Drifting(width) for width in (10, 20, 30, 40)}
     typical = {width: 1e6 * width for width in sessions}
-    found = measure_rounds(sessions, Drifting(40), typical, budget_s=0, rest=False)
-    assert found.widths_ns.shape == (MIN_ROUNDS, 4)
-    assert found.full_ns.max() > 1.1 * found.full_ns.min()
-    np.testing.assert_allclose(width_ratios(found).value, [0.25, 0.5, 0.75, 1.0], rtol=0.03)
+    result = measure_rounds(sessions, Drifting(40), typical, budget_s=0, rest=False)
+    assert result.widths_ns.shape == (MIN_ROUNDS, 4)
+    assert result.full_ns.max() > 1.1 * result.full_ns.min()
+    np.testing.assert_allclose(width_ratios(result).value, [0.25, 0.5, 0.75, 1.0], rtol=0.03)
 
 
 class Interrupted:
@@ -240,8 +240,8 @@ class Interrupted:
 def test_interruptions_by_other_processes_do_not_change_the_ratios() -> None:
     sessions = {width: Interrupted(width) for width in (2, 10, 40)}
     typical = {width: 1e5 * width for width in sessions}
-    found = width_ratios(measure_rounds(sessions, Interrupted(40), typical, budget_s=0, rest=False))
-    np.testing.assert_allclose(found.value, [0.05, 0.25, 1.0], rtol=1e-6)
+    result = width_ratios(measure_rounds(sessions, Interrupted(40), typical, budget_s=0, rest=False))
+    np.testing.assert_allclose(result.value, [0.05, 0.25, 1.0], rtol=1e-6)
 
 
 def test_an_interval_contains_its_ratio_and_is_wider_if_the_rounds_differ() -> None:
@@ -249,7 +249,7 @@ def test_an_interval_contains_its_ratio_and_is_wider_if_the_rounds_differ() -> N
     steady = 1e6 * np.array([[0.5, 1.0]]) * np.exp(0.001 * rng.standard_normal((20, 2)))
     wild = 1e6 * np.array([[0.5, 1.0]]) * np.exp(0.1 * rng.standard_normal((20, 2)))
     near, far = (width_ratios(RoundTimes(times, times[:, 1:], by_device=False)) for times in (steady, wild))
-    for found in (near, far):
-        assert (found.low <= found.value).all()
-        assert (found.value <= found.high).all()
+    for result in (near, far):
+        assert (result.low <= result.value).all()
+        assert (result.value <= result.high).all()
     assert far.high[0] - far.low[0] > 10 * (near.high[0] - near.low[0])

@@ -40,14 +40,14 @@ def several(count: int) -> LatencyTable:
 
 
 def test_the_report_contains_the_staircase_of_the_run(stepped: Path) -> None:
-    found = report(stepped)
-    [own] = found.facts.runs[0].staircases
+    result = report(stepped)
+    [own] = result.facts.runs[0].staircases
     assert own == LatencyTable.read(stepped / "bench" / "latency-ort-cpu-amd-epyc.json")
-    page = found.html.read_text(encoding="utf-8")
+    page = result.html.read_text(encoding="utf-8")
     assert "Latency over width of conv" in page
     assert len(re.findall(r'id="r0-stairs0x0-curve-(?:out|in)"', page)) == 2
     assert "<b>" not in page
-    text = found.markdown.read_text(encoding="utf-8")
+    text = result.markdown.read_text(encoding="utf-8")
     assert (
         "| conv and 1 more | conv 3x3, 32 to 64 at 8x8 | out | 64 | 2.000 ms | 1.00% | 16, 32, 48, 64 |"
         in text
@@ -75,8 +75,8 @@ def test_the_newest_table_comes_first(stepped: Path) -> None:
 
 
 def test_a_layer_of_the_compact_network_is_advised_the_edge_of_its_step() -> None:
-    [found] = find_wider_layers(table(), [LAYER])
-    assert (found.layer, found.width, found.best) == ("conv", 33, 48)
+    [result] = find_wider_layers(table(), [LAYER])
+    assert (result.layer, result.width, result.best) == ("conv", 33, 48)
 
 
 def test_a_layer_at_an_edge_or_whole_or_measured_in_noise_is_advised_nothing() -> None:
@@ -88,14 +88,14 @@ def test_a_layer_at_an_edge_or_whole_or_measured_in_noise_is_advised_nothing() -
 def test_the_layers_that_take_longest_stand_open_and_the_least_have_no_figure() -> None:
     made = several(MAX_FIGURES + 2)
     slow = entry(CONV.model_copy(update={"height": 99}), curve(full_ms=9.0), layers=("slow",))
-    found = staircase_view(table(*made.entries, slow), [], "x")
-    assert "Latency over width of slow" in found.shown[0]
-    assert (len(found.shown), len(found.more), found.left_out) == (
+    result = staircase_view(table(*made.entries, slow), [], "x")
+    assert "Latency over width of slow" in result.shown[0]
+    assert (len(result.shown), len(result.more), result.left_out) == (
         OPEN_FIGURES,
         MAX_FIGURES - OPEN_FIGURES,
         3,
     )
-    assert len(found.curves) == 2 * (MAX_FIGURES + 2) + 1
+    assert len(result.curves) == 2 * (MAX_FIGURES + 2) + 1
 
 
 @pytest.mark.parametrize("compact", [{}, {"conv": 33}])

@@ -26,10 +26,10 @@ def test_a_table_is_read_back_unchanged(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_is_exit_code_3_with_the_command_that_measures_it(tmp_path: Path) -> None:
-    with pytest.raises(CompressError, match="no latency table") as found:
+    with pytest.raises(CompressError, match="no latency table") as caught:
         LatencyTable.read(tmp_path / "t.json")
-    assert found.value.exit == Exit.MISSING
-    assert "--staircase all" in found.value.hint
+    assert caught.value.exit == Exit.MISSING
+    assert "--staircase all" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_a_second_measurement_keeps_the_layers_of_the_first(tmp_path: Path) -> N
 def test_a_second_measurement_replaces_only_its_own_curves(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     save_table(table(entry()), path)
-    [found] = merge_with_file(table(entry(CONV, curve(full_ms=3.0))), path).entries
-    assert [(c.axis, c.full_ms) for c in found.curves] == [("out", 3.0), ("in", 2.0)]
+    [result] = merge_with_file(table(entry(CONV, curve(full_ms=3.0))), path).entries
+    assert [(c.axis, c.full_ms) for c in result.curves] == [("out", 3.0), ("in", 2.0)]
 
 
 def test_a_table_with_other_settings_is_replaced_with_a_warning(
@@ -83,8 +83,8 @@ def test_a_width_is_looked_up_or_interpolated_from_its_neighbors(width: int, ms:
 
 
 def test_between_two_measured_widths_the_time_is_interpolated_linearly() -> None:
-    found = curve(widths=(32, 64), ratio=lambda width: width / 64)
-    assert found.ratio(40) == pytest.approx(40 / 64)
+    result = curve(widths=(32, 64), ratio=lambda width: width / 64)
+    assert result.ratio(40) == pytest.approx(40 / 64)
 
 
 def test_the_ratios_of_both_sides_multiply() -> None:
@@ -92,16 +92,16 @@ def test_the_ratios_of_both_sides_multiply() -> None:
 
 
 def test_a_depthwise_layer_has_one_width() -> None:
-    found = table(entry(DEPTHWISE, curve("both", (8, 16), lambda width: width / 16)))
-    assert found.latency(DEPTHWISE, 8, 8) == pytest.approx(1.0)
-    assert found.best_width(DEPTHWISE, 8) == 8
+    result = table(entry(DEPTHWISE, curve("both", (8, 16), lambda width: width / 16)))
+    assert result.latency(DEPTHWISE, 8, 8) == pytest.approx(1.0)
+    assert result.best_width(DEPTHWISE, 8) == 8
 
 
 def test_an_axis_that_was_not_measured_must_be_at_full_width() -> None:
-    found = table(entry(CONV, curve("out")))
-    assert found.latency(CONV, 32, 16) == pytest.approx(0.5)
+    result = table(entry(CONV, curve("out")))
+    assert result.latency(CONV, 32, 16) == pytest.approx(0.5)
     with pytest.raises(CompressError, match="not along 'in'"):
-        found.latency(CONV, 16, 16)
+        result.latency(CONV, 16, 16)
 
 
 def test_a_shape_that_was_not_measured_is_an_error() -> None:
@@ -133,8 +133,8 @@ def test_the_edges_are_the_best_widths() -> None:
 
 
 def test_a_width_that_is_slower_than_the_full_width_is_never_best() -> None:
-    found = curve(ratio=lambda width: 1.4 if width == 33 else blocks(width))
-    assert found.best_width(33) == 64
+    result = curve(ratio=lambda width: 1.4 if width == 33 else blocks(width))
+    assert result.best_width(33) == 64
 
 
 def test_a_difference_within_the_noise_makes_no_step() -> None:
@@ -142,5 +142,5 @@ def test_a_difference_within_the_noise_makes_no_step() -> None:
 
 
 def test_on_a_steady_slope_the_best_width_is_within_the_tolerance() -> None:
-    found = curve(widths=range(1, 65), ratio=lambda width: 1.01 ** (width - 64))
-    assert found.best_width(10) in (11, 12)
+    result = curve(widths=range(1, 65), ratio=lambda width: 1.01 ** (width - 64))
+    assert result.best_width(10) in (11, 12)

@@ -44,7 +44,7 @@ def pictures(digits: ImageData, tmp_path: Path) -> list[Path]:
 
 def logits_of(done: Any) -> NDArray[np.float32]:
     assert done.returncode == 0, done.stderr
-    return np.array([found["logits"] for found in json.loads(done.stdout)], np.float32)
+    return np.array([result["logits"] for result in json.loads(done.stdout)], np.float32)
 
 
 def test_the_other_python_has_no_torch(site: Path, tmp_path: Path) -> None:
@@ -56,10 +56,10 @@ def test_the_script_computes_without_torch_what_an_evaluation_does(
     exported: Path, pictures: list[Path], digits: ImageData, site: Path
 ) -> None:
     script = write_script(exported / "infer.py", exported, manifest.read(exported).files[0])
-    found = logits_of(torchless.run(site, script, *pictures, "--json"))
+    result = logits_of(torchless.run(site, script, *pictures, "--json"))
     inputs = digits.test_arrays(12)[0].numpy()
-    wanted = [OnnxClassifier(exported / "model.onnx").logits(image[None])[0] for image in inputs]
-    np.testing.assert_allclose(found, np.stack(wanted), rtol=0, atol=1e-6)
+    expected = [OnnxClassifier(exported / "model.onnx").logits(image[None])[0] for image in inputs]
+    np.testing.assert_allclose(result, np.stack(expected), rtol=0, atol=1e-6)
 
 
 def test_the_script_names_the_class_of_each_image(exported: Path, pictures: list[Path], site: Path) -> None:
@@ -128,9 +128,9 @@ def test_a_script_in_the_export_folder_is_in_the_manifest(exported: Path) -> Non
 
 def test_a_fixed_batch_is_filled_up(run: Path, images: NDArray[np.float32]) -> None:
     folder = export(run, samples=32, batch=8).path.parent
-    found = standalone.Classifier(folder / "manifest.json").run(images[:11])
-    wanted = OnnxClassifier(folder / "model.onnx").logits(images[:11])
-    np.testing.assert_array_equal(found, wanted)
+    result = standalone.Classifier(folder / "manifest.json").run(images[:11])
+    expected = OnnxClassifier(folder / "model.onnx").logits(images[:11])
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_one_of_several_files_is_chosen_by_name(exported: Path) -> None:
@@ -173,9 +173,9 @@ def test_the_contract_of_a_folder_is_followed_to_the_last_bit(
     folder: Path, size: tuple[int, int, int]
 ) -> None:
     images = data.load(f"folder:{folder}", input_size=size, workers=0)
-    wanted = images.test_arrays(None)[0].numpy()
-    found = [standalone.read_image(path, contract(images)) for path in sorted(folder.glob("val/*/*.png"))]
-    np.testing.assert_array_equal(np.stack(found), wanted)
+    expected = images.test_arrays(None)[0].numpy()
+    results = [standalone.read_image(path, contract(images)) for path in sorted(folder.glob("val/*/*.png"))]
+    np.testing.assert_array_equal(np.stack(results), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 8, 8), (1, 32, 32), (3, 32, 32), (1, 20, 13)])
@@ -185,11 +185,11 @@ def test_the_contract_of_the_digits_is_followed(size: tuple[int, int, int], tmp_
         original.test_arrays(50)[0].numpy() * original.info.preprocess.std + original.info.preprocess.mean
     )
     images = data.load("digits", input_size=size)
-    found = []
+    results = []
     for image in pixels:
         Image.fromarray(np.rint(image[0] * 255).astype(np.uint8)).save(tmp_path / "digit.png")
-        found.append(standalone.read_image(tmp_path / "digit.png", contract(images)))
-    assert_same_pixels(np.stack(found), images.test_arrays(50)[0].numpy(), images)
+        results.append(standalone.read_image(tmp_path / "digit.png", contract(images)))
+    assert_same_pixels(np.stack(results), images.test_arrays(50)[0].numpy(), images)
 
 
 @pytest.mark.parametrize("size", [(3, 32, 32), (3, 48, 20), (3, 100, 150)])
@@ -203,18 +203,18 @@ def test_the_contract_of_photographs_in_memory_is_followed(
         tmp_path / "x.npz", x_train=tiles, y_train=np.arange(8) % 2, x_test=tiles, y_test=np.arange(8) % 2
     )
     images = data.load(f"npz:{tmp_path / 'x.npz'}", input_size=size)
-    found = []
+    results = []
     for tile in tiles:
         Image.fromarray(tile).save(tmp_path / "tile.png")
-        found.append(standalone.read_image(tmp_path / "tile.png", contract(images)))
-    assert_same_pixels(np.stack(found), images.test_arrays(None)[0].numpy(), images)
+        results.append(standalone.read_image(tmp_path / "tile.png", contract(images)))
+    assert_same_pixels(np.stack(results), images.test_arrays(None)[0].numpy(), images)
 
 
-def assert_same_pixels(found: NDArray[Any], wanted: NDArray[Any], images: ImageData) -> None:
+def assert_same_pixels(result: NDArray[Any], expected: NDArray[Any], images: ImageData) -> None:
     """Equal, but for values within a float's error of a half, which torch and Pillow may round apart."""
-    assert found.shape == wanted.shape
+    assert result.shape == expected.shape
     std = torch.tensor(images.info.preprocess.std).numpy()[:, None, None]
-    levels = np.abs(found - wanted) * std * 255
+    levels = np.abs(result - expected) * std * 255
     assert levels.max() < 1.001
     assert (levels > 0.001).mean() < 0.01
 
@@ -252,7 +252,7 @@ def test_nothing_is_left_that_was_not_asked_for(run: Path) -> None:
 
 
 def test_what_cannot_be_left_is_refused_before_the_export(run: Path, tmp_path: Path) -> None:
-    for format, asked, code in (
+    for format, options, code in (
         ("onnx", {"sign": tmp_path / "none.pem"}, "missing-file"),
         ("trt", {"script": tmp_path / "a.py"}, "script-format"),
         ("trt-rtx", {"triton_repository": tmp_path / "m"}, "triton-format"),
@@ -261,7 +261,7 @@ def test_what_cannot_be_left_is_refused_before_the_export(run: Path, tmp_path: P
         ("onnx", {"script": tmp_path}, "exists"),
     ):
         with pytest.raises(CompressError) as caught:
-            prepare_extras(run, [format], **asked)
+            prepare_extras(run, [format], **options)
         assert caught.value.code == code
     assert not (run / "export").exists()
 
@@ -276,9 +276,9 @@ def test_a_file_of_openvino_is_run_too(exported: Path, images: NDArray[np.float3
     part = manifest.companion_record(exported / "model.fp32.xml").model_dump()
     record = listed.files[0].model_copy(update={**part, "format": "openvino", "companions": (weights,)})
     manifest.write(exported, listed.with_file(record))
-    found = standalone.Classifier(exported / "manifest.json", "model.fp32.xml").run(images)
-    wanted = OnnxClassifier(exported / "model.onnx").logits(images)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    result = standalone.Classifier(exported / "manifest.json", "model.fp32.xml").run(images)
+    expected = OnnxClassifier(exported / "model.onnx").logits(images)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     (exported / "model.fp32.bin").write_bytes(b"others")
     with pytest.raises(standalone.InferenceError, match=r"model\.fp32\.bin is not the file of the manifest"):
         standalone.Classifier(exported / "manifest.json", "model.fp32.xml")

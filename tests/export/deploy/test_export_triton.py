@@ -28,34 +28,34 @@ def fixed(record: FileRecord, size: int) -> FileRecord:
 
 
 def test_the_config_is_what_triton_understands(record: FileRecord) -> None:
-    found = parse(config(record, "tiny-run"))
-    assert (found.name, found.backend, found.max_batch_size) == ("tiny-run", "onnxruntime", MAX_BATCH)
-    assert (found.input[0].name, list(found.input[0].dims)) == ("input", [1, 8, 8])
-    assert found.input[0].data_type == found.output[0].data_type == TYPES["TYPE_FP32"]
-    assert (found.output[0].name, list(found.output[0].dims)) == ("logits", [10])
-    assert found.output[0].label_filename == "labels.txt"
-    assert found.HasField("dynamic_batching")
-    assert [group.count for group in found.instance_group] == [1]
+    result = parse(config(record, "tiny-run"))
+    assert (result.name, result.backend, result.max_batch_size) == ("tiny-run", "onnxruntime", MAX_BATCH)
+    assert (result.input[0].name, list(result.input[0].dims)) == ("input", [1, 8, 8])
+    assert result.input[0].data_type == result.output[0].data_type == TYPES["TYPE_FP32"]
+    assert (result.output[0].name, list(result.output[0].dims)) == ("logits", [10])
+    assert result.output[0].label_filename == "labels.txt"
+    assert result.HasField("dynamic_batching")
+    assert [group.count for group in result.instance_group] == [1]
 
 
 def test_a_client_can_read_the_contract(record: FileRecord) -> None:
-    found = parse(config(record, "m")).parameters["compress.preprocess"].string_value
-    assert type(record.preprocess).model_validate_json(found) == record.preprocess
+    result = parse(config(record, "m")).parameters["compress.preprocess"].string_value
+    assert type(record.preprocess).model_validate_json(result) == record.preprocess
 
 
 def test_a_fixed_batch_is_part_of_the_shapes(record: FileRecord) -> None:
-    found = parse(config(fixed(record, 4), "m"))
-    assert found.max_batch_size == 0
-    assert not found.HasField("dynamic_batching")
-    assert (list(found.input[0].dims), list(found.output[0].dims)) == ([4, 1, 8, 8], [4, 10])
+    result = parse(config(fixed(record, 4), "m"))
+    assert result.max_batch_size == 0
+    assert not result.HasField("dynamic_batching")
+    assert (list(result.input[0].dims), list(result.output[0].dims)) == ([4, 1, 8, 8], [4, 10])
 
 
 def test_an_engine_is_served_on_the_gpu_up_to_its_profile(record: FileRecord) -> None:
     engine = trt(record, profile={"min": 1, "opt": 8, "max": 16})
-    found = parse(config(engine, "m"))
-    assert (found.backend, found.max_batch_size) == ("tensorrt", 16)
-    assert list(found.dynamic_batching.preferred_batch_size) == [8]
-    assert found.instance_group[0].kind == KINDS["KIND_GPU"]
+    result = parse(config(engine, "m"))
+    assert (result.backend, result.max_batch_size) == ("tensorrt", 16)
+    assert list(result.dynamic_batching.preferred_batch_size) == [8]
+    assert result.instance_group[0].kind == KINDS["KIND_GPU"]
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def test_a_float32_file_is_computed_in_float32_and_not_in_bf16(
 ) -> None:
     path = export(residual_run, "openvino", samples=8).path
     with torch.inference_mode():
-        wanted = residual(torch.from_numpy(images)).numpy()
-    found = OpenVINOClassifier(path, "fp32").logits(images)
-    assert np.abs(found - wanted).max() / np.abs(wanted).max() < 1e-5
+        expected = residual(torch.from_numpy(images)).numpy()
+    result = OpenVINOClassifier(path, "fp32").logits(images)
+    assert np.abs(result - expected).max() / np.abs(expected).max() < 1e-5
 
 
 def test_int8_layers_stay_int8_in_the_file(residual_run: Path) -> None:
@@ -70,8 +70,8 @@ def test_any_number_of_images_goes_through_a_limited_batch(
     model = OpenVINOClassifier(path, "fp32")
     assert model.batch == (batch if isinstance(batch, int) else None)
     with torch.inference_mode():
-        wanted = residual(torch.from_numpy(images[:count])).numpy()
-    np.testing.assert_allclose(model.logits(images[:count]), wanted, atol=1e-4)
+        expected = residual(torch.from_numpy(images[:count])).numpy()
+    np.testing.assert_allclose(model.logits(images[:count]), expected, atol=1e-4)
 
 
 def test_a_network_whose_weights_are_damaged_is_rejected_with_both_files(

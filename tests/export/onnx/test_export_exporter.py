@@ -60,9 +60,9 @@ def test_an_opset_that_is_not_written_fails_naming_both_and_leaves_no_file(
     with pytest.raises(CompressError) as caught:
         to_onnx(model, EXAMPLE, tmp_path / "m.onnx", opset=11)
     assert caught.value.exit is Exit.BUILD
-    found = caught.value.details["found"]
-    assert found != 11
-    assert f"opset {found}" in caught.value.message
+    result = caught.value.details["found"]
+    assert result != 11
+    assert f"opset {result}" in caught.value.message
     assert "opset 11" in caught.value.message
     assert list(tmp_path.iterdir()) == []
 

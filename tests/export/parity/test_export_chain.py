@@ -33,8 +33,8 @@ class Answers:
         self._left = logits
 
     def logits(self, images: Images) -> Images:
-        found, self._left = self._left[: len(images)], self._left[len(images) :]
-        return found
+        result, self._left = self._left[: len(images)], self._left[len(images) :]
+        return result
 
 
 @pytest.fixture

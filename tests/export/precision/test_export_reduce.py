@@ -104,8 +104,8 @@ def test_every_weight_of_a_16_bit_file_has_16_bits(reduced: Path, name: str, kin
 def test_bf16_weights_are_rounded_from_float32_and_not_from_fp16(reduced: Path) -> None:
     full, half = _weights(reduced / "opset22.onnx"), _weights(reduced / "bf16.onnx")
     name = next(name for name, weight in full.items() if weight.data_type == TensorProto.FLOAT)
-    wanted = numpy_helper.to_array(full[name]).astype(ml_dtypes.bfloat16)
-    np.testing.assert_array_equal(numpy_helper.to_array(half[name]), wanted)
+    expected = numpy_helper.to_array(full[name]).astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(numpy_helper.to_array(half[name]), expected)
 
 
 @pytest.mark.parametrize(("name", "largest"), [("fp16", 2e-3), ("bf16", 3e-2)])
@@ -130,8 +130,8 @@ def test_layers_that_overflow_stay_in_float32_and_are_named(loud: Path, tmp_path
     assert kept.keys() == {"raise", "relu", "lower"}
     assert {node["reason"] for node in kept.values()} == {"overflow"}
     assert kept["raise"]["largest"] == pytest.approx(2e5)
-    wanted = EmulatedClassifier(loud).logits(LOUD)
-    np.testing.assert_allclose(EmulatedClassifier(tmp_path / "m.onnx").logits(LOUD), wanted, rtol=2e-3)
+    expected = EmulatedClassifier(loud).logits(LOUD)
+    np.testing.assert_allclose(EmulatedClassifier(tmp_path / "m.onnx").logits(LOUD), expected, rtol=2e-3)
 
 
 def test_nothing_is_cast_to_16_bits_between_two_layers_in_float32(loud: Path, tmp_path: Path) -> None:
@@ -148,11 +148,11 @@ def test_the_emulation_shows_an_overflow_that_onnx_runtime_hides(loud: Path, tmp
 
 
 def test_the_largest_values_are_those_of_all_images(loud: Path) -> None:
-    found = largest_values(load_onnx(loud), LOUD)
-    assert found["high"] == found["positive"] > LARGEST
-    assert found["high"] == pytest.approx(2e5)
-    assert found["up"] == pytest.approx(5e4)
-    assert found["input"] == 4.0
+    result = largest_values(load_onnx(loud), LOUD)
+    assert result["high"] == result["positive"] > LARGEST
+    assert result["high"] == pytest.approx(2e5)
+    assert result["up"] == pytest.approx(5e4)
+    assert result["input"] == 4.0
 
 
 def test_an_operator_without_bfloat16_stays_in_float32(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def record(exported_run: Path) -> FileRecord:
 
 
 def differing(record: FileRecord, here: DeviceRecord, platform: str = LINUX) -> dict[str, tuple[str, str]]:
-    return {found.what: (found.built, found.here) for found in mismatches(record, here, platform)}
+    return {result.what: (result.built, result.here) for result in mismatches(record, here, platform)}
 
 
 def test_an_engine_fits_the_machine_it_was_built_on(record: FileRecord) -> None:

@@ -21,11 +21,11 @@ def test_the_manifest_names_the_device(exported: Path) -> None:
 
 
 def test_the_contract_is_whole_in_the_file(exported: Path) -> None:
-    said = json.loads((exported / "manifest.json").read_text())["files"][0]["preprocess"]
-    assert said == {
+    preprocess = json.loads((exported / "manifest.json").read_text())["files"][0]["preprocess"]
+    assert preprocess == {
         "input_size": [1, 8, 8],
-        "mean": said["mean"],
-        "std": said["std"],
+        "mean": preprocess["mean"],
+        "std": preprocess["std"],
         "resize": None,
         "interpolation": "bilinear",
         "resampling": "float32",

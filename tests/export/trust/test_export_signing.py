@@ -35,8 +35,8 @@ def signed(exported: Path, private: Path) -> Path:
 
 
 def test_a_signed_export_passes_with_its_key(signed: Path, public: Path) -> None:
-    found = verify_folder(signed, public)
-    assert (found.passed, found.signed) == (True, True)
+    result = verify_folder(signed, public)
+    assert (result.passed, result.signed) == (True, True)
 
 
 def test_the_private_key_is_for_its_owner_only(private: Path) -> None:
@@ -53,10 +53,10 @@ def test_a_key_is_never_overwritten(private: Path) -> None:
 def test_a_manifest_that_changed_after_signing_is_a_fault(signed: Path, public: Path) -> None:
     path = signed / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text())))
-    found = verify_folder(signed, public)
-    assert found.signed is False
-    assert [fault.file for fault in found.faults] == ["manifest.json.sig"]
-    assert "changed" in found.faults[0].said
+    result = verify_folder(signed, public)
+    assert result.signed is False
+    assert [fault.file for fault in result.faults] == ["manifest.json.sig"]
+    assert "changed" in result.faults[0].said
 
 
 def test_the_key_of_another_is_a_fault(signed: Path, tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_a_signature_cut_short_is_a_fault(signed: Path, public: Path) -> None:
 
 
 def test_a_signature_is_not_checked_without_a_key_and_says_so(signed: Path) -> None:
-    found = verify_folder(signed)
-    assert (found.passed, found.signed) == (True, None)
-    assert "not checked" in found.findings[0].said
+    result = verify_folder(signed)
+    assert (result.passed, result.signed) == (True, None)
+    assert "not checked" in result.findings[0].said
 
 
 def test_an_encrypted_key_signs_with_its_password(

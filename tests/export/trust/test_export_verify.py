@@ -28,9 +28,9 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_an_untouched_export_passes(exported: Path) -> None:
-    found = verify_folder(exported)
-    assert found.passed
-    assert {finding.check for finding in found.findings} == {"signature", "manifest", "content", "metadata"}
+    result = verify_folder(exported)
+    assert result.passed
+    assert {finding.check for finding in result.findings} == {"signature", "manifest", "content", "metadata"}
 
 
 def test_a_run_folder_stands_for_its_export_folder(exported: Path) -> None:
@@ -114,7 +114,9 @@ def test_a_file_that_was_never_run_is_noted(exported: Path) -> None:
     link = {"name": "model.onnx", "status": "not run", "reason": "no device"}
     edit(exported, lambda record: record["details"].update(chain=[{**link, "name": "before"}, link]))
     notes = [
-        (found.status, found.said) for found in verify_folder(exported).findings if found.check == "parity"
+        (finding.status, finding.said)
+        for finding in verify_folder(exported).findings
+        if finding.check == "parity"
     ]
     assert notes == [("note", "was never run: no device")]
 
@@ -143,9 +145,9 @@ def test_a_rejected_file_and_a_cut_off_export_are_only_noted(exported: Path) -> 
     for name in ("model.fp16.onnx.rejected", "model.fp16.onnx.rejected.json"):
         (exported / name).write_text("{}")
     (exported / ".staging-x").mkdir()
-    found = verify_folder(exported)
-    assert found.passed
-    assert len([finding for finding in found.findings if finding.check == "listing"]) == 3
+    result = verify_folder(exported)
+    assert result.passed
+    assert len([finding for finding in result.findings if finding.check == "listing"]) == 3
 
 
 def test_a_run_that_changed_since_is_noted(exported: Path) -> None:

@@ -17,10 +17,10 @@ Run = Callable[..., TrainResult]
 
 
 def kept(folder: Path) -> list[int]:
-    found = read_json(folder / "compact" / "plan.json", what="plan", hint="")["kept"][
+    result = read_json(folder / "compact" / "plan.json", what="plan", hint="")["kept"][
         "features.conv5.weight"
     ]["0"]
-    return [int(i) for i in found]
+    return [int(i) for i in result]
 
 
 def test_l1_keeps_the_filters_with_the_largest_norms_of_the_trained_network(run: Run, tmp_path: Path) -> None:
@@ -38,10 +38,10 @@ def test_random_follows_the_seed(run: Run, tmp_path: Path) -> None:
 
 
 def test_dense_training_counts_in_the_epochs_and_is_announced(run: Run) -> None:
-    said: list[str] = []
-    result = run("l1", 4, said=said)
+    messages: list[str] = []
+    result = run("l1", 4, said=messages)
     assert result.dense_epochs + result.epochs == 4
-    assert "2 of 4 epochs" in said[0]
+    assert "2 of 4 epochs" in messages[0]
 
 
 def test_given_weights_leave_all_epochs_to_the_method(run: Run, tmp_path: Path) -> None:

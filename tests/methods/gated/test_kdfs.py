@@ -177,10 +177,10 @@ def test_budget_gradient_on_the_logits_pushes_towards_the_target() -> None:
 def test_budget_falls_from_the_dense_cost_to_the_target_along_the_ramp_and_stays() -> None:
     method, _ = prepared(target=0.25, ramp=0.5)
     search = method.fixed_from(8)
-    found = [method.target_at(epoch, 0, 0.5) for epoch in (0, search // 4, search // 2, search - 1)]
-    assert found[0] == 1
-    assert found[1] == pytest.approx(0.25 ** (search // 4 / (0.5 * search)))
-    assert found[3] == 0.25
+    results = [method.target_at(epoch, 0, 0.5) for epoch in (0, search // 4, search // 2, search - 1)]
+    assert results[0] == 1
+    assert results[1] == pytest.approx(0.25 ** (search // 4 / (0.5 * search)))
+    assert results[3] == 0.25
     assert method.target_at(0, 0, 0) == 0.25
 
 
@@ -212,9 +212,9 @@ def test_kept_streams_stay_whole_and_tied_ones_do_not() -> None:
 
 
 def test_training_without_weights_trains_the_teacher_first_and_says_so(run: Run, tmp_path: Path) -> None:
-    said: list[str] = []
-    result = run("kdfs", 5, said=said, align="none")
-    assert "trains the dense network first, 2 of 5 epochs" in said[0]
+    messages: list[str] = []
+    result = run("kdfs", 5, said=messages, align="none")
+    assert "trains the dense network first, 2 of 5 epochs" in messages[0]
     assert (result.dense_epochs, result.epochs) == (2, 3)
     assert result.compact.macs == pytest.approx(0.5 * result.dense.macs, rel=0.01)
     assert result.verify["compact_vs_trained"]["passed"]
