@@ -108,7 +108,7 @@ def _measure_batch(networks: NetworkPair, size: int, options: Options, memory: M
         warm = [paired.warm_up(runner) for runner in runners]
         typical = warm[0].typical_ns, warm[1].typical_ns
         pair_s = sum(max(paired.MEASURE_NS, ns) for ns in typical) / 1e9
-        times = paired.compare(
+        times = paired.compare_in_pairs(
             *runners,
             typical_ns=typical,
             pairs=min(options.pairs, max(paired.MIN_PAIRS, round(BATCH_S / pair_s))),
