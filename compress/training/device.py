@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 
 from compress.core.errors import CompressError, Exit
 from compress.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _WRAPPER_ATTRIBUTES = ("forward", "_original_forward", "_is_accelerate_prepared")
 
@@ -58,6 +60,9 @@ def accelerated(config: TrainConfig) -> Iterator[Accelerator]:
     Raises:
         CompressError: as `resolve_device`; ``batch-size`` if the batch cannot be shared evenly.
     """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+
     device = resolve_device(config)
     mixed = "no" if config.precision == "fp32" else config.precision
     benchmark = torch.backends.cudnn.benchmark

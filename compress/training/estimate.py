@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from compress.artifact import RunFolder
@@ -32,6 +31,8 @@ from compress.training.progress import NoProgress
 from compress.training.steps import train_epoch
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from compress.data import ImageData
 
 WARM_UP_SHARE = 0.25

@@ -12,7 +12,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from compress.artifact import RunFolder
@@ -42,6 +41,8 @@ from compress.training.steps import EpochSums, Forward, Stepper, train_epoch
 from compress.training.sync_norms import synchronized_norms, uses_sync_bn
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from compress.data import ImageData
 
 _TRIAL_BATCHES = 8

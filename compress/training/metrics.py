@@ -9,14 +9,15 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import Any
-
-from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
+from typing import TYPE_CHECKING, Any
 
 from compress.artifact import RunFolder
 from compress.core.errors import CompressError, Exit
 from compress.core.files import explain_write_errors, write_text
 from compress.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,8 @@ def open_tracker(config: TrainConfig, run: RunFolder, finished: int) -> GeneralT
             code="missing-package",
             exit=Exit.MISSING,
         )
+    from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
+
     tracker: GeneralTracker
     if name == "tensorboard":
         tracker = TensorBoardTracker(run.tensorboard.name, str(run.path), purge_step=finished + 1)

@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 
 from compress.training.config import TrainConfig
@@ -25,6 +23,9 @@ from compress.training.probe import REST, NoProbe, Probe
 from compress.training.progress import Progress
 from compress.training.schedule import learning_rate, set_learning_rate
 from compress.training.state import TrainState
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 LossAndScores = tuple[Tensor, Tensor]
 """The scalar loss and the class scores `[B, classes]`, both with their graph."""
@@ -58,6 +59,9 @@ class Forward:
         num_classes: int,
         backend: str | Callable[..., Any] | None = None,
     ) -> None:
+        from accelerate.utils import convert_to_fp32
+
+        self._to_fp32: Callable[[Any], Any] = convert_to_fp32
         self._wrapped, self._model = wrapped, model
         self._method, self._criterion = method, criterion
         self._classes = num_classes
@@ -98,7 +102,7 @@ class Forward:
         return self._loss(x, outputs, y), logits
 
     def _outputs(self, x: Tensor) -> tuple[Any, Tensor]:
-        outputs = convert_to_fp32(self._wrapped(x))
+        outputs = self._to_fp32(self._wrapped(x))
         logits = logits_of(outputs)
         check_outputs(logits, self._classes)
         return outputs, logits
