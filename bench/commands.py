@@ -702,7 +702,8 @@ def compare(
     ] = None,
 ) -> None:
     """Compare methods with the same network, data, target and epochs, over several seeds."""
-    from compress.bench.comparison.pipeline import compare
+    from compress.bench.comparison.pipeline import ComparisonRequest, named_methods, run_comparison
+    from compress.pipeline import TrainRequest
     from compress.training import progress_for
 
     flags = {"batch_size": batch_size, "lr": lr}
@@ -714,26 +715,22 @@ def compare(
             options.setdefault(method, {})[name] = value
         else:
             settings[key] = value
-    result = compare(
-        methods.split(","),
-        model,
-        data,
-        target,
-        epochs=epochs,
-        seeds=seeds,
-        out=out,
+    training = TrainRequest(
+        model=model,
+        data=data,
+        target=target,
         settings=settings,
-        options=options,
         input_size=parse_size(input_size),
         mean=parse_floats("--mean", mean),
         std=parse_floats("--std", std),
         weights=weights,
         reset_head=reset_head,
         align=align,
-        latency=latency,
-        progress=progress_for(),
-        say=console.print_message,
     )
+    request = ComparisonRequest(
+        named_methods(methods.split(",")), training, epochs, seeds, out, options, latency
+    )
+    result = run_comparison(request, progress=progress_for(), say=console.print_message)
     if as_json:
         console.print_json("compare", result.model_dump(mode="json"))
         return

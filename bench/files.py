@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from compress import artifact
 from compress.artifact import CompactInfo, RunFolder
@@ -102,7 +103,7 @@ def engine_pair(run: RunFolder, files: Pair, backend: Backend, batches: Sequence
     return Pair(dense, compact, files.opset, (sha256_file(dense), sha256_file(compact)))
 
 
-def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
+def onnx_pair(run: RunFolder, info: CompactInfo, model: nn.Module | None = None) -> Pair:
     """Return ONNX files of a run's dense and compact network: float32, any batch size, the same opset.
 
     The run's exported file is used as the compact one if it matches the manifest, was exported from the
@@ -116,12 +117,16 @@ def onnx_pair(run: RunFolder, info: CompactInfo) -> Pair:
     if exported is None:
         compact = folder / "compact.onnx"
         key = {"weights": info.weights_sha256, "plan": manifest.lineage_of(run, info).plan_sha256}
-        opset = _build_cached(compact, key, lambda path: to_onnx(artifact.load(run), example, path))
+        opset = _build_cached(
+            compact, key, lambda path: to_onnx(artifact.load(run, model=model), example, path)
+        )
     else:
         compact, opset = exported
     dense = folder / "dense.onnx"
     key = {"model": info.model.model_dump_json(), "opset": str(opset)}
-    _build_cached(dense, key, lambda path: to_onnx(build_calibrated_dense(run), example, path, opset=opset))
+    _build_cached(
+        dense, key, lambda path: to_onnx(build_calibrated_dense(run, model), example, path, opset=opset)
+    )
     return Pair(dense, compact, opset)
 
 

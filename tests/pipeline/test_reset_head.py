@@ -40,14 +40,14 @@ def run_slice(weights: str, out: Path) -> None:
 
 def run_compare(weights: str, out: Path) -> None:
     compare(
-        ["l1"],
         "vgg_small",
         "digits",
-        "macs=0.5",
+        ["l1"],
+        target="macs=0.5",
         epochs=1,
         seeds=1,
         out=out,
-        settings={"batch_size": 256},
+        batch_size=256,
         input_size=SIZE,
         weights=weights,
         latency=False,
