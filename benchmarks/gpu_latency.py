@@ -174,7 +174,7 @@ class ProfileSession:
                 self.record[key] = before[key]
 
     def done(self, part: dict[str, str]) -> bool:
-        """Whether a part has been measured, or has failed."""
+        """Return whether a part has been measured, or has failed."""
         return any(
             all(one[key] == part[key] for key in PART)
             for one in (*self.record["rows"], *self.record["failures"])

@@ -75,7 +75,7 @@ class ReusableOnnx:
     record: FileRecord
 
     def fits(self, options: Options, opset: int | None) -> bool:
-        """Whether an export with these options would write the same file."""
+        """Return whether an export with these options would write the same file."""
         details = self.record.details
         batch = "dynamic" if isinstance(options.batch, BatchRange) else options.batch
         return (

@@ -1,4 +1,4 @@
-"""Back ends: what loads a network, times its inferences, profiles its nodes and measures its memory.
+"""Back ends: load a network, time its inferences, profile its nodes and measure its memory.
 
 To add a back end, write a module with a subclass of `Backend` and register it:
 
@@ -8,12 +8,13 @@ To add a back end, write a module with a subclass of `Backend` and register it:
     class MyRuntime(Backend):
         ...
 
-A module in this folder is found by itself; another package names its class or module in the entry point group
-``compress.backends``. The attributes of the class are the only description of a back end: the help of
-``compress bench``, `list_backends`, ``compress doctor`` and the checks of the options are made from them.
+Modules in this folder are discovered automatically; another package names its class or module in the entry
+point group ``compress.backends``. The attributes of the class are the only description of a back end: the
+help of ``compress bench``, `list_backends`, ``compress doctor`` and the checks of the options are made from
+them.
 
 Reading order: `base` (the interfaces), `registry` (look-up), then one file per runtime. `inputs` and `cuda`
-hold what several runtimes share. How often and in which order networks are measured is decided in
+contain what several runtimes share. How often and in which order networks are measured is decided in
 `compress.bench.protocol`.
 """
 

@@ -68,7 +68,7 @@ class RunConfig:
 
 
 class Timed(Protocol):
-    """Something that can be repeated and reports how long each repetition took."""
+    """Something that can be run repeatedly and reports the time of each run."""
 
     @property
     def device_ns(self) -> NDArray[np.int64] | None:
@@ -154,7 +154,7 @@ class Profiler(Protocol):
     """The per-node profiler of a back end.
 
     Attributes:
-        source: what the times of the nodes are, as a phrase for the reader of a result.
+        source: description of where the times of the nodes are from.
     """
 
     source: str
@@ -200,7 +200,7 @@ class Backend(ABC):
 
     @abstractmethod
     def describe_timing(self, config: RunConfig) -> str:
-        """Return a sentence that says what one time includes and what it does not."""
+        """Return a sentence about what a time includes and excludes."""
 
 
 def supported_config(backend: Backend, config: RunConfig) -> RunConfig:

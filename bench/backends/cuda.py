@@ -1,8 +1,8 @@
-"""What the runners on an NVIDIA GPU share: buffers that torch owns, a stream, and the two clocks.
+"""Helpers of the runners on an NVIDIA GPU: buffers owned by torch, a stream, and two clocks.
 
-Device time is between two CUDA events around the inference. Host time is by the host's clock, from before
-the launch until the stream has finished; with `RunConfig.transfers` the copies to and from pinned memory are
-in it.
+Device time is measured between two CUDA events around the inference. Host time is measured by the host's
+clock, from before the launch until the stream has finished; with `RunConfig.transfers` it includes the copies
+to and from pinned memory.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def require_gpu(name: str) -> None:
     if torch.cuda.is_available():
         return
     built = torch.version.cuda
-    why = "torch sees none here" if built else "this torch was built without CUDA"
+    why = "torch sees none" if built else "this torch was built without CUDA"
     raise CompressError(
         f"the back end {name!r} needs an NVIDIA GPU; {why}",
         hint="install the NVIDIA driver (`nvidia-smi` must list the GPU)"
         + ("" if built else " and a CUDA build of torch")
-        + ", or choose a back end of the CPU: ort-cpu, openvino, torch",
+        + ", or choose a back end for the CPU: ort-cpu, openvino, torch",
         code="no-gpu",
         exit=Exit.MISSING,
         details={"backend": name, "torch_cuda": built},
@@ -48,16 +48,16 @@ def require_gpu(name: str) -> None:
 
 
 def timed(what: str, config: RunConfig) -> str:
-    """Say what the two times of `what` contain."""
+    """Return a sentence about what the host and the device time of `what` include."""
     return f"{what}; {TIMED_WITH_TRANSFERS if config.transfers else TIMED}"
 
 
 class Buffers:
-    """Input and output of a network on the GPU and in pinned memory, and a stream of their own.
+    """Input and output of a network on the GPU and in pinned memory, with their own stream.
 
     Attributes:
         x, y: float32 `[batch, C, H, W]` and the output on the device.
-        stream: where everything runs.
+        stream: stream that everything runs on.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Buffers:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The options of the device, and which one it is."""
+        """Name and options of the GPU."""
         return {
             "gpu": torch.cuda.get_device_name(),
             "cuda": str(torch.version.cuda),
-            "cuda_graph": _yes(self._config.cuda_graph),
-            "transfers": _yes(self._config.transfers),
+            "cuda_graph": _on_off(self._config.cuda_graph),
+            "transfers": _on_off(self._config.transfers),
         }
 
     def times(self, launch: Callable[[], Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -109,15 +109,15 @@ class Buffers:
         return host, device
 
     def logits(self, launch: Callable[[], Any], images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Feed images `[N, C, H, W]` in batches; the measurement's input is put back afterwards."""
+        """Return the logits of images `[N, C, H, W]`; the input of the measurement is restored afterwards."""
 
         def run(full: NDArray[np.float32]) -> NDArray[np.float32]:
             with torch.cuda.stream(self.stream):
                 self.x.copy_(torch.from_numpy(full))
                 launch()
             self.stream.synchronize()
-            found: NDArray[np.float32] = self.y.cpu().numpy().copy()
-            return found
+            outputs: NDArray[np.float32] = self.y.cpu().numpy().copy()
+            return outputs
 
         try:
             return in_batches(run, images, self._config.batch)
@@ -137,7 +137,11 @@ class Buffers:
 
 
 def output_of(value: Any) -> Tensor:
-    """Return the one tensor a module gives, or refuse what is no tensor."""
+    """Return the output of a module, which must be a single tensor.
+
+    Raises:
+        CompressError: ``not-a-classifier`` (exit USAGE).
+    """
     if isinstance(value, Tensor):
         return value
     raise CompressError(
@@ -148,16 +152,16 @@ def output_of(value: Any) -> Tensor:
 
 
 def new_stream() -> torch.cuda.Stream:
-    """Return a stream that is not the default one."""
-    made: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call, unused-ignore]
-    return made
+    """Return a new stream."""
+    stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call, unused-ignore]
+    return stream
 
 
 def event() -> torch.cuda.Event:
-    """Return a CUDA event that keeps its time."""
-    made: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call, unused-ignore]
-    return made
+    """Return a CUDA event with timing enabled."""
+    timed_event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call, unused-ignore]
+    return timed_event
 
 
-def _yes(value: bool) -> str:
+def _on_off(value: bool) -> str:
     return "on" if value else "off"

@@ -16,13 +16,13 @@ Attributes = dict[str, Any]
 
 
 class OnnxModule(nn.Module):
-    """Computes an ONNX file of convolutions, matrix products, pools and activations.
+    """Compute an ONNX file of convolutions, matrix products, pools and activations.
 
     Attributes:
         size: shape of one image of the input.
 
     Raises:
-        CompressError: the file has an operator that is none of these (exit BUILD).
+        CompressError: the file contains any other operator (exit BUILD).
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,14 +35,14 @@ class OnnxModule(nn.Module):
         self._source, self._result = graph.input[0].name, graph.output[0].name
         self._keys: dict[str, str] = {}
         for i, entry in enumerate(graph.initializer):
-            self._keys[entry.name] = f"held{i}"
-            self.register_buffer(f"held{i}", torch.from_numpy(numpy_helper.to_array(entry).copy()))
+            self._keys[entry.name] = f"constant{i}"
+            self.register_buffer(f"constant{i}", torch.from_numpy(numpy_helper.to_array(entry).copy()))
         self._nodes = [_parsed(node) for node in graph.node]
         unknown = next((op for op, *_ in self._nodes if op not in _OPERATORS), None)
         if unknown is not None:
             raise CompressError(
-                f"a probe with {unknown!r} cannot be run in PyTorch",
-                hint="this is a bug",
+                f"the operator {unknown!r} of a benchmark file is not implemented in PyTorch",
+                hint="this is a bug in compress; report it",
                 code="no-operator",
                 exit=Exit.BUILD,
             )

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: ONNX files and its own (.xml with the .bin beside it)."""
+"""OpenVINO on the CPU: ONNX files and OpenVINO files (.xml with a .bin)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from compress.core.errors import CompressError, Exit
 PRECISION = "f32"
 """Precision of the operators that are not quantized.
 
-Left to itself the plugin computes a float32 file in bfloat16 where the processor can, which is another
-network than the one the other back ends run."""
+By default the plugin computes a float32 file in bfloat16 on processors that support it; its results would not
+be comparable with those of other back ends."""
 
 
 class OpenVinoRunner:
     """A network compiled for the CPU at one batch size, with one infer request.
 
     Raises:
-        CompressError: OpenVINO cannot read or compile the file (exit MISSING), or the file is no image
-            classifier of this batch size.
+        CompressError: OpenVINO cannot read or compile the file (exit MISSING), or the file is not an
+            image classifier for this batch size.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -62,20 +62,20 @@ class OpenVinoRunner:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of outputs, or None where the file leaves it free."""
+        """Number of outputs; None if it is dynamic."""
         return self._classes
 
     @property
     def device_ns(self) -> None:
-        """None: the host's clock is the only one."""
+        """None, since there is no device clock."""
         return
 
     @property
     def settings(self) -> dict[str, str]:
-        """What the compiled network says it runs with."""
+        """Settings that the compiled network reports."""
         import openvino
 
-        asked = (
+        properties = (
             "INFERENCE_NUM_THREADS",
             "NUM_STREAMS",
             "PERFORMANCE_HINT",
@@ -83,8 +83,8 @@ class OpenVinoRunner:
             "ENABLE_CPU_PINNING",
             "ENABLE_HYPER_THREADING",
         )
-        found = {name.lower(): _plain(self._compiled.get_property(name)) for name in asked}
-        return {"openvino": openvino.__version__, "device": "CPU", **found, "shapes": "fixed to the batch"}
+        values = {name.lower(): _property_text(self._compiled.get_property(name)) for name in properties}
+        return {"openvino": openvino.__version__, "device": "CPU", **values, "shapes": "fixed to the batch"}
 
     def run(self, count: int) -> NDArray[np.int64]:
         """Run `count` inferences; return the nanoseconds of each."""
@@ -95,30 +95,30 @@ class OpenVinoRunner:
         """Return float32 `[N, classes]` for float32 `[N, C, H, W]`."""
 
         def run(full: NDArray[np.float32]) -> NDArray[np.float32]:
-            found: NDArray[np.float32] = self._request.infer({0: full}, share_inputs=True)[0]
-            return found
+            outputs: NDArray[np.float32] = self._request.infer({0: full}, share_inputs=True)[0]
+            return outputs
 
         return in_batches(run, images, self._batch)
 
     def close(self) -> None:
-        """Drop the request and the compiled network."""
+        """Free the request and the compiled network."""
         del self._request, self._compiled
 
 
 SAMPLE_NS = 3_000_000
-"""Inferences of about this long together make a sample: short, so that some are not interrupted."""
+"""Duration of a sample of several inferences (3 ms): short, so that some samples are not interrupted."""
 
 LONG_NS = 20_000_000
-"""From here on an inference is a sample by itself: its layers take far more than a few microseconds."""
+"""Inferences of at least this length (20 ms) are samples of their own."""
 
 FEW = 4
-"""Fewest shorter inferences in a sample."""
+"""Minimum number of inferences in a sample of several."""
 
 SAMPLES = {True: 5, False: 2}
-"""Samples taken of long and of shorter inferences before the network is compiled anew."""
+"""Number of samples before the network is compiled again, by whether inferences are long."""
 
 WARM = 2
-"""Inferences after a compilation that are not counted."""
+"""Number of warm-up inferences after a compilation."""
 
 CONVERTS = frozenset(("Reorder", "Convert"))
 
@@ -152,7 +152,7 @@ class OpenVinoProfileSession:
         self._count += count
 
     def _totals(self) -> NDArray[np.float64]:
-        """Nanoseconds of each node since the compilation."""
+        """Return the nanoseconds of each node since the compilation."""
         means = [entry.real_time.total_seconds() * 1e9 for entry in self._request.get_profiling_info()]
         return np.array(means) * self._count
 
@@ -170,7 +170,7 @@ class OpenVinoProfileSession:
             self._samples += 1
 
     def finish(self) -> Profiled:
-        """Read what the nodes are."""
+        """Return the nodes with their times."""
         origins = {
             op.get_friendly_name(): _origins(op)
             for op in self._compiled.get_runtime_model().get_ordered_ops()
@@ -211,15 +211,15 @@ class OpenVinoProfiler:
 
 
 def _is_executed(entry: Any) -> bool:
-    """Whether a node is computed though it may take less than a microsecond; its status then denies it."""
+    """Return whether a node is computed; its status says otherwise if it takes less than a microsecond."""
     return not entry.exec_type.startswith(("undef", "unknown")) and entry.node_type not in CONVERTS
 
 
 def _origins(op: Any) -> tuple[str, ...]:
-    """Names of the file's nodes that a node of the compiled network came from."""
+    """Return the names of the nodes in the file that a node of the compiled network was made from."""
     info = op.get_rt_info()
-    held = info["originalLayersNames"] if "originalLayersNames" in set(info.keys()) else ""
-    names = str(getattr(held, "value", held))
+    entry = info["originalLayersNames"] if "originalLayersNames" in set(info.keys()) else ""
+    names = str(getattr(entry, "value", entry))
     return tuple(name for name in names.split(",") if name)
 
 
@@ -255,14 +255,14 @@ class OpenVino(Backend):
     options: ClassVar[frozenset[str]] = frozenset()
 
     def load(self, path: Path, config: RunConfig) -> OpenVinoRunner:
-        """Compile a file for the CPU, or fail."""
+        """Compile a file for the CPU."""
         return OpenVinoRunner(path, config)
 
     def describe_timing(self, config: RunConfig) -> str:
-        """One inference, as for ONNX Runtime."""
+        """Return what a time includes: one inference."""
         return (
             "one synchronous infer of one OpenVINO request on the CPU, NumPy array in and a new NumPy array "
-            "out; reading, decoding and normalising images is not included"
+            "out; reading, decoding and normalizing images is not included"
         )
 
 
@@ -275,12 +275,16 @@ def properties(config: RunConfig) -> dict[str, Any]:
 
 
 def _interface(path: Path, model: Any, batch: int) -> tuple[tuple[int, int, int], int | None]:
-    """Return the image's shape and the number of classes, or refuse what is no image classifier."""
+    """Return the image's shape and the number of classes, for an image classifier.
+
+    Raises:
+        CompressError: the network is not an image classifier.
+    """
     if len(model.inputs) != 1 or len(model.input(0).partial_shape) != 4:
         shapes = [str(tensor.partial_shape) for tensor in model.inputs]
         raise CompressError(
-            f"{str(path)!r} is no image classifier: its inputs are {', '.join(shapes) or 'none'}",
-            hint="one input [batch, channels, height, width] and an output [batch, classes] are needed",
+            f"{str(path)!r} is not an image classifier: its inputs are {', '.join(shapes) or 'none'}",
+            hint="it must have one input [batch, channels, height, width] and an output [batch, classes]",
             code="not-a-classifier",
         )
     first, *rest = (_size(dimension) for dimension in model.input(0).partial_shape)
@@ -293,19 +297,19 @@ def _size(dimension: Any) -> int | str:
     return int(dimension.get_length()) if dimension.is_static else "?"
 
 
-def _plain(value: Any) -> str:
-    """A property in OpenVINO's own words: a name of an enumeration, a type such as f32, a number."""
+def _property_text(value: Any) -> str:
+    """Return a property as text: the name of an enumeration, a type such as f32, or a number."""
     named = value.get_type_name() if hasattr(value, "get_type_name") else getattr(value, "name", value)
     return str(named)
 
 
 def _unreadable(path: Path, error: Exception) -> CompressError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if not line.startswith("at ")), type(error).__name__)
+    message = next((line for line in reversed(lines) if not line.startswith("at ")), type(error).__name__)
     return CompressError(
-        f"{str(path)!r} is not a model that OpenVINO can load: {said}",
-        hint="the file is damaged, its .bin is missing beside it, or it has an operator that OpenVINO does "
-        "not know; export it again",
+        f"{str(path)!r} is not a model that OpenVINO can load: {message}",
+        hint="the file is damaged, its .bin file is missing, or OpenVINO does not support an operator; "
+        "export it again",
         code="bad-model",
         exit=Exit.MISSING,
     )

@@ -1,4 +1,4 @@
-"""ONNX Runtime: on the CPU, and on an NVIDIA GPU by its CUDA and its TensorRT provider."""
+"""ONNX Runtime: on the CPU, and on an NVIDIA GPU with the CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class OrtCpuRunner:
 
     @property
     def load_ns(self) -> int:
-        """Nanoseconds from the file to a session, graph optimisation included."""
+        """Nanoseconds from the file to a session, including graph optimization."""
         return self._load_ns
 
     @property
@@ -52,17 +52,17 @@ class OrtCpuRunner:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of outputs, or None where the file leaves it free."""
+        """Number of outputs; None if it is dynamic."""
         return self._model.num_classes
 
     @property
     def device_ns(self) -> None:
-        """None: the host's clock is the only one."""
+        """None, since there is no device clock."""
         return
 
     @property
     def settings(self) -> dict[str, str]:
-        """Providers, threads and the defaults that were left as they are."""
+        """Providers, threads and unchanged defaults."""
         return _settings(self._model, self._config) | {"allow_spinning": "default (on)"}
 
     def run(self, count: int) -> NDArray[np.int64]:
@@ -75,7 +75,7 @@ class OrtCpuRunner:
         return self._model.logits(images)
 
     def close(self) -> None:
-        """Drop the session and its threads."""
+        """Free the session and its threads."""
         del self._model
 
 
@@ -94,7 +94,7 @@ class OrtGpuRunner:
         start = time.perf_counter_ns()
         stream = cuda.new_stream()
         chosen = [(provider, _provider_options(provider, config, stream.cuda_stream))]
-        if provider == TENSORRT_PROVIDER:  # takes what TensorRT has no kernel for
+        if provider == TENSORRT_PROVIDER:  # for operators that TensorRT does not support
             chosen.append((CUDA_PROVIDER, _provider_options(CUDA_PROVIDER, config, stream.cuda_stream)))
         self._model = OnnxClassifier(path, threads=config.threads, providers=chosen)
         self._load_ns = time.perf_counter_ns() - start
@@ -105,7 +105,7 @@ class OrtGpuRunner:
         self._buffers = cuda.Buffers(config, image, (config.batch, classes), stream=stream)
         self._binding = self._bound()
         self._options = onnxruntime.RunOptions()
-        # the stream is waited for by the clock around the run, not inside it
+        # the timing code waits for the stream, not the run itself
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._device: NDArray[np.int64] | None = None
 
@@ -138,7 +138,7 @@ class OrtGpuRunner:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of outputs, or None where the file leaves it free."""
+        """Number of outputs; None if it is dynamic."""
         return self._model.num_classes
 
     @property
@@ -161,12 +161,12 @@ class OrtGpuRunner:
         return self._buffers.logits(self._launch, images)
 
     def close(self) -> None:
-        """Drop the session and the buffers."""
+        """Free the session and the buffers."""
         del self._binding, self._model, self._buffers
 
 
 CONVERTS = frozenset(("ReorderInput", "ReorderOutput"))
-"""Operators by which it goes into and out of its blocked layout."""
+"""Operators that convert to and from the blocked layout."""
 
 _NODE, _RUN, _KERNEL = "Node", "model_run", "_kernel_time"
 _BLOCKED = "_nchwc"
@@ -191,7 +191,7 @@ class OrtProfileSession:
             self._walls.append(float(time.perf_counter_ns() - start))
 
     def finish(self) -> Profiled:
-        """Read the events."""
+        """Return the nodes with their times, from the recorded events."""
         try:
             events = json.loads(Path(self._session.end_profiling()).read_text("utf-8"))
         finally:
@@ -207,7 +207,7 @@ class OrtCpuProfiler:
     """The profiler of ONNX Runtime on the CPU.
 
     The event of a node lasts from before the kernel until its own arguments are written, which takes some
-    microseconds more than the kernel; `compress.bench.explain.overhead` measures how many.
+    microseconds more than the kernel; `compress.bench.explain.overhead` measures this difference.
     """
 
     source = "the kernel times of ONNX Runtime's own profiler"
@@ -222,7 +222,7 @@ class OrtCpuProfiler:
 
 
 def _node_events(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The events of the nodes, run by run."""
+    """Return the events of the nodes of each run."""
     runs, now = list[list[dict[str, Any]]](), list[dict[str, Any]]()
     for event in events:
         if event.get("cat") == _NODE and event["name"].endswith(_KERNEL):
@@ -248,7 +248,7 @@ def _runtime_node(event: dict[str, Any]) -> RuntimeNode:
 
 
 def _weight(inputs: list[dict[str, list[int]]]) -> Shape | None:
-    """Shape of the second input, as the event has it: ``[{"float": [1, 3, 8, 8]}, ...]``."""
+    """Return the shape of the second input; the event lists ``[{"float": [1, 3, 8, 8]}, ...]``."""
     if len(inputs) < 2:
         return None
     return tuple(next(iter(inputs[1].values()), ()))
@@ -283,19 +283,19 @@ class OrtCpu(Backend):
     options: ClassVar[frozenset[str]] = frozenset()
 
     def load(self, path: Path, config: RunConfig) -> OrtCpuRunner:
-        """Open a session with the CPU provider, or fail."""
+        """Open a session with the CPU provider."""
         return OrtCpuRunner(path, config)
 
     def describe_timing(self, config: RunConfig) -> str:
-        """One `session.run`."""
+        """Return what a time includes: one `session.run`."""
         return (
             "one session.run of ONNX Runtime on the CPU, NumPy array in and a new NumPy array out; "
-            "reading, decoding and normalising images is not included"
+            "reading, decoding and normalizing images is not included"
         )
 
 
 class _OrtGpu(Backend):
-    """Base class of the two providers for the GPU."""
+    """Base class of the back ends with a GPU provider."""
 
     provider: ClassVar[str]
     packages: ClassVar[Mapping[str, str]] = ORT
@@ -303,16 +303,16 @@ class _OrtGpu(Backend):
     options: ClassVar[frozenset[str]] = frozenset({"cuda_graph", "transfers"})
 
     def check(self, config: RunConfig) -> None:
-        """An NVIDIA GPU is needed."""
+        """Check that there is an NVIDIA GPU."""
         cuda.require_gpu(self.name)
 
     def load(self, path: Path, config: RunConfig) -> OrtGpuRunner:
-        """Open a session with the provider, or fail."""
+        """Open a session with the provider."""
         self.check(config)
         return OrtGpuRunner(path, config, self.provider)
 
     def describe_timing(self, config: RunConfig) -> str:
-        """One run with bound buffers."""
+        """Return what a time includes: one run with bound buffers."""
         return cuda.timed(f"one run of ONNX Runtime ({self.provider}) with IO binding", config)
 
 
@@ -327,7 +327,7 @@ class OrtCuda(_OrtGpu):
 
 @BACKENDS.register("ort-trt")
 class OrtTensorRT(_OrtGpu):
-    """``--backend ort-trt``; needs the libraries of TensorRT, which its wheel brings."""
+    """``--backend ort-trt``; needs the libraries in the TensorRT wheel."""
 
     name = "ort-trt"
     summary = "ONNX Runtime on an NVIDIA GPU, TensorRT provider"
@@ -335,7 +335,7 @@ class OrtTensorRT(_OrtGpu):
     packages: ClassVar[Mapping[str, str]] = {**ORT, "tensorrt": "tensorrt"}
 
     def load(self, path: Path, config: RunConfig) -> OrtGpuRunner:
-        """Open a session with the provider, or fail; importing TensorRT loads its libraries."""
+        """Open a session with the provider; importing TensorRT loads its libraries."""
         import importlib
 
         self.check(config)

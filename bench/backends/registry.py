@@ -1,4 +1,4 @@
-"""The registered back ends, and how one is looked up."""
+"""Registry of the back ends, and look-up by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compress.export.formats import require_packages
 BACKENDS: Registry[type[Backend]] = Registry(
     "back end", group="backends", package="compress.bench.backends", error_code="unknown-backend"
 )
-"""Every known back end by name."""
+"""All back ends by name."""
 
 
 def list_backends() -> list[str]:
@@ -78,7 +78,7 @@ def get_profiler(name: str) -> Profiler:
 
 
 def check_reads(backend: Backend, path: Path) -> None:
-    """Refuse a path of a kind that the back end does not load.
+    """Check that the back end can load a path.
 
     Raises:
         CompressError: the path does not exist (exit MISSING), or only other back ends read it (exit USAGE).
@@ -86,7 +86,7 @@ def check_reads(backend: Backend, path: Path) -> None:
     if not path.exists():
         raise CompressError(
             f"there is no file {str(path)!r}",
-            hint="make one with `compress export RUN`",
+            hint="check the path, or export a run with `compress export RUN`",
             code="missing-file",
             exit=Exit.MISSING,
         )
@@ -97,7 +97,7 @@ def check_reads(backend: Backend, path: Path) -> None:
     given = "a run folder" if kind == FOLDER else f"a {kind} file" if kind else "a file without a suffix"
     reads = " and ".join("run folders" if suffix == FOLDER else suffix for suffix in backend.reads)
     raise CompressError(
-        f"the back end {backend.name!r} does not run {given} ({str(path)!r}); it reads {reads}",
+        f"the back end {backend.name!r} does not read {given} ({str(path)!r}); it reads {reads}",
         hint=f"back ends that read it: {', '.join(others)}" if others else "give an exported file or a run",
         code="wrong-kind",
         details={"backend": backend.name, "reads": list(backend.reads), "path": str(path)},

@@ -26,7 +26,7 @@ from compress.core.files import write_bytes
 
 
 class EngineRunner:
-    """An engine with its execution context, its buffers in torch tensors, on a stream of its own.
+    """An engine with its execution context, its buffers in torch tensors, and its own CUDA stream.
 
     Args:
         module: `tensorrt` or `tensorrt_rtx`.
@@ -43,18 +43,18 @@ class EngineRunner:
         start = time.perf_counter_ns()
         self._trt, self._path, self._config = module, path, config
         self._log = _logger(module)
-        self._engine = self._deserialized()
+        self._engine = self._load_engine()
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise self._failed("no execution context can be made")
+            raise self._failed("an execution context cannot be created")
         source, result = self._tensors()
         self._shape = fixed_size(path, _sizes(self._engine.get_tensor_shape(source))[1:])
         self._check_profile(source)
         if not self._context.set_input_shape(source, (config.batch, *self._shape)):
-            raise self._failed(f"the batch size {config.batch} is refused")
+            raise self._failed(f"the batch size {config.batch} is not accepted")
         missing = self._context.infer_shapes()
         if missing:
-            raise self._failed(f"shapes stay unknown: {', '.join(missing)}")
+            raise self._failed(f"unknown shapes: {', '.join(missing)}")
         output = tuple(int(size) for size in self._context.get_tensor_shape(result))
         self._classes = output[-1]
         self._buffers = cuda.Buffers(config, self._shape, output)
@@ -67,11 +67,11 @@ class EngineRunner:
         self._device: NDArray[np.int64] | None = None
         self._load_ns = time.perf_counter_ns() - start
 
-    def _deserialized(self) -> Any:
-        """Return the engine after the manifest has vouched for exactly the bytes that are loaded."""
-        wanted, version_compat = self._vouched()
+    def _load_engine(self) -> Any:
+        """Load the engine after comparing its hash with the manifest."""
+        expected, version_compat = self._expected_hash()
         content = self._path.read_bytes()
-        if wanted is not None and hashlib.sha256(content).hexdigest() != wanted:
+        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
             raise CompressError(
                 f"{str(self._path)!r} changed while it was being opened",
                 hint="export it again",
@@ -80,17 +80,17 @@ class EngineRunner:
             )
         runtime = self._trt.Runtime(self._log)
         if version_compat:
-            runtime.engine_host_code_allowed = True  # it carries a runtime of its own, and its hash is known
+            runtime.engine_host_code_allowed = True  # it contains its own runtime, and its hash was verified
         engine = runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise self._failed("it cannot be deserialized")
         self._runtime = runtime
         return engine
 
-    def _vouched(self) -> tuple[str | None, bool]:
-        """Return the hash the content must have, and whether the engine brings a runtime of its own.
+    def _expected_hash(self) -> tuple[str | None, bool]:
+        """Return the expected SHA-256, and whether the engine contains its own runtime.
 
-        None for the hash only where the user trusts a file that no manifest knows.
+        The hash is None only if the user trusts a file that is in no manifest.
         """
         if self._config.sha256 is not None:
             return self._config.sha256, False
@@ -102,7 +102,7 @@ class EngineRunner:
         return record.sha256, bool(record.details.get("build", {}).get("version_compat"))
 
     def _tensors(self) -> tuple[str, str]:
-        """Names of the one input and the one output, both float32."""
+        """Return the names of the input and the output, both float32."""
         engine, trt = self._engine, self._trt
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         modes = {name: engine.get_tensor_mode(name) for name in names}
@@ -112,9 +112,9 @@ class EngineRunner:
         ranks = [len(engine.get_tensor_shape(name)) for name in (*sources, *results)]
         if ranks != [4, 2] or not floats:
             raise CompressError(
-                f"{str(self._path)!r} is no image classifier: its tensors are {', '.join(names)}",
-                hint="one float32 input [batch, channels, height, width] and a float32 output "
-                "[batch, classes] are needed",
+                f"{str(self._path)!r} is not an image classifier: its tensors are {', '.join(names)}",
+                hint="it must have one float32 input [batch, channels, height, width] and a float32 output "
+                "[batch, classes]",
                 code="not-a-classifier",
             )
         return sources[0], results[0]
@@ -127,7 +127,7 @@ class EngineRunner:
         if not low <= self._config.batch <= high:
             raise CompressError(
                 f"{str(self._path)!r} takes batches of {low} to {high}, not {self._config.batch}",
-                hint=f"choose --batch within {low} and {high}, or export with --batch MIN:OPT:MAX",
+                hint=f"give --batch {low} to {high}, or export with --batch MIN:OPT:MAX",
                 code="profile",
                 details={"min": low, "max": high, "asked": self._config.batch},
             )
@@ -137,10 +137,10 @@ class EngineRunner:
             raise self._failed("an inference failed")
 
     def _failed(self, what: str) -> CompressError:
-        said = f": {self._log.last}" if self._log.last else ""
+        message = f": {self._log.last}" if self._log.last else ""
         name = self._trt.__name__
         return CompressError(
-            f"{name} {self._trt.__version__} does not run {str(self._path)!r}: {what}{said}",
+            f"{name} {self._trt.__version__} does not run {str(self._path)!r}: {what}{message}",
             hint="export it again on this machine",
             code="bad-engine",
             exit=Exit.MISSING,
@@ -154,7 +154,7 @@ class EngineRunner:
 
     @property
     def load_ns(self) -> int:
-        """Nanoseconds from the file to the end of a first inference, its verification included."""
+        """Nanoseconds from the file to the end of a first inference, including verification."""
         return self._load_ns
 
     @property
@@ -188,12 +188,12 @@ class EngineRunner:
         return self._buffers.logits(self._launch, images)
 
     def close(self) -> None:
-        """Drop the context before the engine, and the engine before the runtime."""
+        """Free the context before the engine, and the engine before the runtime."""
         del self._launch, self._context, self._engine, self._runtime, self._buffers
 
 
 FUSED = " + "
-"""Between the names of the file's nodes in the name of a fused layer."""
+"""Separator of the node names in the name of a fused layer."""
 
 
 class EngineProfileSession:
@@ -203,14 +203,14 @@ class EngineProfileSession:
         self._runner = EngineRunner(module, path, replace(config, cuda_graph=False))
         self._seen = seen = list[tuple[str, float]]()
 
-        class Keeping(module.IProfiler):  # type: ignore[misc]
+        class Recorder(module.IProfiler):  # type: ignore[misc]
             def __init__(self) -> None:
                 module.IProfiler.__init__(self)
 
             def report_layer_time(self, layer_name: str, ms: float) -> None:
                 seen.append((layer_name, ms))
 
-        self._profiler = Keeping()
+        self._profiler = Recorder()
         self._runner.context.profiler = self._profiler
         self._names: tuple[str, ...] = ()
         self._times, self._walls = list[NDArray[np.float64]](), list[float]()
@@ -226,7 +226,7 @@ class EngineProfileSession:
             self._times.append(np.array([1e6 * ms for _, ms in self._seen]))
 
     def finish(self) -> Profiled:
-        """Return what was measured."""
+        """Return the nodes with their times."""
         self._runner.close()
         return Profiled(tuple(map(layer_node, self._names)), np.array(self._times), np.array(self._walls))
 
@@ -236,8 +236,8 @@ class EngineProfiler:
 
     Args:
         module: `tensorrt` or `tensorrt_rtx`.
-        suffix: of its engines.
-        product: its name for people.
+        suffix: suffix of its engines.
+        product: product name for messages.
     """
 
     def __init__(self, module: str, suffix: str, product: str) -> None:
@@ -255,7 +255,7 @@ class EngineProfiler:
         return EngineRunner(importlib.import_module(self._module), engine, trusted)
 
     def _engine(self, path: Path, config: RunConfig) -> tuple[Path, RunConfig]:
-        """Return an engine as it is, or one built from a small ONNX file beside it, and how to load it."""
+        """Return an engine and its configuration; an engine for an ONNX file is built in the same folder."""
         cuda.require_gpu(self._module)
         if path.suffix != ".onnx":
             return path, config
@@ -271,7 +271,7 @@ class EngineProfiler:
 
 
 def layer_node(name: str) -> RuntimeNode:
-    """Return a layer of an engine: its name holds the names of the nodes it was fused from."""
+    """Return a layer of an engine: its name contains the names of the fused nodes."""
     bare = name.partition(" ForeignNode")[0].strip()
     origins = tuple(part.strip(" []()") for part in bare.split(FUSED))
     converts = name.startswith(("Reformat", "reformat", "Copy")) or "CopyNode" in name
@@ -291,18 +291,18 @@ class _TensorRT(Backend):
     options: ClassVar[frozenset[str]] = frozenset({"cuda_graph", "transfers", "trust"})
 
     def check(self, config: RunConfig) -> None:
-        """An NVIDIA GPU is needed."""
+        """Check that there is an NVIDIA GPU."""
         cuda.require_gpu(self.name)
 
     def load(self, path: Path, config: RunConfig) -> EngineRunner:
-        """Deserialize an engine that the manifest vouches for."""
+        """Load an engine whose hash matches the manifest."""
         self.check(config)
         return EngineRunner(importlib.import_module(self.module), path, config)
 
     def describe_timing(self, config: RunConfig) -> str:
-        """One inference by `execute_async_v3`."""
+        """Return what a time includes: one inference by `execute_async_v3`."""
         how = "one replay of its CUDA graph" if config.cuda_graph else "one execute_async_v3"
-        return cuda.timed(f"{how} of {self.module} on a stream of its own", config)
+        return cuda.timed(f"{how} of {self.module} on its own stream", config)
 
 
 @BACKENDS.register("trt")
@@ -336,7 +336,7 @@ def _sizes(shape: Any) -> list[int | str]:
 def _logger(trt: Any) -> Any:
     """Return a logger that keeps the last error's text and prints nothing."""
 
-    class Keeping(trt.ILogger):  # type: ignore[misc]
+    class Recorder(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.last = ""
@@ -345,4 +345,4 @@ def _logger(trt: Any) -> Any:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.last = " ".join(message.split())
 
-    return Keeping()
+    return Recorder()

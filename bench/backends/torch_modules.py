@@ -1,4 +1,4 @@
-"""PyTorch itself: the modules of a run folder, as they are and compiled, on the CPU or an NVIDIA GPU."""
+"""PyTorch: the modules of a run folder, eager or compiled, on the CPU or an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Loaded:
 
 
 class ModuleRunner:
-    """A module in evaluation mode, its input in place; each time is one forward without gradients.
+    """A module in evaluation mode with its input on the device; each time is one forward without gradients.
 
     Args:
-        load: gives the module; counts as loading.
-        config: how it is run.
-        compiled: whether `torch.compile` prepares it; that is done here, and counts as loading.
+        load: returns the module; its time counts as loading.
+        config: settings of the measurement.
+        compiled: whether to compile the module with `torch.compile`; its time counts as loading.
 
     Raises:
         CompressError: the network cannot be loaded, or not compiled (exit MISSING or BUILD).
@@ -74,15 +74,17 @@ class ModuleRunner:
         return torch.from_numpy(images).to(self._config.device).to(memory_format=self._layout)
 
     def _compile(self, model: nn.Module) -> None:
-        """Compile for exactly this input; the first call is what compiles."""
+        """Compile for exactly this input; the first call triggers the compilation."""
         mode = "reduce-overhead" if self._config.cuda_graph else None
         self._model = torch.compile(model, dynamic=False, fullgraph=False, mode=mode)
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns where no GPU is
+        logging.getLogger("torch.utils.cpp_extension").setLevel(
+            logging.ERROR
+        )  # hides a warning without a GPU
         try:
             with torch.inference_mode():
                 self._model(self._input)
-        except Exception as error:  # the compiler's passes raise whatever they raise
-            raise _not_compiled(error) from error
+        except Exception as error:  # compiler passes raise errors of any class
+            raise _compile_error(error) from error
 
     def _onto_gpu(self) -> None:
         shape = (self._config.batch, self._loaded.outputs)
@@ -121,8 +123,8 @@ class ModuleRunner:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Version, device, threads, layout, and what else decides the time."""
-        found = {
+        """Version, device, threads, layout, and other settings that affect the time."""
+        settings = {
             "torch": str(torch.__version__),
             "device": self._config.device,
             "threads": str(torch.get_num_threads()),
@@ -130,9 +132,9 @@ class ModuleRunner:
             "compile": "inductor" if self._compiled else "no",
         }
         if self._buffers is None:
-            return found
+            return settings
         tf32 = "on" if torch.backends.cudnn.allow_tf32 else "off"
-        return found | self._buffers.settings | {"cudnn_tf32": tf32}
+        return settings | self._buffers.settings | {"cudnn_tf32": tf32}
 
     def run(self, count: int) -> NDArray[np.int64]:
         """Run `count` inferences; return the host's nanoseconds of each."""
@@ -150,13 +152,13 @@ class ModuleRunner:
 
         def run(full: NDArray[np.float32]) -> NDArray[np.float32]:
             with torch.inference_mode():
-                found: NDArray[np.float32] = self._model(self._placed(full)).float().numpy()
-            return found
+                outputs: NDArray[np.float32] = self._model(self._placed(full)).float().numpy()
+            return outputs
 
         return in_batches(run, images, self._config.batch)
 
     def close(self) -> None:
-        """Drop the module and its input; what was compiled for it is forgotten, as its number is limited."""
+        """Free the module, its input and the compiled code, of which torch keeps a limited number."""
         if self._compiled:
             torch.compiler.reset()
         del self._model, self._input, self._loaded
@@ -171,13 +173,13 @@ def load_from_run(path: Path, config: RunConfig) -> Loaded:
 
 
 SCATTER_INDEX = "scatter_index"
-"""In the name of the buffer by which `compress.slicing.scatter` puts channels back."""
+"""Part of the name of the index buffer of `compress.slicing.scatter`."""
 
 MULTIPLY = ("convolution", "_convolution", "conv2d", "mm", "addmm", "linear", "bmm", "mkldnn_linear")
 
 
 class _Clock(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Keeps the time of every operator: the host's on a CPU, between events on a GPU."""
+    """Record the time of every operator: by the host's clock on a CPU, between CUDA events on a GPU."""
 
     def __init__(self, on_gpu: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
@@ -191,18 +193,18 @@ class _Clock(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
         if self._on_gpu:
             ends = cuda.event(), cuda.event()
             ends[0].record()
-            found = func(*args, **(kwargs or {}))
+            result = func(*args, **(kwargs or {}))
             ends[1].record()
             self.spans.append(ends)
         else:
             start = time.perf_counter_ns()
-            found = func(*args, **(kwargs or {}))
+            result = func(*args, **(kwargs or {}))
             self.spans.append((start, time.perf_counter_ns()))
         self.calls.append((func, args))
-        return found
+        return result
 
     def times_ns(self) -> NDArray[np.float64]:
-        """Of every call, `[calls]`."""
+        """Return the nanoseconds of every call, `[calls]`."""
         if self._on_gpu:
             torch.cuda.synchronize()
             return np.array([1e6 * first.elapsed_time(last) for first, last in self.spans])
@@ -239,7 +241,7 @@ class TorchProfileSession:
                 self._nodes = tuple(_node(func, args, names) for func, args in clock.calls)
 
     def finish(self) -> Profiled:
-        """Return what was measured."""
+        """Return the nodes with their times."""
         del self._model, self._input
         return Profiled(self._nodes, np.array(self._times), np.array(self._walls))
 
@@ -256,7 +258,7 @@ class TimedModule:
 
     @property
     def device_ns(self) -> None:
-        """None: by the host's clock, until the device has finished."""
+        """None, since times are by the host's clock until the device has finished."""
         return
 
     def run(self, count: int) -> NDArray[np.int64]:
@@ -298,9 +300,9 @@ def module_at(path: Path, config: RunConfig) -> tuple[nn.Module, tuple[int, ...]
 
 
 def _names(model: nn.Module) -> dict[int, str]:
-    """Names of parameters and buffers by the address of their memory, which views share."""
-    every: Mapping[str, Tensor] = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    return {tensor.untyped_storage().data_ptr(): name for name, tensor in every.items()}
+    """Return the names of parameters and buffers by the address of their memory, which views share."""
+    tensors: Mapping[str, Tensor] = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    return {tensor.untyped_storage().data_ptr(): name for name, tensor in tensors.items()}
 
 
 def _node(func: Callable[..., Any], args: tuple[Any, ...], names: Mapping[int, str]) -> RuntimeNode:
@@ -333,7 +335,7 @@ class Torch(Backend):
     options: ClassVar[frozenset[str]] = frozenset({"device", "channels_last", "cuda_graph", "transfers"})
 
     def check(self, config: RunConfig) -> None:
-        """A GPU is needed where it is asked for."""
+        """Check that the requested GPU exists."""
         if config.device == "cuda":
             cuda.require_gpu(f"{self.name} on cuda")
         elif config.cuda_graph or config.transfers:
@@ -348,16 +350,16 @@ class Torch(Backend):
         return self.load_module(partial(load_from_run, path, config), config)
 
     def load_module(self, load: Callable[[], Loaded], config: RunConfig) -> ModuleRunner:
-        """Run a module that no run folder holds."""
+        """Run a module that is not in a run folder."""
         self.check(config)
         return ModuleRunner(load, config, compiled=False)
 
     def describe_timing(self, config: RunConfig) -> str:
-        """One forward."""
+        """Return what a time includes: one forward."""
         what = "one forward of the module in PyTorch"
         if config.device == "cuda":
             return cuda.timed(what, config)
-        return f"{what} on the CPU, tensor in and tensor out; reading and normalising images is not included"
+        return f"{what} on the CPU, tensor in and tensor out; reading and normalizing images is not included"
 
 
 @BACKENDS.register("torch-compile")
@@ -369,7 +371,7 @@ class TorchCompile(Torch):
     profiler = None
 
     def check(self, config: RunConfig) -> None:
-        """On the CPU inductor writes C++: a compiler is needed."""
+        """Check that there is a C++ compiler, which inductor needs on the CPU."""
         super().check(config)
         compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
         if sys.platform == "win32":
@@ -383,29 +385,29 @@ class TorchCompile(Torch):
         return ModuleRunner(load, config, compiled=True)
 
     def describe_timing(self, config: RunConfig) -> str:
-        """One forward, compiled before."""
+        """Return what a time includes: one forward of the compiled module."""
         return super().describe_timing(config).replace("the module", "the module compiled by inductor")
 
 
 def _no_compiler(name: str) -> CompressError:
     return CompressError(
-        f"the back end 'torch-compile' needs a C++ compiler on the CPU; there is no {name!r} here",
-        hint="install one (Debian and Ubuntu: apt install g++), name one in CXX, or use --backend torch",
+        f"the back end 'torch-compile' needs a C++ compiler on the CPU, but there is no {name!r}",
+        hint="install one (Debian and Ubuntu: apt install g++), set CXX to one, or use --backend torch",
         code="no-compiler",
         exit=Exit.MISSING,
         details={"compiler": name},
     )
 
 
-def _not_compiled(error: Exception) -> CompressError:
+def _compile_error(error: Exception) -> CompressError:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    said = next((line.strip() for line in str(cause).splitlines() if line.strip()), "no message")
+    message = next((line.strip() for line in str(cause).splitlines() if line.strip()), "no message")
     return CompressError(
-        f"torch.compile cannot compile the network: {type(cause).__name__}: {said}",
-        hint="a working C++ compiler with OpenMP is needed on the CPU; --debug shows the report, "
-        "--backend torch runs it uncompiled",
+        f"torch.compile cannot compile the network: {type(cause).__name__}: {message}",
+        hint="on the CPU, install a C++ compiler with OpenMP; --debug shows the whole error; or use "
+        "--backend torch, which does not compile",
         code="compile-failed",
         exit=Exit.BUILD,
     )

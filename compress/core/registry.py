@@ -239,7 +239,7 @@ def _module_names(package: str) -> list[str]:
 
 
 def _is_same(known: object, entry: object) -> bool:
-    """Whether two entries are equal, or one class or function whose module was imported twice."""
+    """Return whether two entries are equal, or one class or function whose module was imported twice."""
     if known is entry or (type(known) is type(entry) and bool(known == entry)):
         return True
     origins = [(getattr(e, "__module__", None), getattr(e, "__qualname__", None)) for e in (known, entry)]

@@ -72,7 +72,7 @@ def _costs(term: LayerTerm, whole: Tensor, cut: Tensor, transposed: bool) -> Lay
 
 
 def _transposed(network: nn.Module, term: LayerTerm) -> bool:
-    """Whether the layer is a transposed convolution with weight `[inputs, outputs, ...]`."""
+    """Return whether the layer is a transposed convolution with weight `[inputs, outputs, ...]`."""
     modules = dict(network.named_modules(remove_duplicate=False))
     layer = modules.get(term.weight.removesuffix(".weight"))
     return term.groups == 1 and isinstance(layer, nn.modules.conv._ConvTransposeNd)

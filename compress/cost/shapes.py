@@ -159,7 +159,7 @@ def _layer(graph: ChannelGraph, term: LayerTerm, name: str, node: Node) -> Shape
 
 
 def _cut(graph: ChannelGraph, labels: Labels) -> bool:
-    """Whether any of the channels may be dropped."""
+    """Return whether any of the channels may be dropped."""
     channels = graph.channels.at(labels)
     return bool(graph.channels.removable[channels[channels != NONE]].any())
 

@@ -350,7 +350,7 @@ def _set_generator_states(states: tuple[Any, ...]) -> None:
 
 
 def _is_plain(loader: DataLoader[Any]) -> bool:
-    """Whether a loader takes each sample once, in order or shuffled."""
+    """Return whether a loader takes each sample once, in order or shuffled."""
     return type(loader.sampler) in (RandomSampler, SequentialSampler) and (
         loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
     )

@@ -178,7 +178,7 @@ class _Division:
         self.protected: tuple[Protected, ...] = tuple(find_protected(facts, self.channels))
 
     def stuck(self) -> list[WidthChoice]:
-        """BackendOptions of tied parts that no smaller numbers fit."""
+        """Return the width choices whose parts cannot keep fewer channels."""
         return [c for c in self.width_choices if not c.uniform and c.solve(0.0) in (None, c.sizes)]
 
 

@@ -108,7 +108,7 @@ def _mixed(source: Node, inner: Sequence[Node]) -> tuple[int, ...] | None:
 
 
 def _apart(source: Node, inner: Sequence[Node], dims: Sequence[int]) -> bool:
-    """Whether the rules follow the labels of these dimensions through to their own places."""
+    """Return whether the rules follow the labels of these dimensions through to their own places."""
     facts = DensePass(LabelRegistry(), fixed=frozenset({source, *inner}))
     labeled = facts.parameter("weight", static_shape(source))
     labeled = LabeledTensor(labeled.shape, tuple(f for f in labeled.fields if f.dims[0] in dims))

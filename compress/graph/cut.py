@@ -37,7 +37,7 @@ class Cut:
     rewrites: dict[str, list[Any]]
 
     def needs_rewrites(self, graph: ChannelGraph) -> bool:
-        """Whether a constant other than a convolution module's group count has to change."""
+        """Return whether a constant other than a convolution module's group count has to change."""
         return bool(self.rewrites.keys() - _adjusted_by_slicing(graph))
 
 

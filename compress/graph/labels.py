@@ -163,5 +163,5 @@ class LabelRegistry:
         return self._start[name, dim][0]
 
     def has(self, name: str, dim: int) -> bool:
-        """Whether this dimension carries labels."""
+        """Return whether this dimension carries labels."""
         return (name, dim) in self._start

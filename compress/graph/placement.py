@@ -68,7 +68,7 @@ class Placement:
         self._calls = [node for node in nodes if node.op == "call_function"]
 
     def _opens(self, node: Node, user: Node) -> bool:
-        """Whether a value reaches a reading weight through this user without a norm between."""
+        """Return whether a value reaches a reading weight through this user without a norm between."""
         if user.op == "output" or self._groups.get(user.name, 0) != 0:
             return True
         resets = self._is_norm(user) and user.args[0] is node
@@ -140,7 +140,7 @@ class Placement:
         return list(self._parameters(node))
 
     def _data_is_zero(self, node: Node) -> bool:
-        """Whether the data that a node scales is zero for dropped channels, whatever the factor."""
+        """Return whether the data that a node scales is zero for dropped channels, whatever the factor."""
         data = [self._graph.values.get(n) for n in node.all_input_nodes if n not in self._fixed]
         return all(v.zero_when_dropped for v in data if isinstance(v, LabeledTensor))
 

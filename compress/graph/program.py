@@ -65,14 +65,14 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
 
 
 def _is_lost_in_evaluation(node: Node) -> bool:
-    """Whether a node is random in training only; a dropout with probability 0 is not."""
+    """Return whether a node is random in training only; a dropout with probability 0 is not."""
     if operator_of(node).random != "training":
         return False
     return "dropout" not in operator_name(node) or len(node.args) < 2 or bool(node.args[1] != 0)
 
 
 def _mutates_views(graph: Graph) -> bool:
-    """Whether an in-place operator writes into memory that is read again under another name."""
+    """Return whether an in-place operator writes into memory that is read again under another name."""
     order = {node: i for i, node in enumerate(graph.nodes)}
     base: dict[Node, Node] = {}
     shared: dict[Node, list[Node]] = {}

@@ -111,7 +111,7 @@ def make_setup(
 
 
 def needs_dense(resolved: ResolvedRequest) -> bool:
-    """Whether a dense network must be trained before the method can begin."""
+    """Return whether a dense network must be trained before the method can begin."""
     has_weights = bool(resolved.request.weights) or resolved.has_trained_module
     return resolved.method.starts_from_dense and not has_weights and resolved.request.teacher is None
 

@@ -29,7 +29,7 @@ class Budget:
     cost: Callable[[Bools], float]
 
     def met(self, open_units: Bools) -> bool:
-        """Whether the cost is within 1% of the limit."""
+        """Return whether the cost is within 1% of the limit."""
         return abs(self.cost(open_units) - self.goal) <= TOLERANCE * self.goal
 
 

@@ -45,7 +45,7 @@ def open_session(
     if not path.is_file():
         raise CompressError(
             f"there is no file {str(path)!r}",
-            hint="make one with `compress export RUN --format onnx`",
+            hint="check the path, or export a run with `compress export RUN --format onnx`",
             code="missing-file",
             exit=Exit.MISSING,
         )
@@ -92,7 +92,7 @@ class OnnxClassifier:
     A file with a fixed batch size gets full batches; the last one is padded with zeros and the result cut.
 
     Raises:
-        CompressError: the file cannot be opened, or is no image classifier (exit MISSING or USAGE).
+        CompressError: the file cannot be opened, or is not an image classifier (exit MISSING or USAGE).
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class OnnxClassifier:
             inputs = ", ".join(f"{t.name}: {t.dtype} {list(t.shape)}" for t in self.inputs)
             outputs = ", ".join(f"{t.name}: {t.dtype} {list(t.shape)}" for t in self.outputs)
             raise CompressError(
-                f"{str(self.path)!r} is no image classifier: its inputs are ({inputs}), "
+                f"{str(self.path)!r} is not an image classifier: its inputs are ({inputs}), "
                 f"its outputs ({outputs})",
                 hint="it must have one float32 input [batch, channels, height, width] and an output "
                 "[batch, classes]",

@@ -74,7 +74,7 @@ class ParityLink(Record):
 
 @dataclass
 class ParityChain:
-    """The comparisons so far; make one with `start`.
+    """The comparisons so far; created by `start`.
 
     Attributes:
         images: float32 `[N, C, H, W]`, preprocessed test images.

@@ -146,7 +146,7 @@ def _remove_cast_pairs(model: Any) -> None:
 
 
 def _is_inserted(node: Any) -> bool:
-    """Whether the converter inserted this cast to 16 bits, at the input or after a float32 node."""
+    """Return whether the converter inserted this cast to 16 bits, at the input or after a float32 node."""
     name, source = node.name, node.input[0]
     return bool(name.startswith("graph_input_cast") or source.endswith("_cast_to_fp16"))
 

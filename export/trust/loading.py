@@ -39,7 +39,7 @@ def check_loadable(path: Path, *, trust: bool = False, here: DeviceRecord | None
     if not path.is_file():
         raise CompressError(
             f"there is no file {str(path)!r}",
-            hint="make one with `compress export RUN`",
+            hint="check the path, or export a run with `compress export RUN`",
             code="missing-file",
             exit=Exit.MISSING,
         )

@@ -105,7 +105,7 @@ def test_the_dense_accuracy_is_the_runs_where_it_was_cut_from_a_trained_network(
 
 def test_a_file_of_another_kind_is_refused_before_anything_is_measured(run: Path, tmp_path: Path) -> None:
     (tmp_path / "model.xml").touch()
-    with pytest.raises(CompressError, match=r"'ort-cpu' does not run a \.xml file"):
+    with pytest.raises(CompressError, match=r"'ort-cpu' does not read a \.xml file"):
         bench(run, tmp_path / "model.xml", backend="ort-cpu")
     assert not (run / "bench").exists()
 

@@ -27,7 +27,7 @@ def other(tmp_path: Path) -> str:
 
 
 def by_hand(run: Path, name: str) -> tuple[float, float]:
-    """Accuracy and loss on uint8 test images, normalised by the run's own record."""
+    """Accuracy and loss on uint8 test images, normalized as in the record of the run."""
     preprocess = artifact.compact_info(run).preprocess
     images = data.load(name, input_size=preprocess.input_size)
     x, y = images.test_arrays()
@@ -120,7 +120,7 @@ def test_a_file_of_a_fixed_batch_size_is_evaluated_with_it(run: Path) -> None:
 
 def test_a_back_end_that_does_not_read_the_file_is_refused(run: Path) -> None:
     path = export(run, samples=16).path
-    with pytest.raises(CompressError, match="'torch' does not run") as caught:
+    with pytest.raises(CompressError, match="'torch' does not read") as caught:
         evaluate_any(path, "digits", backend="torch")
     assert "ort-cpu" in caught.value.hint
 

@@ -218,7 +218,7 @@ def test_an_unfinished_run_is_refused_with_a_hint_to_resume(fails: Fails, run: P
         ("bench RUN RUN", 2, "bad-option", "given twice"),
         ("bench bad.onnx", 2, "nothing-to-compare", "bad.onnx"),
         ("bench RUN bad.onnx", 3, "bad-onnx", "bad.onnx"),
-        ("bench RUN bad.onnx --backend torch", 2, "wrong-kind", "'torch' does not run a .onnx file"),
+        ("bench RUN bad.onnx --backend torch", 2, "wrong-kind", "'torch' does not read a .onnx file"),
         ("bench RUN gone.onnx", 3, "missing-file", "gone.onnx"),
         ("eval RUN --backend ort", 2, "unknown-backend", "'ort'"),
         ("eval bad.onnx --data digits --backend torch", 2, "wrong-kind", "bad.onnx"),

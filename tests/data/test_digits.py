@@ -31,8 +31,8 @@ def test_the_split_is_stratified_and_always_the_same() -> None:
 
 def test_three_channels_repeat_the_gray_image() -> None:
     gray, _ = data.load("digits").test_arrays(5)
-    colour, _ = data.load("digits", (3, 32, 32)).test_arrays(5)
-    assert torch.equal(colour, gray.expand(-1, 3, -1, -1))
+    color, _ = data.load("digits", (3, 32, 32)).test_arrays(5)
+    assert torch.equal(color, gray.expand(-1, 3, -1, -1))
 
 
 def test_the_full_gray_scale_is_used() -> None:

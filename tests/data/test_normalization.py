@@ -22,9 +22,9 @@ def wanted(images: ImageData) -> Preprocess:
     return images.info.preprocess.model_copy(update={"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.25, 1.0)})
 
 
-def pixels(normalised: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+def pixels(normalized: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
-    return (normalised * std + mean) * 255
+    return (normalized * std + mean) * 255
 
 
 def test_data_that_already_fits_is_given_back_itself(images: ImageData) -> None:

@@ -18,7 +18,7 @@ CUDA = torch.device("cuda", 0)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images of one colour each, so that a crop anywhere shows which one it is."""
+    """Images of one color each, so that a crop anywhere shows which one it is."""
     for part, count in (("train", 24), ("val", 6)):
         for number in range(count):
             where = tmp_path / part / f"c{number % 2}"

@@ -23,7 +23,7 @@ def last(out: Path) -> dict[str, Any]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two nested states are equal to the bit."""
+    """Return whether two nested states are equal to the bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):

@@ -135,7 +135,7 @@ def pair(
 
 
 def _scales_rows(x: LabeledTensor, y: LabeledTensor) -> bool:
-    """Whether the second tensor is a parameter's, one number for each row of the first."""
+    """Return whether the second tensor is a parameter's, one number for each row of the first."""
     rows = len(x.shape) == len(y.shape) > 1 and y.shape == (x.shape[0], *[1] * (len(x.shape) - 1))
     return rows and x.columns_of is not None
 

@@ -35,7 +35,7 @@ def channel_norm(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs
 
 @RULES.register("layer_norm")
 def layer_norm(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Statistics over the normalised dimensions change with every channel taken out of them."""
+    """Statistics over the normalized dimensions change with every channel taken out of them."""
     x, normalized, name = args[0], args[1], operator_name(node)
     first = len(x.shape) - len(normalized)
     for f in x.fields:

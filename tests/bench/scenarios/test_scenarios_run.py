@@ -127,7 +127,7 @@ def test_a_replay_shows_the_tables_and_notes(measured: tuple[Path, ScenarioResul
     outcomes = {rate.outcome for side in (server.baseline, server.candidate) for rate in side.rates}
     for text in ("single stream, latency in ms", "offline, images/s", "server, latency", *outcomes):
         assert text in words
-    assert "normalising images is not included" in words
+    assert "normalizing images is not included" in words
     assert "not a conformance run" in words
     assert call("bench", "--replay", measured[0]).out == shown.out
     value = json.loads(call("bench", "--replay", measured[0], "--json").out)
