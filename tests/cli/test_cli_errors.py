@@ -192,7 +192,7 @@ def test_an_unfinished_run_is_refused_with_a_hint_to_resume(fails: Fails, run: P
 @pytest.mark.parametrize(
     ("words", "exit_code", "code", "message"),
     [
-        ("eval RUN --data npz:three.npz", 2, "class-count", "10 classes apart"),
+        ("eval RUN --data npz:three.npz", 2, "class-count", "has 10 classes"),
         ("eval RUN --data npz:rgb.npz", 2, "input-size", "3 channels"),
         ("eval RUN --data digts", 2, "unknown-data", "digts"),
         ("eval RUN --device tpu", 2, "unknown-device", "'tpu'"),
