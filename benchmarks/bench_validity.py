@@ -1,10 +1,10 @@
-"""Are the verdicts of `compress bench` right on a machine that does other things?
+"""Rate of false verdicts of `compress bench` on a machine under load.
 
 `python -m benchmarks.bench_validity [--repeats 20 --halves 4 --backend ort-cpu,openvino --threads 1,2]`:
-ResNet-20 against a copy of its own file, where FASTER and SLOWER are false, and against itself cut to half
-its width, where anything but FASTER is. Meanwhile `--load` processes compute: all the time in every other
-repeat, in the rest for a while and not for a while. Ends with 1 where the claim fails; `--resume` goes on
-with the record of a run that was stopped.
+ResNet-20 is compared with a copy of its own file, where FASTER and SLOWER are false, and with its slice of
+half the width, where everything but FASTER is false. `--load` other processes compute meanwhile, steadily in
+every other repeat and intermittently in the rest. Exits with 1 if there are more false verdicts than allowed.
+`--resume` continues the record of an interrupted run.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ from compress.slicing import slice_model
 MODEL = "resnet20"
 SIZE = (3, 32, 32)
 ALLOWED = 0.1
-"""False verdicts on equal files, as a share of the repeats: 2 of 20."""
+"""Largest share of false verdicts on equal files: 2 of 20."""
 
-ASKED = ("repeats", "halves", "backend", "threads", "load", "sessions", "pairs", "model")
-"""Options that must be the same for a run to go on."""
+FIXED_OPTIONS = ("repeats", "halves", "backend", "threads", "load", "sessions", "pairs", "model")
+"""Options that must be unchanged to resume a run."""
 
 
 def networks(folder: Path, model: str = MODEL, size: tuple[int, int, int] = SIZE) -> tuple[Path, Path, Path]:
-    """Return ONNX files of a network with fresh weights, a copy of it, and its half, made if not there."""
-    result = folder / "full.onnx", folder / "copy.onnx", folder / "half.onnx"
-    if all(path.exists() for path in result):
-        return result
+    """Return ONNX files of a random network, a copy and its slice of half the width; create missing files."""
+    paths = folder / "full.onnx", folder / "copy.onnx", folder / "half.onnx"
+    if all(path.exists() for path in paths):
+        return paths
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    full = _settled(build(model, 10, size), size)
+    full = _with_batch_statistics(build(model, 10, size), size)
     plan = make_plan(trace(full, torch.zeros(2, *size)), keep=0.5)
     half = slice_model(full, plan).eval()
-    to_onnx(full, torch.zeros(1, *size), result[0])
-    shutil.copyfile(result[0], result[1])
-    to_onnx(half, torch.zeros(1, *size), result[2])
-    return result
+    to_onnx(full, torch.zeros(1, *size), paths[0])
+    shutil.copyfile(paths[0], paths[1])
+    to_onnx(half, torch.zeros(1, *size), paths[2])
+    return paths
 
 
-def _settled(model: nn.Module, size: tuple[int, int, int]) -> nn.Module:
-    """The network with the norm statistics of noise, so that its activations are of a trained one's size."""
+def _with_batch_statistics(model: nn.Module, size: tuple[int, int, int]) -> nn.Module:
+    """Return the network with batch norm statistics of noise, which keep its activations in range."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
@@ -74,7 +74,7 @@ def _settled(model: nn.Module, size: tuple[int, int, int]) -> nn.Module:
     return model.eval()
 
 
-def measure(
+def measure_verdicts(
     files: Sequence[Path],
     repeat: int,
     *,
@@ -84,7 +84,7 @@ def measure(
     sessions: int | None = None,
     pairs: int = PAIRS,
 ) -> list[dict[str, Any]]:
-    """Run the benchmark once under load: the first file against each other one, on each back end."""
+    """Compare the first file with each other file on each back end, once, under load."""
     form, start = FORMS[repeat % len(FORMS)], time.monotonic()
     with loaded(load, form, repeat):
         result = bench(
@@ -95,45 +95,50 @@ def measure(
 
 
 def rows_of(result: BenchResult) -> list[dict[str, Any]]:
-    """What a result says of each comparison."""
+    """Return a row of the record for each comparison of a result."""
     return [
         {
             "backend": comparison.backend,
             "threads": result.threads,
             "candidate": Path(comparison.candidate.label).stem,
             **entry.model_dump(mode="json", include={"verdict", "speedup", "noise", "floor", "others_load"}),
-            "sessions": [[one.noise.ratio, one.speedup.ratio, str(alone(one))] for one in entry.sessions],
+            "sessions": [
+                [session.noise.ratio, session.speedup.ratio, str(session_verdict(session))]
+                for session in entry.sessions
+            ],
         }
         for comparison in result.comparisons
         for entry in comparison.batches
     ]
 
 
-def alone(one: SessionRecord) -> Verdict:
-    """What a session would have said by itself, from the interval over its pairs."""
-    result = one.speedup
-    ratio = Interval(*(math.log(value) for value in (result.ratio, result.low, result.high)), result.pairs)
-    floor = max(abs(math.log(one.noise.low)), abs(math.log(one.noise.high)))
+def session_verdict(session: SessionRecord) -> Verdict:
+    """Return the verdict of a single session, from the interval over its pairs."""
+    speedup, noise = session.speedup, session.noise
+    ratio = Interval(
+        *(math.log(value) for value in (speedup.ratio, speedup.low, speedup.high)), speedup.pairs
+    )
+    floor = max(abs(math.log(noise.low)), abs(math.log(noise.high)))
     return verdict(ratio, floor)
 
 
 def is_false(candidate: str, verdict: str) -> bool:
-    """Whether a verdict is wrong: a difference between equal files, or half a network not called faster."""
+    """Whether a verdict is false: a difference between equal files, or the slice not called faster."""
     return (verdict in ("FASTER", "SLOWER")) if candidate == "copy" else verdict != "FASTER"
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Count the verdicts of each back end, number of threads and candidate, and say whether the claim holds.
+def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Count the verdicts by back end, threads and candidate, and compare them with the allowed number.
 
-    Of equal files `ALLOWED` of the verdicts may be false, of half a network none.
+    For equal files the share `ALLOWED` of the verdicts may be false, for the slice none.
     """
-    results = []
+    summaries = []
     for key in dict.fromkeys((row["backend"], row["threads"], row["candidate"]) for row in rows):
         own = [row for row in rows if (row["backend"], row["threads"], row["candidate"]) == key]
         wrong = sum(is_false(key[2], row["verdict"]) for row in own)
         allowed = math.floor(ALLOWED * len(own)) if key[2] == "copy" else 0
         by_session = [verdict for row in own for _, _, verdict in row["sessions"]]
-        results.append(
+        summaries.append(
             {
                 "backend": key[0],
                 "threads": key[1],
@@ -151,15 +156,15 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "seconds": statistics.fmean(row["seconds"] for row in own),
             }
         )
-    return results
+    return summaries
 
 
-def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The counts as a table."""
+def render_verdict_counts(summaries: Sequence[dict[str, Any]]) -> Table:
+    """Return the counts as a table."""
     names = ("back end", "threads", "full against", *Verdict, "false", "allowed")
-    shown = Table(*names, "sessions alone", "speed-up", "floor", "others", "s each")
-    for row in rows:
-        shown.add_row(
+    table = Table(*names, "single sessions", "speed-up", "floor", "others", "s per comparison")
+    for row in summaries:
+        table.add_row(
             row["backend"],
             str(row["threads"]),
             row["candidate"],
@@ -172,74 +177,76 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
             f"{row['others_load']:.0%}",
             f"{row['seconds']:.1f}",
         )
-    return shown
+    return table
 
 
-def run(given: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything, and write the record after each measurement; return it."""
+def run_benchmark(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure all comparisons, writing the record after each measurement; return it."""
     record: dict[str, Any] = {
         "schema_version": 1,
-        **provenance("benchmarks.bench_validity", given.arguments),
-        "asked": {name: getattr(given, name) for name in ASKED},
+        **provenance("benchmarks.bench_validity", args.arguments),
+        "asked": {name: getattr(args, name) for name in FIXED_OPTIONS},
         "input": [1, *SIZE],
         "minutes": 0.0,
         "rows": [],
     }
-    if given.resume and given.out.exists():
-        record = _stopped(record, given.out)
+    if args.resume and args.out.exists():
+        record = _load_interrupted(record, args.out)
     with tempfile.TemporaryDirectory() as folder:
-        files = networks(given.networks or Path(folder), given.model)
-        for repeat in range(given.repeats):
-            for threads in map(int, given.threads.split(",")):
+        files = networks(args.networks or Path(folder), args.model)
+        for repeat in range(args.repeats):
+            for threads in map(int, args.threads.split(",")):
                 if any((row["repeat"], row["threads"]) == (repeat, threads) for row in record["rows"]):
                     continue
                 start = time.monotonic()
-                measured = measure(
-                    files if repeat < given.halves else files[:2],
+                measured = measure_verdicts(
+                    files if repeat < args.halves else files[:2],
                     repeat,
-                    backends=given.backend,
+                    backends=args.backend,
                     threads=threads,
-                    load=given.load,
-                    sessions=given.sessions,
-                    pairs=given.pairs,
+                    load=args.load,
+                    sessions=args.sessions,
+                    pairs=args.pairs,
                 )
                 record["rows"] += measured
                 record["minutes"] += (time.monotonic() - start) / 60
-                record["summary"] = summarise(record["rows"])
+                record["summary"] = summarize(record["rows"])
                 record["holds"] = all(row["holds"] for row in record["summary"])
-                write_result(given.out.stem, record, given.out.parent)
+                write_result(args.out.stem, record, args.out.parent)
                 for row in measured:
-                    message = f"{row['backend']}, {threads} threads, {row['candidate']}: {row['verdict']}"
-                    print(f"{record['minutes']:5.1f} min  {repeat + 1:2}  {message}", file=sys.stderr)
+                    line = f"{row['backend']}, {threads} threads, {row['candidate']}: {row['verdict']}"
+                    print(f"{record['minutes']:5.1f} min  {repeat + 1:2}  {line}", file=sys.stderr)
     return record
 
 
-def _stopped(record: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The record of a run that was stopped, if the same was asked for there."""
-    result: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if result["asked"] != record["asked"]:
-        raise SystemExit(f"{path} was measured otherwise ({result['asked']}): choose another --out")
-    return result
+def _load_interrupted(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the record of an interrupted run, if it had the same options."""
+    earlier: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if earlier["asked"] != record["asked"]:
+        raise SystemExit(f"{path} was measured with other options ({earlier['asked']}): choose another --out")
+    return earlier
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, record; return 1 where the claim fails."""
+    """Run the benchmark and print the counts; return 1 if there are more false verdicts than allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=20, help="full against its copy")
-    parser.add_argument("--halves", type=int, default=4, help="repeats with full against half as well")
+    parser.add_argument("--repeats", type=int, default=20, help="comparisons of the network with its copy")
+    parser.add_argument(
+        "--halves", type=int, default=4, help="repeats that also compare the network with its slice"
+    )
     parser.add_argument("--backend", default="ort-cpu,openvino")
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--load", type=int, default=1, help="processes that compute meanwhile")
+    parser.add_argument("--load", type=int, default=1, help="number of other processes that compute")
     parser.add_argument("--sessions", type=int, help="as for compress bench")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="as for compress bench")
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--networks", type=Path, help="folder of the networks, made where it has none")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    parser.add_argument("--networks", type=Path, help="folder of the ONNX files, created if missing")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted run")
     parser.add_argument("--out", type=Path, default=RESULTS / "bench_validity.json")
-    given = parser.parse_args(arguments)
-    given.arguments = sys.argv[1:] if arguments is None else list(arguments)
-    record = run(given)
-    Console(width=130).print(table(record["summary"]))
+    args = parser.parse_args(arguments)
+    args.arguments = sys.argv[1:] if arguments is None else list(arguments)
+    record = run_benchmark(args)
+    Console(width=130).print(render_verdict_counts(record["summary"]))
     return 0 if record["holds"] else 1
 
 

@@ -1,6 +1,6 @@
-"""A process that computes: load on the machine while something is measured.
+"""Processes that put load on the CPU during a measurement.
 
-Run as a script with the form of the load and a seed; imports nothing that takes long.
+Run as a script with the form of the load and a seed. Imports only modules that load fast.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ FORMS = ("steady", "on and off")
 """Kinds of load."""
 
 PHASE_S = 0.7
-"""Mean length of a phase of load and of one without, exponentially distributed."""
+"""Mean seconds of a phase with load and of one without; both are exponentially distributed."""
 
 
 def compute(form: str, seed: int) -> None:
-    """Compute, all the time or on and off, as long as the process lives that started this one."""
+    """Compute, steadily or on and off, until the parent process ends."""
     noise, parent = random.Random(seed), os.getppid()
     while os.getppid() == parent:
         end = time.monotonic() + noise.expovariate(1 / PHASE_S)
@@ -33,7 +33,7 @@ def compute(form: str, seed: int) -> None:
 
 @contextlib.contextmanager
 def loaded(count: int, form: str, seed: int) -> Iterator[None]:
-    """Have `count` processes compute while the block runs."""
+    """Run `count` computing processes during the block."""
     command = [sys.executable, __file__, form]
     processes = [subprocess.Popen([*command, str(1000 * seed + i)]) for i in range(count)]
     try:

@@ -1,8 +1,8 @@
 """Check that `--explain` attributes lost time to misaligned widths exactly when the widths are misaligned.
 
 `python -m benchmarks.explain_alignment [--blocks 30]`: torchvision's ResNet-18 at 224 x 224 with random
-weights, cut from 64/128/256/512 to 32/64/128/256 channels and to 33/65/129/257; ONNX Runtime and OpenVINO on
-one thread. Both have nearly the same MACs.
+weights, sliced from 64/128/256/512 to 32/64/128/256 and to 33/65/129/257 channels, which have nearly the same
+MACs; ONNX Runtime and OpenVINO on one thread.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ SIZE = (3, 224, 224)
 CLASSES = 1000
 BACKENDS = ("ort-cpu", "openvino")
 EXTRA = {"32/64/128/256": 0, "33/65/129/257": 1}
-"""Channels kept beyond half of each group, by the resulting widths."""
+"""Channels kept in addition to half of each group, by the resulting widths."""
 
 NOT_A_CAUSE = (Cause.REMAINDER, Cause.NOISE)
-"""Entries of the causes that explain nothing."""
+"""Entries of the breakdown that are not causes: the unexplained remainder and the noise."""
 
 
 def make_run(path: Path, extra: int) -> Path:
-    """Make a run with half the channels of every group plus `extra`; return its folder."""
+    """Write a run folder with half the channels of every group plus `extra`; return its path."""
     torch.manual_seed(0)
     dense = models.build(NETWORK, CLASSES, SIZE).eval()
     graph = trace(dense, torch.rand(2, *SIZE))
@@ -67,9 +67,9 @@ def make_run(path: Path, extra: int) -> Path:
 
 
 def summarize(explanation: Explanation) -> dict[str, Any]:
-    """Return the losses by cause on one back end, and the eight layers that lost most."""
-    real = [part for part in explanation.causes if part.cause not in NOT_A_CAUSE]
-    lost = sorted(explanation.rows, key=lambda row: -row.loss_ms)[:8]
+    """Return the lost time by cause on one back end, and the eight layers with the largest loss."""
+    causes = [part for part in explanation.causes if part.cause not in NOT_A_CAUSE]
+    worst_layers = sorted(explanation.rows, key=lambda row: -row.loss_ms)[:8]
     return {
         "backend": explanation.backend,
         "dense_ms": explanation.dense_ms,
@@ -80,7 +80,7 @@ def summarize(explanation: Explanation) -> dict[str, Any]:
         "efficiency": explanation.efficiency,
         "gap_ms": explanation.gap_ms,
         "causes": {part.cause.value: part.ms for part in explanation.causes},
-        "most_lost_to": real[0].cause.value,
+        "most_lost_to": causes[0].cause.value,
         "remainder_ms": explanation.remainder_ms,
         "remainder_noise_ms": explanation.remainder_noise_ms,
         "adds_up": explanation.adds_up,
@@ -95,21 +95,21 @@ def summarize(explanation: Explanation) -> dict[str, Any]:
                 "better_width": row.better,
                 "saves_ms": row.saves_ms,
             }
-            for row in lost
+            for row in worst_layers
         ],
     }
 
 
 def main() -> None:
-    """Make and explain both runs, print the tables and write the result."""
+    """Explain both runs, print the tables and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=30)
-    given = parser.parse_args()
+    args = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for widths, extra in EXTRA.items():
             run = make_run(Path(folder) / widths.replace("/", "-"), extra)
-            for explanation in explain(run, threads=1, blocks=given.blocks, backend=BACKENDS):
+            for explanation in explain(run, threads=1, blocks=args.blocks, backend=BACKENDS):
                 Console(width=160).print(render_explanation(explanation))
                 rows.append({"widths": widths, **summarize(explanation)})
     write_result(
@@ -120,7 +120,7 @@ def main() -> None:
             "network": NETWORK,
             "input": [1, *SIZE],
             "threads": 1,
-            "blocks": given.blocks,
+            "blocks": args.blocks,
             "rows": rows,
         },
     )

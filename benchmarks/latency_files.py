@@ -1,4 +1,4 @@
-"""Files for the latency benchmarks: dense and compact network of a recipe in every precision."""
+"""Exported files for the latency benchmarks: a recipe's dense and compact networks in every precision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from compress.recipes import load
 from compress.training import NoProgress
 
 IMAGES = 64
-"""Random images that networks are trained on and compared with, so that batch norms have statistics."""
+"""Number of random images for training and comparison; training gives the batch norms statistics."""
 
 SETTINGS = {"epochs": 2, "batch_size": 16, "lr": 0.01, "momentum": 0.9, "warmup_epochs": 0.0}
 """A short training; latency does not depend on the values of the weights."""
@@ -30,10 +30,10 @@ SETTINGS = {"epochs": 2, "batch_size": 16, "lr": 0.01, "momentum": 0.9, "warmup_
 
 @dataclass(frozen=True)
 class RunPair:
-    """Two runs: of the dense network, and of the compact one.
+    """Run folders of a dense network and its compact network.
 
     Attributes:
-        is_random: whether they were trained here on random images.
+        is_random: whether they were trained on random images.
     """
 
     dense: Path
@@ -42,12 +42,12 @@ class RunPair:
 
     @property
     def costs(self) -> tuple[CompactInfo, CompactInfo]:
-        """Descriptions of both compact models."""
+        """Costs and specification of the dense and the compact run's model."""
         return compact_info(self.dense), compact_info(self.compact)
 
 
 def train_on_noise(recipe: str, folder: Path, device: str) -> RunPair:
-    """Train the dense network of a recipe and its compact one for a few steps on random images, each once."""
+    """Train a recipe's dense and compact network for a few steps on random images, unless already done."""
     data = f"npz:{write_noise(recipe, folder)}"
     for name, method in (("dense", "dense"), ("compact", "scratch")):
         out = folder / name
@@ -67,7 +67,7 @@ def train_on_noise(recipe: str, folder: Path, device: str) -> RunPair:
 
 
 def write_noise(recipe: str, folder: Path) -> Path:
-    """Write an archive of random images with the size and classes of a recipe, once; return its path."""
+    """Write random images with a recipe's size and classes to an archive, if missing; return its path."""
     path = folder / "noise.npz"
     settings = load(recipe)
     assert settings.input_size is not None
@@ -88,14 +88,13 @@ def write_noise(recipe: str, folder: Path) -> Path:
 def exported_file(
     run: Path, backend: Backend, precision: Precision, batches: Sequence[int], is_random: bool
 ) -> Path:
-    """Return a run's file that a back end reads in a precision, exported on first use.
+    """Return a run's file in a precision and in the format a back end reads; export it on first use.
 
-    A network trained on random images is not checked for parity: its logits are so close to each other that
-        the
-    agreement of classes says nothing. Trained runs must pass the check.
+    Parity is not checked for a network trained on random images: its logits are so close to each other that
+    the agreement of predicted classes is meaningless. Trained runs must pass the check.
 
     Raises:
-        CompressError: it cannot be exported (exit BUILD, MISSING or PARITY).
+        CompressError: the export fails (exit BUILD, MISSING or PARITY).
     """
     format = "onnx" if ".onnx" in backend.reads else "trt-rtx" if RTX_ENGINE in backend.reads else "trt"
     name = get_format(format).filename(precision)
@@ -114,5 +113,5 @@ def _profile(record: manifest.FileRecord) -> object:
 
 
 def supported_precisions(backend: Backend, precisions: Sequence[Precision]) -> list[Precision]:
-    """Return the precisions that a back end can run; modules of a run folder are FP32."""
+    """Return the precisions that a back end can run; back ends that read run folders only run FP32."""
     return [precision for precision in precisions if FOLDER not in backend.reads or precision == "fp32"]

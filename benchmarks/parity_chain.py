@@ -1,10 +1,10 @@
-"""The parity chain of a trained ResNet-56: torch, ONNX, FP32, FP16 and INT8, three runtimes.
+"""Parity of a trained ResNet-56 along its export: torch to ONNX, FP32, FP16 and INT8, in three runtimes.
 
 `python -m benchmarks.parity_chain --weights FILE --data npz:FILE [--steps 150] [--samples 2000]`. The weights
-are for CIFAR-10 normalized with the mean and deviation of ImageNet. The network is measured dense, and sliced
-by l1 to half its MACs. A sliced network without training is hardly better than chance and shows nothing about
-precision, so it is then trained for `--steps` batches of 128. Every chain is the one that `compress export`
-runs, with the three formats one after the other.
+are for CIFAR-10 images normalized with the mean and standard deviation of ImageNet. The dense network and
+its slice by l1 with half of the MACs are exported. A slice's accuracy is near chance, where the effect of
+precision is invisible, so it is first fine-tuned for `--steps` batches of 128. The comparisons are those of
+`compress export`, for three formats.
 """
 
 from __future__ import annotations
@@ -40,14 +40,18 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 FORMATS = ("onnx", "openvino", "trt-rtx")
 TARGETS = (86, 89)
-"""GPUs that TensorRT-RTX compiles for."""
+"""Compute capabilities that TensorRT-RTX compiles for: 8.6 and 8.9."""
 
 SIZE = (3, 32, 32)
 
 
 @dataclass(frozen=True)
 class BenchmarkNetwork:
-    """A network to export, and the comparisons made when it was sliced."""
+    """Network to export.
+
+    Attributes:
+        verified: comparison of the sliced with the masked dense network; empty for the dense network.
+    """
 
     label: str
     model: nn.Module
@@ -55,21 +59,21 @@ class BenchmarkNetwork:
     verified: dict[str, Any]
 
 
-def tune(model: nn.Module, data: ImageData, steps: int) -> float:
+def fine_tune(model: nn.Module, data: ImageData, steps: int) -> float:
     """Train a sliced network for some batches of 128; return the last loss."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    loss, done, epoch = torch.zeros(()), 0, 0
+    loss, step, epoch = torch.zeros(()), 0, 0
     model.train()
-    while done < steps:
+    while step < steps:
         for images, labels in data.train_batches(epoch=epoch, batch_size=128, seed=0):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(images), labels)
             loss.backward()
             optimizer.step()
             schedule.step()
-            done += 1
-            if done == steps:
+            step += 1
+            if step == steps:
                 break
         epoch += 1
     model.eval()
@@ -77,18 +81,18 @@ def tune(model: nn.Module, data: ImageData, steps: int) -> float:
 
 
 def networks(weights: Path, data: ImageData, steps: int) -> list[BenchmarkNetwork]:
-    """The trained network, and the one sliced from it and trained a little."""
+    """Return the trained network, and a fine-tuned slice of it with half of the MACs."""
     dense = models.build("resnet56", 10, SIZE, weights=weights).eval()
     images = data.test_arrays(64)[0]
     graph = trace(dense, images)
     plan = make_plan(graph, macs=0.5, criterion="l1")
-    narrow = slice_model(dense, plan)
-    report = verify(dense, plan, narrow, images)
-    tune(narrow, data, steps)
+    compact = slice_model(dense, plan)
+    report = verify(dense, plan, compact, images)
+    fine_tune(compact, data, steps)
     return [
         BenchmarkNetwork("dense", dense, plan.dense.macs, {}),
         BenchmarkNetwork(
-            "sliced to half the MACs", narrow, plan.narrow.macs, {"sliced_vs_masked_dense": report.to_json()}
+            "sliced to half the MACs", compact, plan.narrow.macs, {"sliced_vs_masked_dense": report.to_json()}
         ),
     ]
 
@@ -116,8 +120,8 @@ def run_chain(
             sizes = {path.name: path.stat().st_size for path in (source.full, source.path)}
             for name in FORMATS:
                 options = replace(inputs.options, target_sm=TARGETS if name == "trt-rtx" else ())
-                made = replace(inputs, options=options)
-                path, built = build_checked(get_format(name), made, source, Path(folder), chain)
+                format_inputs = replace(inputs, options=options)
+                path, built = build_checked(get_format(name), format_inputs, source, Path(folder), chain)
                 files = (path, *(path.with_name(other) for other in built.companions))
                 sizes[path.name] = sum(file.stat().st_size for file in files)
         except ParityFailure as failure:
@@ -127,7 +131,7 @@ def run_chain(
 
 
 def _file_of(link: str) -> str:
-    """Return the file that a step of the chain is about."""
+    """Return the name of the file that a step of the chain compares."""
     precision = link.removeprefix("onnx-")
     if precision == link:
         return link
@@ -141,13 +145,12 @@ def render_chains(rows: list[dict[str, Any]]) -> Table:
     )
     for row in rows:
         for i, link in enumerate(row["links"]):
-            known = link["max_rel"] is not None
             table.add_row(
                 row["network"] if i == 0 else "",
                 row["precision"] if i == 0 else "",
                 link["name"],
                 link["against"],
-                f"{link['max_rel']:.1e}" if known else "",
+                f"{link['max_rel']:.1e}" if link["max_rel"] is not None else "",
                 f"{link['agreement']:.2%}" if link["agreement"] is not None else "",
                 f"{link['top1']:.2%}" if link["top1"] is not None else "",
                 f"{link['bytes'] / 1e3:,.0f}" if link["bytes"] else "",
@@ -158,7 +161,7 @@ def render_chains(rows: list[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    """Measure all chains, print and record them."""
+    """Run all chains, print the table and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", required=True)
@@ -195,7 +198,7 @@ def main() -> None:
 
 
 def _arguments(args: argparse.Namespace) -> list[str]:
-    """Return the command's arguments without the folders of this machine."""
+    """Return the command's arguments with file names instead of full paths."""
     kind, _, path = args.data.partition(":")
     arguments = ["--weights", args.weights.name, "--data", f"{kind}:{Path(path).name}" if path else kind]
     return [*arguments, "--steps", str(args.steps), "--samples", str(args.samples)]

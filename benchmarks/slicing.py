@@ -1,8 +1,8 @@
 """Time and memory of tracing, planning and slicing.
 
 `python -m benchmarks.slicing [--repeats 3]`: torchvision's ResNet-50 and DenseNet-121 at 224 x 224, batch 2,
-one thread, half the MACs. Every repeat is a process of its own. Memory is the process's peak above what it
-holds with the network built, as a multiple of the network's parameters and buffers.
+one thread, half the MACs. Every repeat runs in its own process. Memory is the process's peak minus its
+use once the network is built, as a multiple of the size of the network's parameters and buffers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SIZE = (3, 224, 224)
 
 
 class PeakMemory:
-    """Largest resident memory of this process while it is open, above that at its start, in bytes."""
+    """Context manager that measures how far resident memory rises above its value on entry, in bytes."""
 
     def __enter__(self) -> PeakMemory:
         self._process, self._stop = psutil.Process(), threading.Event()
@@ -52,15 +52,15 @@ class PeakMemory:
         self.peak = max(self.peak, self._process.memory_info().rss) - self._start
 
 
-def measure(name: str) -> dict[str, Any]:
-    """Return times in seconds and memory in bytes for one network, measured in this process."""
+def measure_slicing(name: str) -> dict[str, Any]:
+    """Measure one network in this process; return seconds of each step and memory in bytes."""
     from compress.graph import trace
     from compress.models import build
     from compress.slicing import slice_model
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    make_plan(trace(build("resnet20"), torch.zeros(2, 3, 32, 32)), keep=0.5)  # first use of the exporter
+    make_plan(trace(build("resnet20"), torch.zeros(2, 3, 32, 32)), keep=0.5)  # warm up the exporter
     model, images = build(name, 1000, SIZE).eval(), torch.zeros(2, *SIZE)
     size = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     with PeakMemory() as memory:
@@ -81,7 +81,7 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def _in_process(name: str) -> dict[str, Any]:
+def _measure_in_subprocess(name: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.slicing", "--one", name],
         check=True,
@@ -93,7 +93,7 @@ def _in_process(name: str) -> dict[str, Any]:
     return row
 
 
-def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the medians over the repeats of one network."""
     steps = {s: statistics.median(r["seconds"][s] for r in runs) for s in runs[0]["seconds"]}
     totals = [sum(r["seconds"].values()) for r in runs]
@@ -105,14 +105,12 @@ def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Return the rows as a table."""
-    shown = Table(
-        "network", "trace s", "plan s", "slice s", "total s", "at most s", "groups", "memory / model"
-    )
+def render_slicing_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the medians as a table."""
+    table = Table("network", "trace s", "plan s", "slice s", "total s", "limit s", "groups", "memory / model")
     for r in rows:
         s = r["seconds"]
-        shown.add_row(
+        table.add_row(
             r["network"],
             f"{s['trace']:.2f}",
             f"{s['plan']:.2f}",
@@ -122,27 +120,27 @@ def table(rows: list[dict[str, Any]]) -> Table:
             str(r["groups"]),
             f"{r['memory']:.2f}",
         )
-    return shown
+    return table
 
 
 def main() -> None:
-    """Measure, print, record."""
+    """Measure all networks, print the table and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(given.one)))
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure_slicing(args.one)))
         return
-    rows = [summarise(name, [_in_process(name) for _ in range(given.repeats)]) for name in NETWORKS]
-    Console(width=110).print(table(rows))
+    rows = [summarize(name, [_measure_in_subprocess(name) for _ in range(args.repeats)]) for name in NETWORKS]
+    Console(width=110).print(render_slicing_table(rows))
     write_result(
         "slicing",
         {
             "schema_version": 1,
             **provenance("benchmarks.slicing"),
             "threads": 1,
-            "repeats": given.repeats,
+            "repeats": args.repeats,
             "input": [2, *SIZE],
             "rows": rows,
         },

@@ -1,4 +1,4 @@
-"""The benchmark of the benchmark at its smallest size: it counts right, and records what it measured."""
+"""The benchmark of `compress bench` verdicts, at its smallest size."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from compress.bench.results.record import RatioRecord, SessionRecord
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path, dict[str, Any]]:
-    """One repeat with one thread on one back end, with its exit code and record."""
-    path = tmp_path_factory.mktemp("validity") / "found.json"
+    """Exit code, path and record of one repeat with one thread on one back end."""
+    path = tmp_path_factory.mktemp("validity") / "verdicts.json"
     code = bench_validity.main(arguments(path))
     return code, path, json.loads(path.read_text())
 
 
 def arguments(path: Path, *more: str) -> list[str]:
-    words = "--repeats 1 --halves 1 --backend ort-cpu --threads 1 --pairs 10 --sessions 2 --model vgg_small"
-    return [*words.split(), "--out", str(path), "--networks", str(path.parent), *more]
+    options = "--repeats 1 --halves 1 --backend ort-cpu --threads 1 --pairs 10 --sessions 2 --model vgg_small"
+    return [*options.split(), "--out", str(path), "--networks", str(path.parent), *more]
 
 
 def test_every_comparison_has_a_row_with_its_sessions(recorded: tuple[int, Path, dict[str, Any]]) -> None:
@@ -39,7 +39,7 @@ def test_every_comparison_has_a_row_with_its_sessions(recorded: tuple[int, Path,
         assert row["verdict"] in list(Verdict)
 
 
-def test_the_code_and_the_record_say_whether_the_claim_holds(
+def test_exit_code_and_record_show_whether_false_verdicts_exceed_the_limit(
     recorded: tuple[int, Path, dict[str, Any]],
 ) -> None:
     code, _, record = recorded
@@ -49,7 +49,9 @@ def test_the_code_and_the_record_say_whether_the_claim_holds(
     assert code == int(any(false))
 
 
-def test_the_record_says_how_where_and_when(recorded: tuple[int, Path, dict[str, Any]]) -> None:
+def test_record_holds_command_machine_versions_and_options(
+    recorded: tuple[int, Path, dict[str, Any]],
+) -> None:
     record = recorded[2]
     assert record["command"].startswith("python -m benchmarks.bench_validity --repeats 1")
     assert record["machine"]["cores"] >= 1
@@ -58,21 +60,23 @@ def test_the_record_says_how_where_and_when(recorded: tuple[int, Path, dict[str,
     assert record["minutes"] > 0
 
 
-def test_a_run_that_was_stopped_goes_on(recorded: tuple[int, Path, dict[str, Any]]) -> None:
+def test_resuming_a_finished_run_measures_nothing_and_other_options_are_refused(
+    recorded: tuple[int, Path, dict[str, Any]],
+) -> None:
     code, path, record = recorded
     assert bench_validity.main(arguments(path, "--resume")) == code
-    assert json.loads(path.read_text()) == record  # nothing was left to measure
-    with pytest.raises(SystemExit, match="measured otherwise"):
+    assert json.loads(path.read_text()) == record  # nothing was measured again
+    with pytest.raises(SystemExit, match="measured with other options"):
         bench_validity.main([*arguments(path, "--resume"), "--pairs", "12"])
 
 
-def test_half_the_network_has_half_the_width_and_the_copy_the_same_bytes(
+def test_slice_has_half_the_width_and_copy_has_the_same_bytes(
     recorded: tuple[int, Path, dict[str, Any]],
 ) -> None:
     full, copy, half = (recorded[1].parent / f"{name}.onnx" for name in ("full", "copy", "half"))
     assert full.read_bytes() == copy.read_bytes()
-    wide, narrow = (widths(path) for path in (full, half))
-    assert narrow == [width // 2 for width in wide]
+    full_widths, half_widths = (widths(path) for path in (full, half))
+    assert half_widths == [width // 2 for width in full_widths]
 
 
 def widths(path: Path) -> list[int]:
@@ -93,28 +97,30 @@ def widths(path: Path) -> list[int]:
         ("half", "UNCLEAR", True),
     ],
 )
-def test_which_verdicts_are_false(candidate: str, verdict: str, false: bool) -> None:
+def test_verdict_is_false_for_a_difference_of_equal_files_or_a_slice_not_faster(
+    candidate: str, verdict: str, false: bool
+) -> None:
     assert bench_validity.is_false(candidate, verdict) is false
 
 
 @pytest.mark.parametrize(("wrong", "holds"), [(2, True), (3, False)])
 def test_two_false_verdicts_of_twenty_are_allowed(wrong: int, holds: bool) -> None:
     rows = [row("copy", "FASTER" if i < wrong else "UNCLEAR") for i in range(20)]
-    (result,) = bench_validity.summarise(rows)
-    assert (result["comparisons"], result["false"], result["allowed"], result["holds"]) == (
+    (summary,) = bench_validity.summarize(rows)
+    assert (summary["comparisons"], summary["false"], summary["allowed"], summary["holds"]) == (
         20,
         wrong,
         2,
         holds,
     )
-    assert result["verdicts"] == {"FASTER": wrong, "UNCLEAR": 20 - wrong}
-    assert (result["sessions"], result["false_alone"]) == (40, 20)
+    assert summary["verdicts"] == {"FASTER": wrong, "UNCLEAR": 20 - wrong}
+    assert (summary["sessions"], summary["false_alone"]) == (40, 20)
 
 
-def test_half_a_network_must_always_be_faster() -> None:
-    result = bench_validity.summarise([row("half", "FASTER")] * 9 + [row("half", "UNCLEAR")])[0]
-    assert (result["false"], result["allowed"], result["holds"]) == (1, 0, False)
-    assert bench_validity.table([result]).row_count == 1
+def test_no_false_verdict_on_the_slice_is_allowed() -> None:
+    summary = bench_validity.summarize([row("half", "FASTER")] * 9 + [row("half", "UNCLEAR")])[0]
+    assert (summary["false"], summary["allowed"], summary["holds"]) == (1, 0, False)
+    assert bench_validity.render_verdict_counts([summary]).row_count == 1
 
 
 def row(candidate: str, verdict: str) -> dict[str, Any]:
@@ -129,12 +135,12 @@ def row(candidate: str, verdict: str) -> dict[str, Any]:
     ("low", "high", "verdict"),
     [(1.1, 1.3, "FASTER"), (0.7, 0.9, "SLOWER"), (1.0, 1.01, "SAME"), (0.9, 1.2, "UNCLEAR")],
 )
-def test_what_a_session_would_have_said_alone(low: float, high: float, verdict: str) -> None:
+def test_verdict_of_a_single_session(low: float, high: float, verdict: str) -> None:
     def ratio(low: float, high: float) -> RatioRecord:
         return RatioRecord(ratio=math.sqrt(low * high), low=low, high=high, pairs=6, log_half_width=0.0)
 
     one = SessionRecord(noise=ratio(0.99, 1.01), speedup=ratio(low, high), others_load=0.0)
-    assert bench_validity.alone(one) == verdict
+    assert bench_validity.session_verdict(one) == verdict
 
 
 @pytest.mark.parametrize("form", FORMS)
