@@ -1,7 +1,7 @@
-"""Random networks made of small blocks, nested at will, for property tests.
+"""Random networks of nested small blocks, for property tests.
 
-A network is drawn as a tree of `Spec`s: a leaf changes one tensor, a combinator puts other blocks around,
-beside or after one another. Every block takes `[N, C, 8, 8]` and gives `[N, C', 8, 8]`.
+A network is drawn as a tree of `Spec`s: a leaf transforms one tensor, a combinator combines inner blocks in
+sequence, in parallel or inside a residual. Every block maps `[N, C, 8, 8]` to `[N, C', 8, 8]`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ Function = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Spec:
-    """A block by name, a number to vary it, and the blocks inside."""
+    """Description of a block.
+
+    Attributes:
+        kind: name of the block. number: selects a variant. inner: specs of the inner blocks.
+    """
 
     kind: str
     number: int = 0
     inner: tuple[Spec, ...] = ()
 
 
-class Then(nn.Module):
-    """A function of a tensor as a module, with the modules it needs."""
+class Lambda(nn.Module):
+    """Module that calls `function(self, x)`, with the submodules that the function uses."""
 
     def __init__(self, function: Callable[..., Tensor], **modules: nn.Module) -> None:
         super().__init__()
@@ -58,9 +62,9 @@ def leaf(build: Leaf) -> Leaf:
     return build
 
 
-def simple(name: str, function: Function) -> None:
-    """Register a function that keeps the width and has no parameters."""
-    LEAVES[name] = lambda width, number: (Then(lambda self, x: function(x)), width)
+def register_function(name: str, function: Function) -> None:
+    """Register a leaf for a function that keeps the width and has no parameters."""
+    LEAVES[name] = lambda width, number: (Lambda(lambda self, x: function(x)), width)
 
 
 for _name, _function in {
@@ -86,7 +90,7 @@ for _name, _function in {
     "by_own_mean": lambda x: x * torch.sigmoid(x.mean(1, keepdim=True)),
     "by_own_max": lambda x: x * torch.sigmoid(x.amax(1, keepdim=True)),
     "minus_mean_over_space": lambda x: x - x.mean((2, 3), keepdim=True),
-    "normalised": lambda x: F.normalize(x, dim=1),
+    "normalized": lambda x: F.normalize(x, dim=1),
     "double_and_back": lambda x: x.to(torch.float64).to(x.dtype),
     "to_last_and_back": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
     "padded_space": lambda x: F.pad(x, (1, 1, 1, 1))[:, :, 1:-1, 1:-1],
@@ -97,7 +101,7 @@ for _name, _function in {
     "instance_norm": lambda x: F.instance_norm(x),
     "squared": lambda x: x * x,
 }.items():
-    simple(_name, _function)
+    register_function(_name, _function)
 
 
 def _overwrite(x: Tensor) -> Tensor:
@@ -159,18 +163,18 @@ def group_norm(width: int, number: int) -> tuple[nn.Module, int]:
 
 @leaf
 def response_norm(width: int, number: int) -> tuple[nn.Module, int]:
-    def forward(self: Then, x: Tensor) -> Tensor:
+    def forward(self: Lambda, x: Tensor) -> Tensor:
         size = x.norm(dim=(2, 3), keepdim=True)
         relative = size / (size.mean(1, keepdim=True) + 1e-3)
         return x + torch.addcmul(self.norm.bias[:, None, None], self.norm.weight[:, None, None], x * relative)
 
-    return Then(forward, norm=nn.LayerNorm(width)), width
+    return Lambda(forward, norm=nn.LayerNorm(width)), width
 
 
 @leaf
 def layer_norm(width: int, number: int) -> tuple[nn.Module, int]:
     norm = nn.LayerNorm(width)
-    return Then(lambda self, x: self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), norm=norm), width
+    return Lambda(lambda self, x: self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), norm=norm), width
 
 
 @leaf
@@ -181,32 +185,32 @@ def prelu(width: int, number: int) -> tuple[nn.Module, int]:
 @leaf
 def squeeze_excite(width: int, number: int) -> tuple[nn.Module, int]:
     mlp = nn.Sequential(nn.Linear(width, 4), nn.ReLU(), nn.Linear(4, width), nn.Sigmoid())
-    return Then(lambda self, x: x * self.mlp(x.mean((2, 3)))[:, :, None, None], mlp=mlp), width
+    return Lambda(lambda self, x: x * self.mlp(x.mean((2, 3)))[:, :, None, None], mlp=mlp), width
 
 
 @leaf
 def attention_map(width: int, number: int) -> tuple[nn.Module, int]:
-    return Then(lambda self, x: x * torch.sigmoid(self.map(x)), map=nn.Conv2d(width, 1, 1)), width
+    return Lambda(lambda self, x: x * torch.sigmoid(self.map(x)), map=nn.Conv2d(width, 1, 1)), width
 
 
 @leaf
-def neighbour_attention(width: int, number: int) -> tuple[nn.Module, int]:
-    def forward(self: Then, x: Tensor) -> Tensor:
+def neighbor_attention(width: int, number: int) -> tuple[nn.Module, int]:
+    def forward(self: Lambda, x: Tensor) -> Tensor:
         weights: Tensor = self.eca(x.mean((2, 3))[:, None])  # type: ignore[operator]
         return x * torch.sigmoid(weights[:, 0, :, None, None])
 
-    return Then(forward, eca=nn.Conv1d(1, 1, 3, padding=1)), width
+    return Lambda(forward, eca=nn.Conv1d(1, 1, 3, padding=1)), width
 
 
 @leaf
 def token_attention(width: int, number: int) -> tuple[nn.Module, int]:
-    def forward(self: Then, x: Tensor) -> Tensor:
+    def forward(self: Lambda, x: Tensor) -> Tensor:
         tokens = self.enter(F.avg_pool2d(x, 2).flatten(2).transpose(1, 2))  # type: ignore[operator]
         mixed = self.attention(tokens, tokens, tokens, need_weights=False)[0]  # type: ignore[operator]
         n, _, c = mixed.shape
         return F.interpolate(mixed.transpose(1, 2).reshape(n, c, 4, 4), scale_factor=2)
 
-    return Then(
+    return Lambda(
         forward, enter=nn.Linear(width, 8), attention=nn.MultiheadAttention(8, 2, batch_first=True)
     ), 8
 
@@ -214,13 +218,13 @@ def token_attention(width: int, number: int) -> tuple[nn.Module, int]:
 @leaf
 def layer_scale(width: int, number: int) -> tuple[nn.Module, int]:
     scale = nn.ParameterList([nn.Parameter(torch.rand(width, 1, 1) + 0.5)])
-    return Then(lambda self, x: x * self.scale[0], scale=scale), width
+    return Lambda(lambda self, x: x * self.scale[0], scale=scale), width
 
 
 @leaf
 def position_bias(width: int, number: int) -> tuple[nn.Module, int]:
     bias = nn.ParameterList([nn.Parameter(torch.rand(1, width, 1 if number % 2 else 8, 1))])
-    return Then(lambda self, x: x + self.bias[0], bias=bias), width
+    return Lambda(lambda self, x: x + self.bias[0], bias=bias), width
 
 
 @leaf
@@ -229,70 +233,70 @@ def weight_normed(width: int, number: int) -> tuple[nn.Module, int]:
 
 
 @leaf
-def standardised(width: int, number: int) -> tuple[nn.Module, int]:
-    """A convolution whose filters are standardised, also grouped, with a gain or without."""
+def standardized(width: int, number: int) -> tuple[nn.Module, int]:
+    """Convolution with standardized filters, possibly grouped, with or without a gain."""
     groups = next(g for g in ((1, 2, 3)[number % 3], 2, 1) if width % g == 0)
     layer = nn.Conv2d(width, 6 * groups, 3, padding=1, groups=groups, bias=number > 5)
     layer.register_parameter("gain", nn.Parameter(torch.rand(6 * groups)) if number % 2 else None)
 
-    def forward(self: Then, x: Tensor) -> Tensor:
+    def forward(self: Lambda, x: Tensor) -> Tensor:
         w, gain = self.layer.weight, self.layer.gain
         rows = F.batch_norm(w.reshape(1, w.shape[0], -1), None, None, weight=gain, training=True)
         return F.conv2d(x, rows.reshape_as(w), self.layer.bias, padding=1, groups=groups)
 
-    def by_hand(self: Then, x: Tensor) -> Tensor:
+    def by_hand(self: Lambda, x: Tensor) -> Tensor:
         w, gain = self.layer.weight, self.layer.gain
         w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
         w = w if gain is None else w * gain[:, None, None, None]
         return F.conv2d(x, w, self.layer.bias, padding=1, groups=groups)
 
-    return Then(forward if number % 4 < 2 else by_hand, layer=layer), 6 * groups
+    return Lambda(forward if number % 4 < 2 else by_hand, layer=layer), 6 * groups
 
 
 @leaf
 def shuffle(width: int, number: int) -> tuple[nn.Module, int]:
     groups = next((g for g in (2 + number % 2, 2) if width % g == 0), 1)
 
-    def by_view(self: Then, x: Tensor) -> Tensor:
+    def by_view(self: Lambda, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
 
-    return (Then(by_view) if number % 2 else nn.ChannelShuffle(groups)), width
+    return (Lambda(by_view) if number % 2 else nn.ChannelShuffle(groups)), width
 
 
 @leaf
 def index_select(width: int, number: int) -> tuple[nn.Module, int]:
     generator = torch.Generator().manual_seed(number)
     order = torch.randperm(width, generator=generator)[: max(2, width - number % 3)].tolist()
-    return Then(lambda self, x: x[:, order]), len(order)
+    return Lambda(lambda self, x: x[:, order]), len(order)
 
 
 @leaf
 def sliced(width: int, number: int) -> tuple[nn.Module, int]:
     start, end = number % 2, max(2 + number % 2, width - number % 3)
-    return Then(lambda self, x: x[:, start:end]), end - start
+    return Lambda(lambda self, x: x[:, start:end]), end - start
 
 
 @leaf
 def strided(width: int, number: int) -> tuple[nn.Module, int]:
-    return Then(lambda self, x: torch.cat([x[:, 1::2], x[:, ::2]], 1)), width
+    return Lambda(lambda self, x: torch.cat([x[:, 1::2], x[:, ::2]], 1)), width
 
 
 @leaf
 def folded(width: int, number: int) -> tuple[nn.Module, int]:
     """Pixel unshuffle, a convolution, pixel shuffle."""
-    return Then(
+    return Lambda(
         lambda self, x: F.pixel_shuffle(self.conv(F.pixel_unshuffle(x, 2)), 2), conv=_conv(4 * width, 24)
     ), 6
 
 
 @leaf
 def to_depth(width: int, number: int) -> tuple[nn.Module, int]:
-    def forward(self: Then, x: Tensor) -> Tensor:
+    def forward(self: Lambda, x: Tensor) -> Tensor:
         parts = torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]], 1)
         return F.interpolate(self.conv(parts), scale_factor=2)  # type: ignore[operator]
 
-    return Then(forward, conv=_conv(4 * width, 6)), 6
+    return Lambda(forward, conv=_conv(4 * width, 6)), 6
 
 
 @leaf
@@ -300,14 +304,14 @@ def maxout(width: int, number: int) -> tuple[nn.Module, int]:
     if width % 2:
         return nn.Identity(), width
     if number % 2:
-        return Then(lambda self, x: x.view(x.shape[0], -1, 2, *x.shape[2:]).amax(2)), width // 2
-    return Then(lambda self, x: torch.maximum(*x.chunk(2, 1))), width // 2
+        return Lambda(lambda self, x: x.view(x.shape[0], -1, 2, *x.shape[2:]).amax(2)), width // 2
+    return Lambda(lambda self, x: torch.maximum(*x.chunk(2, 1))), width // 2
 
 
 @leaf
 def padded_channels(width: int, number: int) -> tuple[nn.Module, int]:
     left, right = number % 3, (number // 3) % 3
-    return Then(lambda self, x: F.pad(x, (0, 0, 0, 0, left, right))), width + left + right
+    return Lambda(lambda self, x: F.pad(x, (0, 0, 0, 0, left, right))), width + left + right
 
 
 COMBINATORS: dict[str, Callable[[Spec, int], tuple[nn.Module, int]]] = {}
@@ -316,22 +320,22 @@ COMBINATORS: dict[str, Callable[[Spec, int], tuple[nn.Module, int]]] = {}
 def combinator(
     build: Callable[[Spec, int], tuple[nn.Module, int]],
 ) -> Callable[[Spec, int], tuple[nn.Module, int]]:
-    """Register a block that holds other blocks."""
+    """Register a block that contains other blocks."""
     COMBINATORS[build.__name__] = build
     return build
 
 
 def build(spec: Spec, width: int) -> tuple[nn.Module, int]:
-    """The module of a spec for an input of `width` channels, and its output's width."""
+    """Return the module of a spec for an input of `width` channels, and its output's width."""
     if spec.kind in LEAVES:
         return LEAVES[spec.kind](width, spec.number)
     return COMBINATORS[spec.kind](spec, width)
 
 
-def _fitted(spec: Spec, width: int, expected: int) -> nn.Module:
-    """A block that ends in `wanted` channels."""
-    module, made = build(spec, width)
-    return module if made == expected else nn.Sequential(module, nn.Conv2d(made, expected, 1))
+def _with_width(spec: Spec, width: int, out_width: int) -> nn.Module:
+    """Return the module of a spec, followed by a 1x1 convolution if its width is not `out_width`."""
+    module, built_width = build(spec, width)
+    return module if built_width == out_width else nn.Sequential(module, nn.Conv2d(built_width, out_width, 1))
 
 
 @combinator
@@ -345,13 +349,13 @@ def chain(spec: Spec, width: int) -> tuple[nn.Module, int]:
 
 @combinator
 def residual(spec: Spec, width: int) -> tuple[nn.Module, int]:
-    return Then(lambda self, x: x + self.inner(x), inner=_fitted(spec.inner[0], width, width)), width
+    return Lambda(lambda self, x: x + self.inner(x), inner=_with_width(spec.inner[0], width, width)), width
 
 
 @combinator
 def gated(spec: Spec, width: int) -> tuple[nn.Module, int]:
-    return Then(
-        lambda self, x: x * torch.sigmoid(self.inner(x)), inner=_fitted(spec.inner[0], width, width)
+    return Lambda(
+        lambda self, x: x * torch.sigmoid(self.inner(x)), inner=_with_width(spec.inner[0], width, width)
     ), width
 
 
@@ -361,19 +365,19 @@ def concatenated(spec: Spec, width: int) -> tuple[nn.Module, int]:
     two, second = build(spec.inner[-1], width)
     keep = spec.number % 2
 
-    def forward(self: Then, x: Tensor) -> Tensor:
+    def forward(self: Lambda, x: Tensor) -> Tensor:
         return torch.cat([self.one(x), self.two(x), x][: 2 + keep], 1)  # type: ignore[operator]
 
-    return Then(forward, one=one, two=two), first + second + keep * width
+    return Lambda(forward, one=one, two=two), first + second + keep * width
 
 
 @combinator
 def halves(spec: Spec, width: int) -> tuple[nn.Module, int]:
-    """Work on one part, let the other pass: chunk, uneven split or slices."""
+    """Apply the inner block to some of the channels: chunk, uneven split or slices."""
     cut = width // 2 if spec.number % 3 == 0 and width % 2 == 0 else max(1, width // 3)
-    inner, made = build(spec.inner[0], width - cut)
+    inner, inner_width = build(spec.inner[0], width - cut)
 
-    def forward(self: Then, x: Tensor) -> Tensor:
+    def forward(self: Lambda, x: Tensor) -> Tensor:
         if spec.number % 3 == 0 and width % 2 == 0:
             left, right = x.chunk(2, 1)
         elif spec.number % 3 == 1:
@@ -382,30 +386,30 @@ def halves(spec: Spec, width: int) -> tuple[nn.Module, int]:
             left, right = x[:, :cut], x[:, cut:]
         return torch.cat([left, self.inner(right)], 1)  # type: ignore[operator]
 
-    return Then(forward, inner=inner), cut + made
+    return Lambda(forward, inner=inner), cut + inner_width
 
 
 @combinator
 def stacked(spec: Spec, width: int) -> tuple[nn.Module, int]:
-    one, made = build(spec.inner[0], width)
-    two = _fitted(spec.inner[-1], width, made)
-    how = ("sum", "mean", "amax")[spec.number % 3]
+    one, one_width = build(spec.inner[0], width)
+    two = _with_width(spec.inner[-1], width, one_width)
+    reduction = ("sum", "mean", "amax")[spec.number % 3]
 
-    def forward(self: Then, x: Tensor) -> Tensor:
-        out: Tensor = getattr(torch.stack([self.one(x), self.two(x)], 1), how)(1)  # type: ignore[operator]
+    def forward(self: Lambda, x: Tensor) -> Tensor:
+        out: Tensor = getattr(torch.stack([self.one(x), self.two(x)], 1), reduction)(1)  # type: ignore[operator]
         return out
 
-    return Then(forward, one=one, two=two), made
+    return Lambda(forward, one=one, two=two), one_width
 
 
 @combinator
 def repeated(spec: Spec, width: int) -> tuple[nn.Module, int]:
-    inner = _fitted(spec.inner[0], width, width)
-    return Then(lambda self, x: self.inner(self.inner(x)), inner=inner), width
+    inner = _with_width(spec.inner[0], width, width)
+    return Lambda(lambda self, x: self.inner(self.inner(x)), inner=inner), width
 
 
 class Composed(nn.Module):
-    """Stem, body and one of several heads."""
+    """Network of a stem, a random body and one of five heads; the last returns a dict of two outputs."""
 
     def __init__(self, body: Spec, head: int) -> None:
         super().__init__()
@@ -434,7 +438,7 @@ class Composed(nn.Module):
 
 
 def specs(depth: int = 2) -> st.SearchStrategy[Spec]:
-    """Random trees of blocks."""
+    """Return a strategy for random trees of blocks, at most `depth` combinators deep."""
     leaves = st.builds(Spec, st.sampled_from(sorted(LEAVES)), st.integers(0, 11))
     convolutions = st.builds(
         Spec, st.sampled_from(["conv", "conv_bias", "grouped", "depthwise"]), st.integers(0, 11)

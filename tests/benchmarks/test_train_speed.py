@@ -39,7 +39,7 @@ def test_peak_is_that_of_square_products() -> None:
 
 
 @pytest.mark.parametrize("name", train_variants.VARIANTS)
-def test_step_of_every_variant_trains_what_it_says(name: str, recipe: str) -> None:
+def test_step_of_every_variant_trains_its_parameters(name: str, recipe: str) -> None:
     result = train_variants.variant(name, recipe, 4, device="cpu", precision="fp32")
     dense, narrow = train_variants.costs_of(recipe, None)
     before = [p.detach().clone() for p in result.steps.model.parameters() if p.requires_grad]
@@ -51,7 +51,7 @@ def test_step_of_every_variant_trains_what_it_says(name: str, recipe: str) -> No
     assert result.step_macs == 3 * result.macs + (dense.macs if name == "kdfs" else 0)
 
 
-def test_narrow_weights_of_scratch_and_dcff_are_the_same_shapes(recipe: str) -> None:
+def test_compact_weights_of_scratch_and_dcff_have_the_same_shapes(recipe: str) -> None:
     shapes = [
         [
             m.weight.shape

@@ -21,7 +21,7 @@ def test_steps_are_compared_in_pairs_and_the_teacher_is_listed_separately() -> N
     assert result["optimizer"] == "adamax"
 
 
-def test_nothing_is_subtracted_without_a_teacher() -> None:
+def test_step_time_is_not_reduced_without_a_teacher() -> None:
     with training(device="cpu", optimizer="sgd") as (accelerator, config):
         steps = step_overhead.Steps(side(accelerator, config, "abp", "vgg_small", batch=2, pixels=8))
         assert (steps.run(2) > 0).all()

@@ -35,7 +35,9 @@ def full(small_disk: Callable[[int], Path], trained: tuple[Path, object]) -> Pat
     ],
     ids=lambda words: words[0],
 )
-def test_full_disk(words: tuple[str, ...], full: Path, call: Here) -> None:
+def test_commands_report_a_full_disk_and_leave_no_partial_file(
+    words: tuple[str, ...], full: Path, call: Here
+) -> None:
     before = content(full)
     result = call(*(word.format(disk=full) for word in words), "--json")
     assert result.code == 3, result.out + result.err

@@ -182,7 +182,7 @@ def test_debug_is_allowed_anywhere_on_the_line(call: Here) -> None:
     assert call("--debug", "recipes", "--json").json["recipes"]
 
 
-def test_an_interrupt_outside_training_is_130(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_outside_training_exits_with_130(capfd: pytest.CaptureFixture[str]) -> None:
     def interrupted(words: list[str]) -> int:
         raise KeyboardInterrupt
 

@@ -27,13 +27,13 @@ def test_report_as_json_is_the_facts(call: Here, run: Path) -> None:
     assert len(facts["runs"][0]["metrics"]) == 3
 
 
-def test_report_of_a_folder_without_a_run_is_3(call: Here, tmp_path: Path) -> None:
+def test_report_of_a_folder_without_a_run_exits_with_3(call: Here, tmp_path: Path) -> None:
     result = call("report", tmp_path)
     assert result.code == 3
     assert "no run record" in result.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_report_into_another_ending_is_2(call: Here, run: Path) -> None:
+def test_report_to_a_file_without_html_suffix_exits_with_2(call: Here, run: Path) -> None:
     result = call("report", run, "--out", "report.pdf", "--json")
     assert (result.code, result.json["error"]["code"]) == (2, "bad-option")

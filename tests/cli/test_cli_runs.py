@@ -39,7 +39,7 @@ def test_the_run_records_its_command(trained: tuple[Path, Outcome]) -> None:
     assert stored[-1] == "--json"
 
 
-def test_eval_finds_the_accuracy_of_the_training(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
+def test_eval_reports_the_accuracy_of_the_training(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
     result = command("eval", trained[0], "--json", cwd=tmp_path)
     assert result.code == 0, result.err
     assert result.json["top1"] == pytest.approx(trained[1].json["top1"])

@@ -41,7 +41,7 @@ def test_as_json_it_is_one_object_with_the_table(call: Here, run: Path) -> None:
         (("--staircase", "all", "--staircase-widths", "x"), 2, "'x' is not a list of numbers"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_exit_code(
+def test_invalid_arguments_are_reported_with_their_exit_code(
     call: Here, run: Path, words: tuple[str, ...], code: int, says: str
 ) -> None:
     result = call("bench", run, *words)
@@ -49,5 +49,5 @@ def test_what_is_wrong_is_said_with_its_exit_code(
     assert says in result.err
 
 
-def test_a_folder_that_is_no_run_is_3(call: Here, tmp_path: Path) -> None:
+def test_a_folder_without_a_run_exits_with_3(call: Here, tmp_path: Path) -> None:
     assert call("bench", tmp_path, "--staircase", "all").code == 3

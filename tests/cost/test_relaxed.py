@@ -1,4 +1,4 @@
-"""The differentiable cost is the integer cost, and its gradient is its slope."""
+"""The differentiable cost equals the integer cost, and its gradient equals finite differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compress.graph import ChannelGraph, trace
 
 
 class Grouped(nn.Module):
-    """A grouped and a depthwise convolution, a residual add and a flatten to a linear layer."""
+    """Network with a grouped and a depthwise convolution, a residual addition and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

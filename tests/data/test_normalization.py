@@ -27,7 +27,7 @@ def pixels(normalized: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     return (normalized * std + mean) * 255
 
 
-def test_data_that_already_fits_is_given_back_itself(images: ImageData) -> None:
+def test_data_with_the_models_preprocessing_is_returned_unchanged(images: ImageData) -> None:
     assert with_preprocess(images, images.info.preprocess) is images
 
 
@@ -51,7 +51,7 @@ def test_batches_are_the_test_images_in_order(images: ImageData, wanted: Preproc
     assert torch.equal(y, every[1])
 
 
-def test_training_batches_are_augmented_alike(images: ImageData, wanted: Preprocess) -> None:
+def test_training_batches_have_the_same_augmentation(images: ImageData, wanted: Preprocess) -> None:
     own = images.train_batches(epoch=1, batch_size=25, seed=3)
     result = with_preprocess(images, wanted).train_batches(epoch=1, batch_size=25, seed=3)
     assert len(result) == len(own)
@@ -67,7 +67,7 @@ def test_samples_for_calibration_are_converted_too(images: ImageData, wanted: Pr
     torch.testing.assert_close(pixels(result, wanted), pixels(own, images.info.preprocess), rtol=0, atol=1e-3)
 
 
-def test_the_record_says_the_models_preprocessing_and_the_datas_name(
+def test_the_record_holds_the_models_preprocessing_and_the_datas_name(
     images: ImageData, wanted: Preprocess
 ) -> None:
     result = with_preprocess(images, wanted).info

@@ -22,7 +22,7 @@ from compress.slicing import slice_model
 from compress.training.evaluation import evaluate
 
 
-def test_an_export_leaves_the_file_and_its_manifest_and_nothing_else(run: Path) -> None:
+def test_an_export_writes_only_the_file_and_its_manifest(run: Path) -> None:
     result = export(run, samples=32)
     assert {path.name for path in (run / "export").iterdir()} == {"model.onnx", "manifest.json"}
     assert result.path == run / "export" / "model.onnx"
@@ -31,7 +31,7 @@ def test_an_export_leaves_the_file_and_its_manifest_and_nothing_else(run: Path) 
     assert manifest.verified_record(run / "export", "model.onnx") == result.record
 
 
-def test_the_manifest_says_what_goes_in_and_where_it_came_from(run: Path) -> None:
+def test_the_manifest_records_inputs_and_origin(run: Path) -> None:
     record = export(run, samples=32).record
     info = compact_info(run)
     assert record.inputs[0].model_dump() == {"name": "input", "dtype": "float32", "shape": ("batch", 1, 8, 8)}
@@ -86,7 +86,7 @@ def test_a_failed_export_leaves_the_good_one_before_it(run: Path) -> None:
     assert manifest.verified_record(run / "export", "model.onnx") == before
 
 
-def test_a_good_export_clears_what_was_rejected(run: Path) -> None:
+def test_a_successful_export_removes_rejected_files(run: Path) -> None:
     with pytest.raises(CompressError):
         export(run, samples=32, max_relative=1e-12)
     export(run, samples=32)

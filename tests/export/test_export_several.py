@@ -81,7 +81,7 @@ def test_each_file_is_reported_as_soon_as_it_is_released(several: ExportResults,
     assert calls.index("model.onnx") < calls.index("reduce_precision")
 
 
-def test_each_file_has_the_chain_that_it_has_alone(several: ExportResults) -> None:
+def test_each_file_has_the_parity_chain_of_a_single_export(several: ExportResults) -> None:
     names = [[link["name"] for link in result.record.details["chain"]] for result in several]
     assert names == [
         ["onnx-fp32"],

@@ -80,7 +80,7 @@ def test_run_of_a_module_is_loaded_with_the_module(result: TrainResult, module: 
         assert torch.equal(outputs(compress.load(result.run, model=dense)), outputs(result.model))
 
 
-def test_run_of_a_module_says_that_the_module_is_needed(result: TrainResult) -> None:
+def test_loading_a_run_of_a_user_module_asks_for_the_module(result: TrainResult) -> None:
     with pytest.raises(CompressError, match="trained from a module") as error:
         compress.load(result.run)
     assert error.value.code == "module-needed" and "model=" in error.value.hint
@@ -155,7 +155,7 @@ def test_slice_takes_datasets_and_reports_accuracies(module: nn.Module, tmp_path
     assert torch.equal(outputs(loaded), outputs(actual.model))
 
 
-def test_slice_without_data_and_inputs_says_what_is_missing(module: nn.Module) -> None:
+def test_slice_without_data_and_inputs_names_the_missing_arguments(module: nn.Module) -> None:
     with pytest.raises(CompressError, match="nothing to verify"):
         compress.slice(module, "macs=0.5")
 

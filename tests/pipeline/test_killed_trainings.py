@@ -82,7 +82,7 @@ def test_weights_checkpoint_and_log_are_those_of_the_undisturbed_training(
         assert logs[0] == logs[1]
 
 
-def test_nothing_half_written_is_left(killed: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_no_partial_file_remains(killed: tuple[Path, list[dict[str, Any]]]) -> None:
     for method in KILLS:
         for _, cut in pairs(killed[0], method):
             left = [path.name for path in cut.rglob("*") if path.suffix == ".tmp" or path.suffix == ".old"]

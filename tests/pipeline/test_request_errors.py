@@ -55,7 +55,7 @@ def caught(action: Callable[[], object]) -> CompressError:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_wrong_request_is_named_and_leaves_nothing(case: str, request_for: Make) -> None:
+def test_invalid_request_is_reported_and_writes_no_file(case: str, request_for: Make) -> None:
     changes, code, exit_code, words = CASES[case]
     request = request_for(**changes)
     error = caught(lambda: run_training(request))
@@ -66,14 +66,16 @@ def test_wrong_request_is_named_and_leaves_nothing(case: str, request_for: Make)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-def test_missing_device_leaves_nothing(request_for: Make) -> None:
+def test_missing_device_writes_no_file(request_for: Make) -> None:
     request = request_for(settings={"device": "cuda"})
     error = caught(lambda: run_training(request))
     assert (error.code, error.exit) == ("no-device", Exit.MISSING) and "cuda" in error.message
     assert request.out is not None and not Path(request.out).exists()
 
 
-def test_weights_of_another_network_are_named_and_leave_nothing(request_for: Make, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused_without_writing_files(
+    request_for: Make, tmp_path: Path
+) -> None:
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     request = request_for(weights=str(tmp_path / "other.safetensors"))
     error = caught(lambda: run_training(request))
@@ -121,7 +123,7 @@ def test_settings_of_the_method_belong_to_the_method() -> None:
         ({"criterion": "best"}, "unknown-criterion"),
     ],
 )
-def test_wrong_slice_leaves_nothing(changes: dict[str, Any], code: str, tmp_path: Path) -> None:
+def test_invalid_slice_writes_no_file(changes: dict[str, Any], code: str, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {
         "model": "vgg_small",
         "data": "digits",
@@ -133,7 +135,7 @@ def test_wrong_slice_leaves_nothing(changes: dict[str, Any], code: str, tmp_path
     assert not (tmp_path / "cut").exists()
 
 
-def test_network_for_color_images_on_gray_data_says_so(request_for: Make, tmp_path: Path) -> None:
+def test_network_for_color_images_is_refused_for_gray_data(request_for: Make, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
         "def net():\n"
@@ -146,7 +148,7 @@ def test_network_for_color_images_on_gray_data_says_so(request_for: Make, tmp_pa
     assert "3 channels" in error.message and "--input-size 3," in error.hint and "data set" in error.hint
 
 
-def test_network_for_gray_images_on_color_data_says_so(request_for: Make, tmp_path: Path) -> None:
+def test_network_for_gray_images_is_refused_for_color_data(request_for: Make, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
         "def net():\n"

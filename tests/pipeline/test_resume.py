@@ -37,7 +37,7 @@ def stop_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("method", ["dcff", "l1"])
-def test_interrupted_run_is_resumed_by_its_folder_alone(
+def test_interrupted_run_is_resumed_from_its_folder_only(
     method: str, request_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"epochs": 4, "warmup_epochs": 1.0}
@@ -108,7 +108,7 @@ def test_misspelled_setting_is_named(finished: Path) -> None:
         resume(finished, settings={"epoch": 3})
 
 
-def test_run_stopped_in_its_dense_stage_says_how_to_resume(
+def test_run_interrupted_in_its_dense_stage_hints_at_resume(
     request_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = request_for(method="l1", settings={"epochs": 3})
@@ -131,7 +131,7 @@ def test_failed_training_leaves_no_dense_folder(request_for: Make, tmp_path: Pat
     assert run_training(request_for(method="l1", settings={"epochs": 3})).dense_epochs == 2
 
 
-def test_full_disk_while_saving_says_to_resume(request_for: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_while_saving_hints_at_resume(request_for: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(run: RunFolder, *arguments: object) -> dict[str, Any]:
         raise CompressError(
             "no space is left",

@@ -114,7 +114,7 @@ def test_unreachable_target_names_the_smallest_that_is(target: str) -> None:
     assert getattr(plan.narrow, kind) <= 1.01 * parse_target(smallest).value * getattr(plan.dense, kind)
 
 
-def test_target_that_an_alignment_cannot_meet_says_what_it_can() -> None:
+def test_target_unreachable_with_alignment_reports_the_reachable_cost() -> None:
     with pytest.raises(CompressError, match=r"within 1%: the nearest is macs=0\.\d+") as error:
         plan_for_target(graph_of("vgg_small", True), "macs=0.5", "32")
     assert "--align" in error.value.hint and 0 < error.value.details["nearest"] <= 1

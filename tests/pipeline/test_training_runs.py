@@ -142,7 +142,7 @@ def test_resuming_a_finished_training_gives_the_same_model(request_for: Make) ->
     assert [row["epoch"] for row in read_metrics(Path(again.run) / "metrics.jsonl")] == [1, 2]
 
 
-def test_average_of_the_weights_is_what_is_saved(request_for: Make) -> None:
+def test_averaged_weights_are_saved(request_for: Make) -> None:
     plain = run_training(request_for())
     mean = run_training(request_for(out=Path(plain.run).with_name("mean"), settings={"ema": 0.9}))
     assert mean.verify["compact_vs_trained"]["passed"]
@@ -265,5 +265,5 @@ def test_dcff_starts_from_given_weights(weights: Path, request_for: Make) -> Non
     assert not torch.allclose(logits(load(start.run)), logits(load(cold.run)))
 
 
-def test_registered_method_is_found_and_forgotten_again(inexact: str) -> None:
+def test_method_can_be_registered_and_removed(inexact: str) -> None:
     assert METHODS[inexact].name == "inexact"

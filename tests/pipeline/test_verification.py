@@ -56,7 +56,7 @@ def test_a_slice_whose_output_is_not_finite_is_refused(fill: float) -> None:
 
 
 @pytest.mark.parametrize("fill", [0.0, math.nan, math.inf])
-def test_a_compact_model_that_differs_is_refused_whatever_the_second_output(fill: float) -> None:
+def test_a_differing_compact_model_is_refused_for_any_second_output(fill: float) -> None:
     model = Network()
     model.fill = fill
     with pytest.raises(CompressError, match="differs from the trained one") as error:

@@ -58,7 +58,7 @@ def test_resumed_log_has_every_epoch_once(tmp_path: Path, job: Job) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_exits_130_and_says_how_to_resume(number: signal.Signals, tmp_path: Path, job: Job) -> None:
+def test_interrupt_exits_130_and_hints_at_resume(number: signal.Signals, tmp_path: Path, job: Job) -> None:
     process = job.start_paused(tmp_path / "run", "2:2")
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
@@ -91,7 +91,7 @@ def test_other_settings_on_resume_are_named(tmp_path: Path) -> None:
     assert error.value.details == {"differing": ["epochs", "lr"]}
 
 
-def test_truncated_checkpoint_is_named_with_a_remedy_and_left_alone(tmp_path: Path) -> None:
+def test_truncated_checkpoint_is_reported_with_a_fix_and_not_changed(tmp_path: Path) -> None:
     training_job.train(tmp_path / "run", epochs=1)
     path = checkpoint_path(RunFolder.open(tmp_path / "run"))
     content = path.read_bytes()

@@ -64,7 +64,7 @@ def test_compiled_steps_of_dcff_have_the_losses_of_eager_ones() -> None:
 
 
 @pytest.mark.parametrize("method", ["dcff", "kdfs", "abp"])
-def test_measuring_changes_nothing_of_the_training(method: str, tmp_path: Path) -> None:
+def test_measuring_modes_does_not_change_the_training(method: str, tmp_path: Path) -> None:
     results = []
     for measured in (False, True):
         with training(device="cpu", ema=0.9) as (accelerator, config), folder(tmp_path / "run") as run:
@@ -81,14 +81,14 @@ def test_measuring_changes_nothing_of_the_training(method: str, tmp_path: Path) 
     assert same(state, state_after)
 
 
-def test_nothing_is_compiled_for_a_training_that_is_nearly_over(tmp_path: Path) -> None:
+def test_steps_are_not_compiled_if_few_remain(tmp_path: Path) -> None:
     with training(device="cpu") as (accelerator, config), folder(tmp_path / "run") as run:
         made = side(accelerator, config, "dense", tiny(), batch=4, pixels=8, backend=broken)
         decision = trial(made, run).measure_modes(("compiled",), left=2)
     assert decision.mode == "eager" and "too few" in decision.why
 
 
-def test_a_compiler_that_fails_is_no_reason_to_stop(tmp_path: Path) -> None:
+def test_training_continues_eagerly_if_the_compiler_fails(tmp_path: Path) -> None:
     with training(device="cpu") as (accelerator, config), folder(tmp_path / "run") as run:
         made = side(accelerator, config, "dense", tiny(), batch=4, pixels=8, backend=broken)
         decision = trial(made, run).measure_modes(("compiled",), left=1000, least_s=0.0)
@@ -111,7 +111,7 @@ def test_compiled_training_has_the_log_of_the_eager_one(
     assert decided[0]["compile_s"]["compiled"] > 0
 
 
-def test_a_cpu_is_not_measured_and_the_run_says_so(tmp_path: Path) -> None:
+def test_modes_are_not_measured_on_a_cpu_and_the_run_records_it(tmp_path: Path) -> None:
     training_job.train(tmp_path / "run", epochs=1)
     decided = RunFolder.open(tmp_path / "run").record.decisions
     assert decided["compile"]["mode"] == "eager" and "--compile on" in decided["compile"]["why"]

@@ -93,7 +93,7 @@ def test_failure_in_the_second_epoch_keeps_the_first_and_resumes(
         (ValueError("CUDA error"), None),
     ],
 )
-def test_what_torch_raises_is_told_apart(error: Exception, code: str | None) -> None:
+def test_torch_errors_map_to_error_codes(error: Exception, code: str | None) -> None:
     result = explain_failure(error, CONFIG) if not isinstance(error, ValueError) else None
     assert (result.code if result else None) == code
 
@@ -213,7 +213,7 @@ def test_a_limit_on_file_sizes_is_named(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_a_killed_process_was_writing_is_removed_by_the_next_one(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_process_are_removed_by_the_next(tmp_path: Path) -> None:
     training_job.train(tmp_path / "run", epochs=1)
     for name in ("checkpoints/.last.pt.ab12_x9z.tmp", ".metrics.jsonl.00000000.tmp", "notes.tmp"):
         (tmp_path / "run" / name).write_text("half")

@@ -67,7 +67,7 @@ def test_tensorboard_has_the_log_again(tmp_path: Path) -> None:
     )
 
 
-def test_average_is_what_is_evaluated_and_left_in_the_model(tmp_path: Path) -> None:
+def test_averaged_weights_are_evaluated_and_remain_in_the_model(tmp_path: Path) -> None:
     result = training_job.train(tmp_path / "run", epochs=1, ema=0.9)
     state = load_checkpoint(RunFolder.open(tmp_path / "run"))
     weights = result.model.state_dict()

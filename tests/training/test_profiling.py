@@ -56,7 +56,7 @@ def test_parts_of_a_step_add_up_and_a_step_that_did_not_end_does_not_count() -> 
     assert all(ms >= 0 for ms in parts.values())
 
 
-def test_the_tracer_prints_nothing_of_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+def test_the_tracer_prints_no_warning_about_a_missing_gpu(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from compress.training.profiling import StepProfiler\n"
         "steps = StepProfiler(Path(sys.argv[1]), torch.device('cpu'), 1, 1)\n"

@@ -95,7 +95,7 @@ class Waits(TorchDispatchMode):
     ],
     ids=["item", "bool", "tolist", "cpu", "float", "tensor", "to"],
 )
-def test_what_would_wait_is_counted(wait: Callable[[Any], Any]) -> None:
+def test_synchronizing_operations_are_counted(wait: Callable[[Any], Any]) -> None:
     x = torch.ones(2)
     with Waits() as waits:
         (x * 2).sum()

@@ -52,7 +52,7 @@ def test_the_other_python_has_no_torch(site: Path, tmp_path: Path) -> None:
     assert "No module named 'torch'" in torchless.run(site, tmp_path / "try.py").stderr
 
 
-def test_the_script_computes_without_torch_what_an_evaluation_does(
+def test_the_script_without_torch_gives_the_results_of_eval(
     exported: Path, pictures: list[Path], digits: ImageData, site: Path
 ) -> None:
     script = write_script(exported / "infer.py", exported, manifest.read(exported).files[0])
@@ -245,13 +245,15 @@ def test_an_export_leaves_script_signature_and_repository(run: Path, tmp_path: P
     )
 
 
-def test_nothing_is_left_that_was_not_asked_for(run: Path) -> None:
+def test_an_export_without_options_writes_no_script_signature_or_repository(run: Path) -> None:
     left = prepare_extras(run, ["onnx"]).write([export(run, samples=32)])
     assert left.to_json() == {}
     assert {path.name for path in (run / "export").iterdir()} == {"model.onnx", "manifest.json"}
 
 
-def test_what_cannot_be_left_is_refused_before_the_export(run: Path, tmp_path: Path) -> None:
+def test_invalid_script_signature_and_repository_options_are_refused_before_the_export(
+    run: Path, tmp_path: Path
+) -> None:
     for format, options, code in (
         ("onnx", {"sign": tmp_path / "none.pem"}, "missing-file"),
         ("trt", {"script": tmp_path / "a.py"}, "script-format"),

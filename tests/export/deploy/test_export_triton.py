@@ -27,7 +27,7 @@ def fixed(record: FileRecord, size: int) -> FileRecord:
     return record.model_copy(update=sides | {"batch": size})
 
 
-def test_the_config_is_what_triton_understands(record: FileRecord) -> None:
+def test_the_config_follows_tritons_message_format(record: FileRecord) -> None:
     result = parse(config(record, "tiny-run"))
     assert (result.name, result.backend, result.max_batch_size) == ("tiny-run", "onnxruntime", MAX_BATCH)
     assert (result.input[0].name, list(result.input[0].dims)) == ("input", [1, 8, 8])
@@ -66,7 +66,7 @@ def test_an_engine_is_served_on_the_gpu_up_to_its_profile(record: FileRecord) ->
         ({"min": 1, "opt": 8, "max": 8}, (8, 8)),
     ],
 )
-def test_the_profile_says_how_many_requests_share_a_batch(
+def test_the_profile_sets_the_size_of_dynamic_batches(
     record: FileRecord, profile: dict[str, int] | None, wanted: tuple[int, int | None]
 ) -> None:
     assert batching(trt(record, profile=profile)) == wanted

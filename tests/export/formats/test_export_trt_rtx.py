@@ -34,7 +34,7 @@ def test_an_engine_that_was_not_run_is_not_called_passed(residual_run: Path, pre
     assert manifest.verified_record(residual_run / "export", result.path.name) == result.record
 
 
-def test_the_manifest_says_how_an_engine_was_built(residual_run: Path) -> None:
+def test_the_manifest_records_how_an_engine_was_built(residual_run: Path) -> None:
     record = export(
         residual_run, "trt-rtx", batch=BatchRange(1, 4, 16), samples=8, target_sm=(86, 89), workspace_mb=512
     ).record

@@ -49,7 +49,7 @@ def test_a_fixed_batch_size_is_written_into_the_file(model: nn.Module, tmp_path:
 
 
 @pytest.mark.parametrize("opset", [18, 20])
-def test_an_opset_asked_for_is_in_the_file(model: nn.Module, tmp_path: Path, opset: int) -> None:
+def test_the_file_has_the_requested_opset(model: nn.Module, tmp_path: Path, opset: int) -> None:
     assert to_onnx(model, EXAMPLE, tmp_path / "m.onnx", opset=opset) == opset
     assert opset_of(onnx.load(str(tmp_path / "m.onnx"))) == opset
 

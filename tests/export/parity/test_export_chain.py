@@ -73,7 +73,7 @@ def test_files_of_several_precisions_lie_beside_each_other(residual_run: Path) -
     assert manifest.verified_record(folder, "model.int8.onnx") is not None
 
 
-def test_a_bf16_file_is_not_run_by_onnx_runtime_and_says_so(residual_run: Path) -> None:
+def test_a_bf16_file_is_reported_as_not_run_by_onnx_runtime(residual_run: Path) -> None:
     record = export(residual_run, samples=16, calib_images=16, precision="bf16").record
     links = _links(record)
     assert links["onnx-bf16"]["status"] == "passed"

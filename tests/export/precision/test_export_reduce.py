@@ -81,7 +81,7 @@ def _weights(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["fp16", "bf16", "int8"])
-def test_what_goes_in_and_comes_out_stays_float32(reduced: Path, name: str) -> None:
+def test_inputs_and_outputs_stay_float32(reduced: Path, name: str) -> None:
     graph = onnx.load(str(reduced / f"{name}.onnx")).graph
     values = (*graph.input, *graph.output)
     assert [value.name for value in values] == ["input", "logits"]

@@ -50,7 +50,7 @@ def test_a_file_that_is_no_engine_fits_anywhere(record: FileRecord) -> None:
         (dict.fromkeys(("gpu", "compute_capability", "driver", "cuda")), {"GPU": ("NVIDIA A10", "none")}),
     ],
 )
-def test_what_differs_is_named(
+def test_differing_properties_are_listed_with_both_values(
     record: FileRecord, change: dict[str, str | None], differs: dict[str, tuple[str, str]]
 ) -> None:
     assert differing(trt(record), machine(**change)) == differs

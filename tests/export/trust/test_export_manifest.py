@@ -76,7 +76,7 @@ def test_a_manifest_from_before_devices_and_companions_is_read(exported: Path) -
     assert manifest.verified_record(exported, "model.onnx") is not None
 
 
-def test_a_device_without_a_gpu_says_none_of_it() -> None:
+def test_a_device_without_a_gpu_has_no_gpu_fields() -> None:
     here = this_device()
     if here.gpu is None:
         assert here == DeviceRecord(

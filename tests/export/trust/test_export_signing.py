@@ -64,7 +64,7 @@ def test_the_key_of_another_is_a_fault(signed: Path, tmp_path: Path) -> None:
     assert [fault.check for fault in verify_folder(signed, other).faults] == ["signature"]
 
 
-def test_a_missing_signature_is_a_fault_where_one_is_asked_for(exported: Path, public: Path) -> None:
+def test_a_missing_signature_is_a_fault_if_a_key_is_given(exported: Path, public: Path) -> None:
     assert "is missing" in verify_folder(exported, public).faults[0].said
     assert verify_folder(exported).passed
 
@@ -75,7 +75,7 @@ def test_a_signature_cut_short_is_a_fault(signed: Path, public: Path) -> None:
     assert "40 bytes" in verify_folder(signed, public).faults[0].said
 
 
-def test_a_signature_is_not_checked_without_a_key_and_says_so(signed: Path) -> None:
+def test_without_a_key_a_signature_is_reported_as_not_checked(signed: Path) -> None:
     result = verify_folder(signed)
     assert (result.passed, result.signed) == (True, None)
     assert "not checked" in result.findings[0].said
@@ -130,7 +130,7 @@ def test_the_wrong_half_of_a_pair_is_named(private: Path, public: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff", b"-----BEGIN PRIVATE KEY-----\nAAAA\n", b"x" * 99_999])
-def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_key_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "no.pem"
     path.write_bytes(content)
     with pytest.raises(CompressError) as caught:

@@ -37,7 +37,7 @@ def test_a_run_folder_stands_for_its_export_folder(exported: Path) -> None:
     assert verify_folder(exported.parent).folder == str(exported)
 
 
-def test_a_changed_byte_is_found(exported: Path) -> None:
+def test_a_changed_byte_is_detected(exported: Path) -> None:
     path = exported / "model.onnx"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -45,25 +45,25 @@ def test_a_changed_byte_is_found(exported: Path) -> None:
     assert "sha256" in faults(exported)["model.onnx"].said
 
 
-def test_another_size_is_found(exported: Path) -> None:
+def test_a_changed_size_is_detected(exported: Path) -> None:
     path = exported / "model.onnx"
     path.write_bytes(path.read_bytes() + b"x")
     assert f"{path.stat().st_size:,} bytes" in faults(exported)["model.onnx"].said
 
 
-def test_a_missing_file_is_found(exported: Path) -> None:
+def test_a_missing_file_is_detected(exported: Path) -> None:
     (exported / "model.onnx").unlink()
     assert faults(exported)["model.onnx"].said == "is missing"
 
 
-def test_a_file_the_manifest_does_not_know_is_found(exported: Path) -> None:
+def test_a_file_missing_from_the_manifest_is_detected(exported: Path) -> None:
     (exported / "model.int8.engine").write_bytes(b"code")
     (exported / "more").mkdir()
     assert {finding.check for finding in faults(exported).values()} == {"listing"}
     assert faults(exported).keys() == {"model.int8.engine", "more"}
 
 
-def test_a_changed_companion_is_found(exported: Path) -> None:
+def test_a_changed_companion_is_detected(exported: Path) -> None:
     (exported / "model.bin").write_bytes(b"123")
     companion = manifest.companion_record(exported / "model.bin")
     record = manifest.read(exported).files[0].model_copy(update={"companions": (companion,)})
@@ -73,12 +73,12 @@ def test_a_changed_companion_is_found(exported: Path) -> None:
     assert faults(exported).keys() == {"model.bin"}
 
 
-def test_classes_that_were_swapped_in_the_manifest_are_found(exported: Path) -> None:
+def test_swapped_classes_in_the_manifest_are_detected(exported: Path) -> None:
     edit(exported, lambda record: record["classes"].reverse())
     assert faults(exported)["model.onnx"].said.startswith("classes: number 0 is '0' in the file, '9' in the")
 
 
-def test_preprocessing_that_was_changed_in_the_manifest_is_found(exported: Path) -> None:
+def test_changed_preprocessing_in_the_manifest_is_detected(exported: Path) -> None:
     edit(exported, lambda record: record["preprocess"].update(mean=[0.9]))
     assert "preprocessing: mean is" in faults(exported)["model.onnx"].said
 
@@ -91,7 +91,9 @@ def test_preprocessing_that_was_changed_in_the_manifest_is_found(exported: Path)
         ("opset", 9, "opset: the file has"),
     ],
 )
-def test_an_interface_that_is_not_the_files_is_found(exported: Path, key: str, value: Any, said: str) -> None:
+def test_an_interface_that_differs_from_the_file_is_detected(
+    exported: Path, key: str, value: Any, said: str
+) -> None:
     edit(exported, lambda record: record.update({key: value}))
     assert said in faults(exported)["model.onnx"].said
 
