@@ -19,10 +19,15 @@ os.environ["COLUMNS"] = "160"
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from compress import models
 
 torch.set_num_threads(1)
+
+# no test fails for want of time: a loaded machine is no fault of the code
+settings.register_profile("loaded-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded-machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

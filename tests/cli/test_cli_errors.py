@@ -226,7 +226,7 @@ def test_an_unfinished_run_is_refused_with_a_hint_to_resume(fails: Fails, run: P
         (
             "slice --model vgg_small --data digits --target macs=0.5 --out new --criterion l3",
             2,
-            "usage",
+            "unknown-criterion",
             "'l3'",
         ),
     ],
