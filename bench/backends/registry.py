@@ -13,11 +13,15 @@ from compress.bench.backends.base import (
     supported_config,
 )
 from compress.core.errors import CompressError, Exit
-from compress.core.registry import Registry
+from compress.core.registry import Registry, subclass_of
 from compress.export.formats import require_packages
 
 BACKENDS: Registry[type[Backend]] = Registry(
-    "back end", group="backends", package="compress.bench.backends", error_code="unknown-backend"
+    "back end",
+    group="backends",
+    package="compress.bench.backends",
+    convert=subclass_of(Backend),  # type: ignore[type-abstract]
+    error_code="unknown-backend",
 )
 """All back ends by name."""
 

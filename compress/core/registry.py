@@ -39,7 +39,8 @@ class Registry(Mapping[str, T], Generic[T]):
         kind: what one entry is, as shown in error messages: ``method``, ``export format``.
         group: last part of the entry point group, such as ``methods``.
         package: dotted name of the package whose modules register the built-in entries; empty if none do.
-        convert: makes an entry from the name and the object of an entry point; None: the object is the entry.
+        convert: makes an entry from the name and the object of an entry point, or raises what is wrong with
+            the object (see `subclass_of` and `instance_of`); None: the object is the entry.
         error_code: code of the error for an unknown name; empty: ``unknown-<kind>``.
 
     Attributes:
@@ -120,7 +121,7 @@ class Registry(Mapping[str, T], Generic[T]):
             for point in entry_points(group=self.group):
                 try:
                     self._add_loaded(point.name, point.load())
-                except Exception as error:
+                except (Exception, SystemExit) as error:  # a script that is named by mistake ends with exit()
                     self.failures[point.name] = f"{point.value}: {type(error).__name__}: {error}"
 
     def _add_loaded(self, name: str, loaded: object) -> None:
@@ -179,6 +180,28 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __repr__(self) -> str:
         return f"Registry({self.kind!r}: {', '.join(self.names())})"
+
+
+def subclass_of(base: type[D]) -> Callable[[str, object], type[D]]:
+    """Return a `convert` for a registry whose entries are subclasses of `base`."""
+
+    def convert(_name: str, loaded: object) -> type[D]:
+        if not (isinstance(loaded, type) and issubclass(loaded, base)):
+            raise TypeError(f"{loaded!r} is not a subclass of {base.__name__}")
+        return loaded
+
+    return convert
+
+
+def instance_of(kind: type[D]) -> Callable[[str, object], D]:
+    """Return a `convert` for a registry whose entries are objects of `kind`."""
+
+    def convert(_name: str, loaded: object) -> D:
+        if not isinstance(loaded, kind):
+            raise TypeError(f"{loaded!r} is not of the type {kind.__name__}")
+        return loaded
+
+    return convert
 
 
 def static_names(package_folder: Path, group: str) -> list[str]:

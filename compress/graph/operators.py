@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from torch.fx import Node
 
-from compress.core.registry import Registry
+from compress.core.registry import Registry, instance_of
 
 Rule = Callable[..., Any]
 """`rule(context, node, args, kwargs)` returns the node's labeled value; see `compress.graph.rules`."""
@@ -80,7 +80,7 @@ class Operator:
     fusable: bool = False
 
 
-OPERATORS: Registry[Operator] = Registry("operator", group="operators")
+OPERATORS: Registry[Operator] = Registry("operator", group="operators", convert=instance_of(Operator))
 """Every known operator, by name."""
 
 RULES: Registry[Rule] = Registry("channel rule", group="rules", package="compress.graph.rules")

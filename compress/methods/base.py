@@ -35,7 +35,7 @@ from pydantic import field_validator
 from torch import Tensor, nn
 
 from compress.core.errors import CompressError
-from compress.core.registry import Registry
+from compress.core.registry import Registry, subclass_of
 from compress.core.spec import Record
 from compress.cost import dense_costs
 from compress.graph import ChannelGraph, SlicePlan
@@ -203,7 +203,12 @@ class MethodRegistry(Registry[type[Method]]):
         )
 
 
-METHODS = MethodRegistry("method", group="methods", package="compress.methods")
+METHODS = MethodRegistry(
+    "method",
+    group="methods",
+    package="compress.methods",
+    convert=subclass_of(Method),  # type: ignore[type-abstract]
+)
 
 
 def list_methods() -> list[str]:

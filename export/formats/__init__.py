@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from compress.core.errors import CompressError, Exit
-from compress.core.registry import Registry
+from compress.core.registry import Registry, subclass_of
 from compress.export.options import PRECISIONS, BatchRange, Options, Precision
 from compress.export.types import BuiltFile, ExportInputs, NotRun, OnnxSource, Predictor
 
@@ -82,7 +82,11 @@ class Format(ABC):
 
 
 FORMATS: Registry[type[Format]] = Registry(
-    "export format", group="formats", package="compress.export.formats", error_code="unknown-format"
+    "export format",
+    group="formats",
+    package="compress.export.formats",
+    convert=subclass_of(Format),  # type: ignore[type-abstract]
+    error_code="unknown-format",
 )
 """Every known format by name."""
 

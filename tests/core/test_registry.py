@@ -158,6 +158,28 @@ def test_a_broken_plugin_stops_nothing_but_its_own_entry(tmp_path: Path, colors:
         assert (raised.value.code, raised.value.exit) == ("broken-plugin", Exit.MISSING)
 
 
+def test_a_plugin_that_ends_the_process_on_import_stops_nothing_else(
+    tmp_path: Path, colors: Registry[object]
+) -> None:
+    plugin = make_plugin(
+        tmp_path, "paint", {"pots.py": "exit(3)"}, {"colors_for_test": {"teal": "paint.pots:teal"}}
+    )
+    with plugin.installed(colors):
+        assert colors["red"] == 1
+        assert "SystemExit: 3" in colors.failures["teal"]
+
+
+@pytest.mark.parametrize(
+    "group", ["backends", "criteria", "datasets", "formats", "methods", "models", "operators"]
+)
+def test_an_entry_point_of_the_wrong_type_is_a_broken_plugin(group: str, tmp_path: Path) -> None:
+    registry = next(r for r in registries() if r.group == f"compress.{group}")
+    plugin = make_plugin(tmp_path, "paint", {"pots.py": "teal = 42"}, {group: {"teal": "paint.pots:teal"}})
+    with plugin.installed(registry):
+        assert "teal" not in registry
+        assert "42" in registry.failures["teal"] or "int" in registry.failures["teal"]
+
+
 def test_a_plugin_cannot_replace_a_built_in_entry(tmp_path: Path, colors: Registry[object]) -> None:
     plugin = make_plugin(
         tmp_path, "paint", {"pots.py": "red = 7"}, {"colors_for_test": {"red": "paint.pots:red"}}

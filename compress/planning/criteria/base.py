@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.core.errors import CompressError
 from compress.core.registry import Registry
 from compress.graph import ChannelGraph
 from compress.graph.labels import NONE
@@ -54,7 +55,15 @@ def get_criterion(criterion: str | Criterion) -> Criterion:
     Raises:
         CompressError: (exit 2) ``unknown-criterion``.
     """
-    return CRITERIA.get_or_raise(criterion) if isinstance(criterion, str) else criterion
+    if isinstance(criterion, str):
+        return CRITERIA.get_or_raise(criterion)
+    if isinstance(criterion, type) or not callable(getattr(criterion, "score", None)):
+        raise CompressError(
+            f"{criterion!r} is not a criterion",
+            hint=f"pass a name ({', '.join(list_criteria())}) or an object with a method score(graph, seed)",
+            code="unknown-criterion",
+        )
+    return criterion
 
 
 def sum_over_rows(graph: ChannelGraph, norm: Callable[[Tensor], Tensor]) -> Scores:
