@@ -52,6 +52,7 @@ def from_torch(
     preprocess: Preprocess | None = None,
     name: str | None = None,
     workers: int | None = None,
+    default_classes: int | None = None,
 ) -> UserData:
     """Return two torch datasets or data loaders as data for training, evaluation and calibration.
 
@@ -72,6 +73,7 @@ def from_torch(
             describes what the dataset's transform does. None: pixels divided by 255.
         name: name of the data in records; None: the name of the dataset's class.
         workers: processes that load samples; None: the training loader's `num_workers`, or 0.
+        default_classes: number of classes if neither `classes` nor the datasets tell it.
 
     Raises:
         CompressError: ``data-format``: the samples have another form, or the classes are unknown.
@@ -81,7 +83,7 @@ def from_torch(
         raise _wrong(
             "the test data is iterable-style", "give a map-style Dataset, with __len__ and __getitem__"
         )
-    names = _class_names(classes, train_part, test_part)
+    names = _class_names(classes, default_classes, train_part, test_part)
     image, _ = _sample(_collated(test_part.collate, [test_part.dataset[0]]), "test", len(names))
     size = (image.shape[1], image.shape[2], image.shape[3])
     if preprocess is None:
@@ -374,7 +376,9 @@ def _innermost(source: Any) -> Any:
     return source
 
 
-def _class_names(classes: Sequence[str] | int | None, train: _Part, test: _Part) -> list[str]:
+def _class_names(
+    classes: Sequence[str] | int | None, default: int | None, train: _Part, test: _Part
+) -> list[str]:
     if isinstance(classes, int):
         return [str(label) for label in range(classes)]
     if classes is not None:
@@ -386,10 +390,12 @@ def _class_names(classes: Sequence[str] | int | None, train: _Part, test: _Part)
             return [str(name) for name in named]
     labels = [_labels(_innermost(part.source)) for part in (train, test)]
     known = [int(torch.as_tensor(values).max()) for values in labels if values is not None]
+    if not known and default is not None:
+        return [str(label) for label in range(default)]
     if not known:
         raise _wrong(
             "the number of classes is unknown: the datasets have no attribute classes, targets or labels",
-            "pass classes=NUMBER or classes=[names]",
+            "pass num_classes=NUMBER to compress.train, or compress.data.from_torch(..., classes=[names])",
         )
     return [str(label) for label in range(max(known) + 1)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from compress.core.errors import CompressError, Exit
 from compress.graph.channels import Channels, find_channels, find_single_channels
 from compress.graph.computed_weights import ComputedWeight, find_computed_weights
 from compress.graph.dense_pass import DensePass
@@ -52,6 +54,7 @@ class ChannelGraph:
         self.values: dict[Node, Any] = values
         self._division: _Division | None = None
         self._checked = False
+        self._lock = threading.RLock()
         self._cache: dict[str, Any] = {}
 
     @property
@@ -135,14 +138,23 @@ class ChannelGraph:
             self._divide()
 
     def _divided(self) -> _Division:
-        """The division into channels and groups; the first call also makes the trial cut."""
-        if self._division is None:
-            self._divide()
-        if not self._checked:
-            self._checked = True
-            protect_infeasible(self)
-        assert self._division is not None
-        return self._division
+        """The division into channels and groups; the first call also makes the trial cut.
+
+        Other threads wait for the trial cut, which itself reads the division. If it fails, the next call
+        makes it again.
+        """
+        with self._lock:
+            if self._division is None:
+                self._divide()
+            if not self._checked:
+                self._checked = True
+                try:
+                    protect_infeasible(self)
+                except BaseException:
+                    self._checked = False
+                    raise
+            assert self._division is not None
+            return self._division
 
     def _divide(self) -> None:
         """Find channels and groups from the facts; parts that cannot shrink together are protected."""
@@ -202,6 +214,20 @@ def trace(
     Raises:
         CompressError: (exit 4) the model cannot be exported.
     """
+    if not isinstance(model, nn.Module):
+        raise CompressError(
+            f"{model!r} is not a torch.nn.Module",
+            hint="pass the network itself; compress.build(NAME) makes one of a name",
+            code="untraceable",
+            exit=Exit.BUILD,
+        )
+    if not isinstance(example_inputs, (Tensor, Sequence)) or isinstance(example_inputs, str):
+        raise CompressError(
+            f"the example inputs are {example_inputs!r}",
+            hint="pass a batch of two images, such as torch.zeros(2, 3, 224, 224), or a tuple of inputs",
+            code="untraceable",
+            exit=Exit.BUILD,
+        )
     return ChannelGraph(model, as_inputs(example_inputs), free_pads)
 
 

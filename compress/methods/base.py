@@ -207,7 +207,7 @@ METHODS = MethodRegistry(
     "method",
     group="methods",
     package="compress.methods",
-    convert=subclass_of(Method),  # type: ignore[type-abstract]
+    convert=subclass_of(Method),
 )
 
 

@@ -6,6 +6,8 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +30,7 @@ def train(
     *,
     target: str | None = None,
     out: str | Path | None = None,
-    drop: Mapping[str, Sequence[float]] | None = None,
+    drop: Mapping[str, float | Sequence[float]] | None = None,
     weights: str | Path | None = None,
     reset_head: bool | None = None,
     teacher: nn.Module | str | None = None,
@@ -37,7 +39,7 @@ def train(
     input_size: Size | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    align: str = "auto",
+    align: str | int = "auto",
     recipe: str | None = None,
     resume: bool = False,
     workers: int = 2,
@@ -57,7 +59,7 @@ def train(
             ``speedup=2`` (planned as 2 times fewer MACs).
         out: the run folder. None: a temporary folder that is removed with the result; `TrainResult.save`
             keeps it.
-        drop: layer name or pattern -> fractions dropped, instead of a target.
+        drop: layer name or pattern -> fraction or fractions dropped, instead of a target.
         weights: weights of the dense network: a file, or the run folder of a dense network.
         reset_head: whether the classifier keeps random weights instead of those in `weights`; None: if its
             number of classes differs, with a warning.
@@ -93,13 +95,18 @@ def train(
         >>> result.compact.macs < 0.51 * result.dense.macs
         True
     """
+    if not (progress is None or progress == "auto" or hasattr(progress, "epoch")):
+        raise CompressError(f"progress={progress!r} is not understood", hint="pass 'auto', None or an object")
+    for name, path in (("out", out), ("weights", weights), ("recipe", recipe)):
+        if path is not None and not isinstance(path, str | PathLike):
+            raise CompressError(f"{name}={path!r} is not a path", hint=f"pass {name}='PATH'")
     request = TrainRequest(
         method=method,
         model=model,
-        data=data if isinstance(data, str) else as_image_data(data),
+        data=data if isinstance(data, str) else as_image_data(data, num_classes=num_classes),
         recipe=recipe,
         target=target,
-        drop={name: list(rates) for name, rates in (drop or {}).items()},
+        drop=_drop_rates(drop),
         num_classes=num_classes,
         input_size=input_size,
         mean=mean,
@@ -108,7 +115,7 @@ def train(
         reset_head=reset_head,
         teacher=teacher,
         pretrained=pretrained,
-        align=align,
+        align=str(align),
         settings=settings,
         out=out,
         resume=resume,
@@ -123,3 +130,23 @@ def train(
     temporary = tempfile.TemporaryDirectory(prefix="compress-")
     result = run_training(replace(request, out=Path(temporary.name) / "run"), progress=shown, say=say)
     return replace(result, _temporary=temporary)
+
+
+def _drop_rates(drop: object) -> dict[str, list[float]]:
+    """Return the fractions dropped by layer or pattern; one number stands for a list of it.
+
+    Raises:
+        CompressError: (exit 2) ``bad-drop``: another form.
+    """
+    rates: dict[str, list[float]] = {}
+    for name, given in drop.items() if isinstance(drop, Mapping) else ():
+        values = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+        if not isinstance(name, str) or not all(isinstance(value, Real) for value in values):
+            rates.clear()
+            break
+        rates[name] = [float(value) for value in values]
+    if drop and not rates:
+        raise CompressError(
+            f"the drop rates {drop!r} are not understood", hint="pass {'layer1.*': 0.5}", code="bad-drop"
+        )
+    return rates

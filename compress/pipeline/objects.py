@@ -16,8 +16,16 @@ DataLike = str | ImageData | tuple[TorchData, TorchData]
 """A name, a data set of this package, or a pair of torch datasets or data loaders: (training, test)."""
 
 
-def as_image_data(data: DataLike, input_size: Size | None = None, workers: int = 2) -> ImageData:
+def as_image_data(
+    data: DataLike, input_size: Size | None = None, workers: int = 2, num_classes: int | None = None
+) -> ImageData:
     """Return the data set of a name, or one made from an object.
+
+    Args:
+        data: a name, a data set, or a pair of torch datasets or data loaders.
+        input_size: see `compress.data.load`.
+        workers: see `compress.data.load`.
+        num_classes: of a pair whose datasets do not tell it.
 
     Raises:
         CompressError: as `compress.data.load` and `compress.data.from_torch`; ``data-format`` for another
@@ -26,7 +34,7 @@ def as_image_data(data: DataLike, input_size: Size | None = None, workers: int =
     if isinstance(data, str):
         return image_data.load(data, input_size, workers=workers)
     if isinstance(data, tuple | list) and len(data) == 2:
-        return image_data.from_torch(data[0], data[1])
+        return image_data.from_torch(data[0], data[1], default_classes=num_classes)
     if hasattr(data, "train_batches") and hasattr(data, "test_batches"):
         return data
     raise CompressError(

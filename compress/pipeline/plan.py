@@ -77,12 +77,19 @@ def build_network(resolved: ResolvedRequest, num_classes: int, input_size: Size)
     """Build the dense network and trace it; nothing is cut yet.
 
     Raises:
-        CompressError: unknown model, bad weights, or a network that cannot be traced or reads other images.
+        CompressError: unknown model, bad weights, a network that cannot be traced or reads other images, or
+            (exit 2) ``model-object``: all its parameters are frozen.
     """
     torch.manual_seed(resolved.config.seed)
     model = resolved.model.build(
         num_classes, input_size, resolved.request.weights, resolved.request.reset_head
     )
+    if not any(p.requires_grad for p in model.parameters()):
+        raise CompressError(
+            f"no parameter of {type(model).__name__} requires a gradient, so nothing can be trained",
+            hint="unfreeze it with module.requires_grad_(True)",
+            code="model-object",
+        )
     spec = resolved.model.spec(num_classes, input_size)
     graph = trace_network(model, input_size, free_pads=resolved.method.free_pads)
     return PlannedNetwork(model, spec, graph, None, 1)

@@ -121,6 +121,7 @@ class DenseSource:
         """
         if self.module is None:
             return models.build(self.name, num_classes, input_size, weights, reset_head=reset_head)
+        _check_module(self.module)
         model = copy.deepcopy(self.module).cpu().train()
         if weights is not None:
             models.load_weights(model, weights, reset_head=reset_head)
@@ -131,6 +132,22 @@ class DenseSource:
         if self.module is None:
             return models.model_spec(self.name, num_classes, input_size)
         return ModelSpec(name=self.name, num_classes=num_classes, input_size=input_size)
+
+
+def _check_module(module: object) -> None:
+    """Refuse an object that is no module, and weights without values.
+
+    Raises:
+        CompressError: (exit 2) ``model-object``.
+    """
+    if not isinstance(module, nn.Module):
+        what, hint = f"{module!r} is not a torch.nn.Module", "pass a network, such as MyNet(), or a name"
+    elif any(t.is_meta for t in (*module.parameters(), *module.buffers())):
+        what = f"{type(module).__name__} is on the meta device: its weights have no values"
+        hint = "make it on the CPU, or load its weights with module.to_empty(device='cpu')"
+    else:
+        return
+    raise CompressError(what, hint=hint, code="model-object")
 
 
 @dataclass(frozen=True)
@@ -280,6 +297,12 @@ def method_of(request: TrainRequest) -> type[methods.Method]:
 def _method(request: TrainRequest, recipe: recipes.Recipe | None) -> type[methods.Method]:
     if isinstance(request.method, methods.MethodConfig):
         return methods.METHODS.of_config(request.method)
+    if request.method is not None and not isinstance(request.method, str):
+        raise CompressError(
+            f"{request.method!r} is not a method",
+            hint="pass a name such as 'dcff', or a configuration object such as compress.DCFF()",
+            code="unknown-method",
+        )
     return methods.METHODS.get_or_raise(request.method or (recipe.method if recipe else DEFAULT_METHOD))
 
 

@@ -94,7 +94,7 @@ def slice(
     input_size: Size | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    align: str = "auto",
+    align: str | int = "auto",
     seed: int = 0,
     command: Sequence[str] | None = None,
 ) -> SliceResult:
@@ -127,10 +127,10 @@ def slice(
         >>> compress.slice(net, "macs=0.5", example_inputs=torch.rand(4, 3, 32, 32))
         SliceResult(20.44 M MACs of 40.81 M, 133.1 k parameters of 272.5 k)
     """
-    goal = parse_target(target)
+    goal, alignment = parse_target(target), str(align)
     source = DenseSource.of(model)
     if data is None:
-        return _slice_with_inputs(source, goal, example_inputs, criterion, out, weights, align, seed)
+        return _slice_with_inputs(source, goal, example_inputs, criterion, out, weights, alignment, seed)
     images = image_data.with_normalization(as_image_data(data, input_size), mean, std)
     info = images.info
     size, classes = info.preprocess.input_size, check_class_count(num_classes, info)
@@ -138,7 +138,7 @@ def slice(
     dense = source.build(classes, size, weights, reset_head)
     batch, _ = images.test_arrays(VERIFY_IMAGES)
     graph = trace_network(dense, size)
-    plan, _ = plan_for_target(graph, goal, align, criterion, seed)
+    plan, _ = plan_for_target(graph, goal, alignment, criterion, seed)
     compact, report = slice_verified(dense, plan, batch)
     if out is None:
         accuracies = _accuracies(dense, compact, images)
@@ -150,7 +150,7 @@ def slice(
         target=target,
         seed=seed,
         method=f"slice-{criterion}",
-        settings={"criterion": criterion, "align": align, "weights": weights, "mean": mean, "std": std},
+        settings={"criterion": criterion, "align": alignment, "weights": weights, "mean": mean, "std": std},
         command=command,
     )
     with RunFolder.create(out, record) as run:

@@ -52,7 +52,7 @@ def parse_target(text: str) -> Target:
     Raises:
         CompressError: (exit 2) ``bad-target``: another cost, or not a positive number.
     """
-    cost, _, number = text.strip().partition("=")
+    cost, _, number = text.strip().partition("=") if isinstance(text, str) else ("", "", "")
     value = _parse_number(number)
     if cost == "speedup" and value >= 1 and math.isfinite(value):
         return Target(text, "macs", 1 / value, SPEEDUP_NOTE.format(value=value))

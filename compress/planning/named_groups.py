@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -28,6 +29,7 @@ def select_named(
     """
     requested: dict[int, Value] = {}
     for pattern, value in keep.items():
+        _check_value(pattern, value)
         for g in _find(graph, pattern):
             requested[g] = value
     mask = np.ones(graph.channels.count, dtype=np.bool_)
@@ -36,6 +38,18 @@ def select_named(
         if values:
             _apply(graph, choice, values, mask, scores, align, min_width)
     return mask
+
+
+def _check_value(name: object, value: object) -> None:
+    if not isinstance(name, str):
+        raise CompressError(f"keep names a group by {name!r}, not by a text", code="unknown-group")
+    is_indices = isinstance(value, Sequence) and all(isinstance(i, Integral) for i in value)
+    if not is_indices and not isinstance(value, (int, float)):
+        raise CompressError(
+            f"{name}: {value!r} is not a ratio, a width or a list of indices",
+            hint="give 0.5, 16 or [0, 2, 5]",
+            code="group-width",
+        )
 
 
 def _find(graph: ChannelGraph, pattern: str) -> list[int]:

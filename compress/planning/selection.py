@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Integral, Real
 
 import numpy as np
 
-from compress.core.errors import CompressError
+from compress.core.errors import CompressError, did_you_mean
 from compress.cost import cost_model
 from compress.graph import ChannelGraph
 from compress.graph.cut import Mask
@@ -34,7 +35,9 @@ def select(
 ) -> Mask:
     """Return which channels stay, bool `[channels]`; arguments as in `make_plan`."""
     chosen = get_criterion(criterion)
-    _check(graph, keep, macs, params, align, min_width, chosen)
+    _check_types(keep, macs, params, align, min_width, seed)
+    _check(graph, keep, macs, params, align, min_width, seed, chosen)
+    _check_whole(graph, whole)
     scores = chosen.score(graph, seed)
     levels = _levels(graph, align, min_width, whole)
     if isinstance(keep, Mapping):
@@ -57,6 +60,34 @@ def _levels(
     return [levels[-1:] if k.groups() & fixed else levels for k, levels in choices]
 
 
+def _check_types(
+    keep: object, macs: object, params: object, align: object, min_width: object, seed: object
+) -> None:
+    for name, value in (("keep", keep), ("macs", macs), ("params", params)):
+        allowed = (Real, Mapping) if name == "keep" else Real
+        if value is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
+            raise CompressError(
+                f"{name}={value!r} is not a number",
+                hint="give a fraction such as 0.5" + (", or one for each group" if name == "keep" else ""),
+            )
+    for name, value in (("align", align), ("min_width", min_width), ("seed", seed)):
+        if not isinstance(value, Integral):
+            raise CompressError(f"{name}={value!r} is not an integer")
+
+
+def _check_whole(graph: ChannelGraph, whole: Collection[str]) -> None:
+    if isinstance(whole, str) or not isinstance(whole, Collection):
+        raise CompressError(f"whole={whole!r} is not a list of names", hint="give whole=['NAME', ...]")
+    known = {g.name for g in graph.groups} | {p.name for p in graph.protected}
+    for name in whole:
+        if name not in known:
+            raise CompressError(
+                f"no channel group is called {name!r}",
+                code="unknown-group",
+                hint=did_you_mean(str(name), known) or "`compress inspect --model ...` lists the groups",
+            )
+
+
 def _check(
     graph: ChannelGraph,
     keep: Keep | None,
@@ -64,6 +95,7 @@ def _check(
     params: float | None,
     align: int,
     min_width: int,
+    seed: int,
     criterion: Criterion,
 ) -> None:
     if sum(x is not None for x in (keep, macs, params)) != 1:
@@ -75,6 +107,8 @@ def _check(
         raise CompressError(f"keep={keep} is out of range", hint="give a fraction above 0, at most 1")
     if align < 1 or min_width < 1:
         raise CompressError(f"align={align} and min_width={min_width} must be at least 1")
+    if seed < 0:
+        raise CompressError(f"seed={seed} is negative", hint="give 0 or more")
     if graph.free_pads and not criterion.for_free_pads and not isinstance(keep, Mapping):
         raise CompressError(
             f"criterion {type(criterion).__name__} cannot be used with free pads",

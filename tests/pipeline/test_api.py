@@ -178,3 +178,59 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "message"),
+    [
+        ({"target": 0.5}, "bad-target", "0.5"),
+        ({"method": compress.L1}, "unknown-method", "configuration object"),
+        ({"method": 3}, "unknown-method", "3"),
+        ({"drop": {"stem": "half"}, "target": None}, "bad-drop", "half"),
+        ({"drop": "stem=0.5", "target": None}, "bad-drop", "stem=0.5"),
+        ({"progress": "none"}, "usage", "progress"),
+        ({"out": 7}, "usage", "out=7"),
+        ({"recipe": 7}, "usage", "recipe=7"),
+    ],
+)
+def test_argument_of_a_wrong_type_is_refused(
+    module: nn.Module, changed: dict[str, object], code: str, message: str
+) -> None:
+    arguments = {"method": "l1", "target": "macs=0.5", **FAST, **changed}
+    with pytest.raises(CompressError, match=message) as raised:
+        compress.train(module, (arrays(0), arrays(1, 32)), **arguments)  # type: ignore[arg-type]
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Tiny, "not a torch.nn.Module"),
+        (Tiny(4).to("meta"), "meta device"),
+        (Tiny(4).requires_grad_(False), "requires a gradient"),
+    ],
+)
+def test_model_that_cannot_be_trained_is_refused(model: nn.Module, message: str) -> None:
+    with pytest.raises(CompressError, match=message) as raised:
+        compress.train(model, (arrays(0), arrays(1, 32)), "l1", target="macs=0.5", **FAST)
+    assert raised.value.code == "model-object"
+
+
+def test_frozen_module_is_sliced() -> None:
+    images = arrays(1, 32).tensors[0]
+    frozen = Tiny(4).requires_grad_(False)
+    assert compress.slice(frozen, "macs=0.5", example_inputs=images).compact.macs > 0
+
+
+def test_alignment_is_a_number_or_its_text(module: nn.Module) -> None:
+    images = arrays(1, 32).tensors[0]
+    found = [compress.slice(module, "macs=0.5", example_inputs=images, align=a) for a in (4, "4")]
+    assert found[0].compact == found[1].compact
+
+
+def test_num_classes_is_used_where_datasets_do_not_tell_it(module: nn.Module) -> None:
+    pair = tuple([(image, int(label)) for image, label in arrays(seed, 16)] for seed in (0, 1))
+    with pytest.raises(CompressError, match="number of classes is unknown"):
+        compress.train(module, pair, compress.Dense(), **FAST)  # type: ignore[arg-type]
+    found = compress.train(module, pair, compress.Dense(), num_classes=4, **FAST)  # type: ignore[arg-type]
+    assert found.epochs == 1

@@ -141,3 +141,28 @@ def test_keep_of_all_channels_cuts_nothing() -> None:
     assert not plan.kept
     assert not plan.masked
     assert plan.narrow == plan.dense
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"macs": "0.5"}, "macs='0.5' is not a number"),
+        ({"macs": True}, "macs=True is not a number"),
+        ({"keep": [0, 1]}, "is not a number"),
+        ({"keep": {1: 0.5}}, "names a group by 1"),
+        ({"keep": {"a.0": None}}, "None is not a ratio"),
+        ({"keep": {"a.0": "half"}}, "'half' is not a ratio"),
+        ({"macs": 0.5, "align": 2.5}, "align=2.5 is not an integer"),
+        ({"macs": 0.5, "align": "auto"}, "align='auto' is not an integer"),
+        ({"macs": 0.5, "min_width": "1"}, "min_width='1' is not an integer"),
+        ({"macs": 0.5, "criterion": None}, "None is not a criterion"),
+        ({"macs": 0.5, "criterion": object()}, "is not a criterion"),
+        ({"macs": 0.5, "criterion": "random", "seed": -1}, "seed=-1"),
+        ({"macs": 0.5, "whole": "a.0"}, "is not a list of names"),
+        ({"macs": 0.5, "whole": ["no-such-group"]}, "no channel group is called 'no-such-group'"),
+    ],
+)
+def test_argument_of_a_wrong_type_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(CompressError, match=message) as raised:
+        make_plan(_wide_graph(), **options)  # type: ignore[arg-type]
+    assert raised.value.exit == Exit.USAGE
