@@ -176,7 +176,7 @@ def _default_backend(path: Path) -> str:
 
 
 def _data_of_run(path: Path) -> str:
-    """Return the data set of the run whose ``export/`` folder holds a file.
+    """Return the data set of the run whose ``export/`` folder contains a file.
 
     Raises:
         CompressError: there is no such run, or the manifest does not have the file (``no-data``).

@@ -76,9 +76,9 @@ def apply_plan(model: nn.Module, plan: SlicePlan) -> nn.Module:
     new = {id(old): cut for old, cut in _cuts(model, plan)}
     for module in model.modules():
         holders: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-        for held in holders:
-            for key, tensor in list(held.items()):
-                held[key] = new.get(id(tensor), tensor)
+        for tensors in holders:
+            for key, tensor in list(tensors.items()):
+                tensors[key] = new.get(id(tensor), tensor)
     _fit_modules(model, plan)
     return model
 

@@ -80,7 +80,10 @@ def check_batch(batch: Any) -> Batch:
         checked: Batch = batch
         return checked
     if isinstance(batch, int):
-        message, hint = f"a batch size of {batch} is not possible", "give --batch dynamic or a number from 1"
+        message, hint = (
+            f"the batch size must be at least 1, not {batch}",
+            "give --batch dynamic, or 1 or more",
+        )
     else:
         message = f"{batch!r} is not a batch size"
         guess = did_you_mean(str(batch), ["dynamic"])
@@ -160,7 +163,7 @@ def check_options(options: Options) -> None:
     if options.precision != "fp32" and options.calib_images < 1:
         raise CompressError(
             f"the calibration set is empty: --calib-images is {options.calib_images}",
-            hint="give --calib-images from 1; 256 is usual",
+            hint="give --calib-images 1 or more; the default is 256",
             code="no-calibration",
         )
     if options.precision == "bf16" and options.opset is not None and options.opset < BF16_OPSET:
@@ -177,8 +180,8 @@ def check_options(options: Options) -> None:
         )
     if options.workspace_mb is not None and options.workspace_mb < 1:
         raise CompressError(
-            f"a workspace of {options.workspace_mb} MiB is not possible",
-            hint="give --workspace from 1",
+            f"the workspace must be at least 1 MiB, not {options.workspace_mb}",
+            hint="give --workspace 1 or more",
             code="workspace",
         )
 

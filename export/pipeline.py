@@ -419,8 +419,8 @@ def _as_list(names: str | Sequence[str], what: str) -> list[str]:
 def _check_samples(samples: int) -> None:
     if samples < 1:
         raise CompressError(
-            f"{samples} test images are too few for a parity check",
-            hint="give --samples from 1",
+            f"a parity check needs at least 1 test image, not {samples}",
+            hint="give --samples 1 or more",
             code="no-samples",
         )
 

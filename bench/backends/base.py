@@ -46,7 +46,7 @@ class RunConfig:
         batch: images per inference.
         threads: threads that one operator may use.
         seed: seed of the input, which is normal noise.
-        network: which network of a run folder is loaded; a file holds only one.
+        network: which network of a run folder is loaded; a file contains only one.
         device: ``cpu`` or ``cuda``, for back ends that run modules.
         channels_last: use the NHWC memory format for a module's weights and input.
         cuda_graph: capture the inference as a CUDA graph and replay it.
@@ -167,7 +167,7 @@ class Profiler(Protocol):
 
 
 class Backend(ABC):
-    """A runtime on a device. Instances hold no state, and importing the class must not import the runtime.
+    """A runtime on a device. Instances have no state, and importing the class must not import the runtime.
 
     Attributes:
         name: the value of ``--backend``; the same as the registered name.

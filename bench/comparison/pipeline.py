@@ -202,7 +202,7 @@ def run_comparison(
     """
     if not request.methods or request.seeds < 1:
         raise CompressError(
-            f"a comparison needs methods and seeds, not {len(request.methods)} methods and {request.seeds} seeds",
+            f"a comparison needs methods and seeds: {len(request.methods)} methods, {request.seeds} seeds",
             hint="give --methods A,B and --seeds 1 or more",
             code="bad-option",
         )

@@ -37,7 +37,7 @@ class HostClock:
 
 
 class VirtualClock:
-    """Clock that advances only when it is told to."""
+    """Simulated clock that advances only by `advance` and `wait_until`."""
 
     def __init__(self) -> None:
         self._now = 0

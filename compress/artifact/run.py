@@ -330,7 +330,9 @@ def _require_empty(folder: Path) -> None:
     content = sorted(entry.name for entry in folder.iterdir() if entry.name not in LOCK_FILES)
     if content:
         what = (
-            "already holds a run" if "run.json" in content else f"is not empty (it contains {content[0]!r})"
+            "already contains a run"
+            if "run.json" in content
+            else f"is not empty (it contains {content[0]!r})"
         )
         raise CompressError(
             f"the folder {str(folder)!r} {what}",

@@ -147,7 +147,7 @@ def _columns(name: str, features: Any) -> tuple[str, str]:
     if len(images) != 1 or not chosen:
         kinds = ", ".join(f"{k}: {type(v).__name__}" for k, v in features.items())
         raise CompressError(
-            f"{name} has the columns {kinds}",
+            f"{name} has no usable image and label columns, only {kinds}",
             hint="one Image column is needed, and one ClassLabel column (or one called label)",
             code="data-format",
         )
@@ -163,7 +163,7 @@ def _labelled(split: Any, label: str) -> bool:
 
 def _split_error(name: str, splits: Any) -> CompressError:
     return CompressError(
-        f"{name} has the splits {', '.join(splits)}",
+        f"{name} has no train and test split, only {', '.join(splits)}",
         hint="a train split and a labelled test or validation split are needed",
         code="data-format",
     )

@@ -63,6 +63,6 @@ def draw(size: int, n: int, seed: int) -> Tensor:
 
 def _check(batch_size: int, rank: int, world: int) -> None:
     if batch_size < 1:
-        raise CompressError(f"the batch size is {batch_size}", hint="give at least 1")
+        raise CompressError(f"the batch size must be at least 1, not {batch_size}", hint="give at least 1")
     if not 0 <= rank < world:
-        raise CompressError(f"rank {rank} is not one of {world} processes")
+        raise CompressError(f"the rank must be from 0 to {world - 1}, not {rank}")

@@ -123,7 +123,7 @@ def load(
         )
     if input_size is not None and (len(input_size) != 3 or min(input_size) < 1):
         raise CompressError(
-            f"{name}: the input size is {tuple(input_size)}",
+            f"{name}: invalid input size {tuple(input_size)}",
             hint="give channels, height and width, such as 3,32,32",
             code="input-size",
         )

@@ -133,14 +133,14 @@ def _apart(source: Node, inner: Sequence[Node], dims: Sequence[int]) -> bool:
 @torch.no_grad()
 def compute_weight(program: ExportedProgram, fold: ComputedWeight) -> Tensor:
     """What the program computes for a fold, from its own parameters."""
-    held: dict[str, Any] = {**program.constants, **program.state_dict}
+    tensors: dict[str, Any] = {**program.constants, **program.state_dict}
     lifted = program.graph_signature.inputs_to_lifted_tensor_constants
-    values: dict[Node, Any] = {fold.source: held[fold.name].detach()}
+    values: dict[Node, Any] = {fold.source: tensors[fold.name].detach()}
 
     def value(node: Node) -> Any:
         if node not in values:
             if node.op == "placeholder":
-                values[node] = held[lifted[node.name]]
+                values[node] = tensors[lifted[node.name]]
             else:
                 args, kwargs = torch.fx.map_arg((node.args, node.kwargs), value)
                 target: Any = node.target

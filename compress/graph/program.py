@@ -111,16 +111,16 @@ def parameter_names(program: ExportedProgram) -> dict[str, str]:
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     first: dict[int, str] = {}
-    held: dict[str, Any] = {**program.constants, **program.state_dict}
-    return {node: first.setdefault(id(held.get(name, name)), name) for node, name in names.items()}
+    tensors: dict[str, Any] = {**program.constants, **program.state_dict}
+    return {node: first.setdefault(id(tensors.get(name, name)), name) for node, name in names.items()}
 
 
 def constant_values(program: ExportedProgram) -> dict[str, Tensor]:
     """Graph placeholder to tensor, for buffers and constants (not parameters)."""
     signature = program.graph_signature
     names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
-    held: dict[str, Any] = {**program.constants, **program.state_dict}
-    return {node: held[name] for node, name in names.items() if isinstance(held.get(name), Tensor)}
+    tensors: dict[str, Any] = {**program.constants, **program.state_dict}
+    return {node: tensors[name] for node, name in names.items() if isinstance(tensors.get(name), Tensor)}
 
 
 def as_inputs(example: Tensor | Sequence[Any]) -> tuple[Any, ...]:

@@ -116,10 +116,12 @@ def build_from_spec(record: ModelSpec) -> nn.Module:
 
 def _check_sizes(name: str, num_classes: int, input_size: Size) -> None:
     if num_classes < 1:
-        raise CompressError(f"{name}: the number of classes is {num_classes}", hint="give at least 1")
+        raise CompressError(
+            f"{name}: the number of classes must be at least 1, not {num_classes}", hint="give at least 1"
+        )
     if len(input_size) != 3 or min(input_size) < 1:
         raise CompressError(
-            f"{name}: the input size is {tuple(input_size)}",
+            f"{name}: invalid input size {tuple(input_size)}",
             hint="give channels, height and width, such as 3,32,32",
             code="input-size",
         )

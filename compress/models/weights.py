@@ -123,7 +123,7 @@ def weights_file(path: str | Path) -> Path:
     plan = read_json(folder / "plan.json", what="slicing plan", hint="give the path of a weights file")
     if plan.get("kept"):
         raise CompressError(
-            f"the run {str(path)!r} holds a compact model, which has fewer channels than the dense network",
+            f"the run {str(path)!r} contains a compact model, which has fewer channels than the dense one",
             hint="give the run of a dense network (`compress train --method dense`), or a weights file",
             code="compact-weights",
         )

@@ -43,7 +43,7 @@ def _resolve_unfinished(request: TrainRequest) -> ResolvedRequest:
     if request.model is None and request.recipe is None and (dense / "run.json").is_file():
         command = " ".join(read_record(dense).command)
         raise CompressError(
-            f"{str(request.out)!r} holds no run yet: it was stopped while its dense network was trained",
+            f"{str(request.out)!r} contains no run yet: it was stopped while its dense network was trained",
             hint=f"give the whole command with --resume: {command} --resume",
             code="nothing-to-resume",
         )

@@ -314,13 +314,13 @@ def _check_folders(resolved: ResolvedRequest, run: PreparedRun) -> bool:
     has_own, has_dense = ((out / "run.json").is_file() for out in (resolved.out, run.dense.out))
     if has_own:
         raise CompressError(
-            f"{str(resolved.out)!r} already holds a run",
+            f"{str(resolved.out)!r} already contains a run",
             hint="resume it with --resume, or choose another --out",
             code="run-exists",
         )
     if resolved.request.resume and not has_dense:
         raise CompressError(
-            f"there is no run to resume in {str(resolved.out)!r}: it holds no run.json",
+            f"there is no run to resume in {str(resolved.out)!r}: it contains no run.json",
             hint="start without --resume",
             code="nothing-to-resume",
             exit=Exit.MISSING,

@@ -94,7 +94,7 @@ def explain_failure(error: Exception, config: TrainConfig) -> CompressError | No
         asserted = "device-side assert" in text
         return CompressError(
             f"the device failed: {_first_sentences(text)}",
-            hint="an index was out of range on the device, such as a label: --device cpu names it"
+            hint="an index was out of range on the device, such as a label: --device cpu shows which"
             if asserted
             else "check `nvidia-smi` and the kernel log, then resume with --resume, if need be on another "
             "--device",

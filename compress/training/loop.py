@@ -312,5 +312,5 @@ def _row(epoch: int, sums: EpochSums, result: EvalResult, extras: dict[str, floa
     }
     clash = sorted(row.keys() & extras.keys())
     if clash:
-        raise ValueError(f"a method's metrics may not be called {clash}")
+        raise ValueError(f"a method's metrics cannot be called {clash}")
     return row | extras

@@ -150,7 +150,7 @@ def _versions(model: Path) -> list[int]:
 def _check_backend(config: Path, backend: str) -> None:
     if config.exists() and f"backend: {_quoted(backend)}\n" not in config.read_text(encoding="utf-8"):
         raise CompressError(
-            f"{str(config.parent)!r} holds a model for another back end than {backend!r}",
+            f"{str(config.parent)!r} contains a model for another back end than {backend!r}",
             hint="give another folder for --triton, or remove that model",
             code="exists",
         )

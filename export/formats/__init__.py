@@ -42,7 +42,7 @@ FLAGS = {
 
 
 class Format(ABC):
-    """A target of the export. Instances hold no state.
+    """A target of the export. Instances have no state.
 
     Attributes:
         name: the value of ``--format``; the same as the registered name.

@@ -201,7 +201,7 @@ def describe_mismatch(folder: Path, record: FileRecord | CompanionRecord) -> str
     """Return in a few words how a file differs from its record, or None if size and hash are the same."""
     path = folder / record.file
     if Path(record.file).name != record.file or record.file in ("", ".", ".."):
-        return "its name is no plain file name"
+        return "its name is not a plain file name"
     if not path.is_file():
         return "is missing"
     size = path.stat().st_size

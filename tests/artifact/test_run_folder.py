@@ -30,7 +30,7 @@ def test_a_written_record_is_read_back(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_run_is_refused_with_both_options(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", record()).close()
-    with pytest.raises(CompressError, match="already holds a run") as error:
+    with pytest.raises(CompressError, match="already contains a run") as error:
         RunFolder.create(tmp_path / "run", record())
     assert "--resume" in error.value.hint and "--out" in error.value.hint
 

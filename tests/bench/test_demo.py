@@ -37,7 +37,7 @@ def test_demo_halves_the_macs_keeps_the_accuracy_and_shows_the_commands(tmp_path
     check_numbers(result)
     check_runs(out, result, lines)
     check_table(DemoResult(out, tuple(result["rows"]), BenchResult.model_validate_json(results(out))), result)
-    with pytest.raises(CompressError, match="already holds a demo"):
+    with pytest.raises(CompressError, match="already contains a demo"):
         demo(out)
 
 

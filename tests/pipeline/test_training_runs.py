@@ -211,7 +211,7 @@ def test_model_that_loads_as_another_is_removed(request_for: Make, monkeypatch: 
 def test_second_training_into_a_folder_is_refused_and_changes_nothing(request_for: Make) -> None:
     first = run_training(request_for())
     before = {path: path.read_bytes() for path in Path(first.run).rglob("*") if path.is_file()}
-    with pytest.raises(CompressError, match="already holds a run"):
+    with pytest.raises(CompressError, match="already contains a run"):
         run_training(request_for())
     assert {path: path.read_bytes() for path in Path(first.run).rglob("*") if path.is_file()} == before
 

@@ -23,7 +23,7 @@ def keeps_zero(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: 
 
 @RULES.register("moves_zero")
 def moves_zero(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """f(0) != 0: still one channel by itself, but not zero; a product with a value that is zero mends it."""
+    """f(0) != 0: still one channel by itself, but not zero until it is multiplied by zero."""
     x = args[0]
     return LabeledTensor(x.shape, x.fields, False)
 
@@ -202,7 +202,7 @@ def _product_clean(x: Tensor, y: Tensor, x_clean: bool, y_clean: bool) -> bool:
 
 @RULES.register("where")
 def where(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Both branches belong to the same channel; the condition may not depend on channels."""
+    """Both branches belong to the same channel; the condition must not depend on channels."""
     condition, a, b = (*args, None, None)[:3]
     operands = [v for v in args if isinstance(v, LabeledTensor)]
     if condition.fields or not isinstance(a, LabeledTensor) or not isinstance(b, LabeledTensor):

@@ -52,7 +52,7 @@ def reduce(context: RuleContext, node: Node, args: tuple[Any, ...], kwargs: dict
 
 
 def _ignores_zero(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Return whether a reduction over channels does without those that are zero (a mean: up to a factor)."""
+    """Return whether a reduction over channels can skip zero channels (a mean: up to a factor)."""
     order = args[1] if len(args) > 1 else kwargs.get("ord", kwargs.get("p", 2))
     order = 2 if order is None else order
     norm = name in ("linalg_vector_norm", "norm") and isinstance(order, (int, float)) and order > 0

@@ -108,8 +108,8 @@ class AttentionGates(Gates):
         """Return `1[v > 1/2]`, or `1[|v| >= 1/2]` if `faithful`; the best of every layer is always open."""
         v = self.score.detach()
         v = v.abs() if self.faithful else v
-        opened = v >= 0.5 if self.faithful else v > 0.5
-        return torch.maximum(opened.to(v.dtype), best_of(self.layer, v))
+        is_open = v >= 0.5 if self.faithful else v > 0.5
+        return torch.maximum(is_open.to(v.dtype), best_of(self.layer, v))
 
     @torch.no_grad()
     def step(self) -> None:

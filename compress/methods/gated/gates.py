@@ -329,9 +329,9 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
         for attribute, tensor in module._parameters.items():
             if tensor is not None:
                 names[f"{prefix}.{attribute}" if prefix else attribute] = id(tensor)
-                held = by_id.setdefault(id(tensor), [])
-                if (module, attribute) not in held:
-                    held.append((module, attribute))
+                uses = by_id.setdefault(id(tensor), [])
+                if (module, attribute) not in uses:
+                    uses.append((module, attribute))
     return {name: by_id[key] for name, key in names.items()}
 
 

@@ -63,7 +63,7 @@ def test_writing_a_manifest_removes_the_signature_of_the_one_before(exported: Pa
 @pytest.mark.parametrize("name", ["../run.json", "/etc/hostname", "", ".", ".."])
 def test_a_name_that_leaves_the_folder_is_a_fault(exported: Path, name: str) -> None:
     record = CompanionRecord(file=name, sha256="0" * 64, bytes=1)
-    assert manifest.describe_mismatch(exported, record) == "its name is no plain file name"
+    assert manifest.describe_mismatch(exported, record) == "its name is not a plain file name"
 
 
 def test_a_manifest_from_before_devices_and_companions_is_read(exported: Path) -> None:
