@@ -88,7 +88,7 @@ def _divide_by_class(counts: Ints, total: int, random: np.random.RandomState) ->
     Images that remain after rounding down go to the largest remainders; ties are drawn.
     """
     shares = counts / counts.sum() * total
-    out = np.floor(shares).astype(np.int64)
+    out: Ints = np.floor(shares).astype(np.int64)
     remainders = shares - out
     for remainder in np.unique(remainders)[::-1]:
         left = total - int(out.sum())
