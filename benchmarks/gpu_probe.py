@@ -1,7 +1,7 @@
-"""Does a back end run a small convolutional network here, and does it compute what the CPU computes?
+"""Check that a back end runs a small convolutional network and computes the same logits as the CPU.
 
-`python -m benchmarks.gpu_probe BACKEND` prints the answer of this process as JSON; `answer` asks in a process
-of its own, since a runtime that does not fit a GPU or a driver may end the process it is in.
+`python -m benchmarks.gpu_probe BACKEND` checks in this process and prints the outcome as JSON. `answer`
+checks in a subprocess, because a runtime that does not support the GPU or driver may crash its process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ QUESTIONS = {
     "trt-rtx": "Does TensorRT-RTX run on this GPU? (Its builder lists no SM 90.)",
     "ort-cuda": "Does ONNX Runtime's CUDA provider work with the CUDA and cuDNN that torch brings?",
 }
-"""What was open about a back end on a GPU machine."""
+"""Question that the check of each back end answers."""
 
 TOLERANCE = 1e-2
 """Largest difference of a logit, relative to the largest logit; TF32 is allowed."""
@@ -76,10 +76,10 @@ def convolution() -> bytes:
 
 
 def run_once(backend: str) -> dict[str, Any]:
-    """Run the network on a back end in this process and hold its logits against ONNX Runtime's on the CPU.
+    """Run the network on a back end in this process and compare its logits with ONNX Runtime's on the CPU.
 
     Returns:
-        ``answer``: ``yes``, ``no`` or ``not asked`` (something is missing here), with a ``message``.
+        ``answer``: ``yes``, ``no`` or ``not asked`` (a requirement is missing), and a ``message``.
     """
     try:
         runtime = get_backend(backend)
@@ -98,31 +98,36 @@ def run_once(backend: str) -> dict[str, Any]:
                 path = _engine(runtime, source)
                 config = replace(config, sha256=sha256_file(path))
             runner = runtime.load(path, config)
-            result = runner.logits(images)
+            logits = runner.logits(images)
             runner.run(3)
-            text = runner.settings
+            settings = runner.settings
             runner.close()
         except CompressError as error:
             return {"answer": "no", "message": str(error)}
         cpu = get_backend("ort-cpu").load(source, RunConfig(batch=4, threads=1))
         expected = cpu.logits(images)
         cpu.close()
-    apart = float(np.abs(result - expected).max() / np.abs(expected).max())
-    right = bool(apart <= TOLERANCE)
-    message = f"logits within {apart:.1e} of the CPU's" if right else f"logits are {apart:.1e} from the CPU's"
-    return {"answer": "yes" if right else "no", "message": message, "difference": apart, "session": text}
+    difference = float(np.abs(logits - expected).max() / np.abs(expected).max())
+    is_equal = bool(difference <= TOLERANCE)
+    message = f"logits differ from the CPU's by {difference:.1e}"
+    return {
+        "answer": "yes" if is_equal else "no",
+        "message": message,
+        "difference": difference,
+        "session": settings,
+    }
 
 
 def _check_providers(backend: str) -> None:
-    """A build of ONNX Runtime without the provider answers nothing about it."""
+    """Raise `CompressError` if this build of ONNX Runtime lacks the provider of `backend`."""
     if backend not in ("ort-cuda", "ort-trt"):
         return
     import onnxruntime
 
-    expected = {"ort-cuda": "CUDAExecutionProvider", "ort-trt": "TensorrtExecutionProvider"}[backend]
-    if expected not in onnxruntime.get_available_providers():
+    provider = {"ort-cuda": "CUDAExecutionProvider", "ort-trt": "TensorrtExecutionProvider"}[backend]
+    if provider not in onnxruntime.get_available_providers():
         raise CompressError(
-            f"this build of ONNX Runtime has no {expected}",
+            f"this build of ONNX Runtime has no {provider}",
             hint="pip install onnxruntime-gpu",
             code="missing-package",
             exit=Exit.MISSING,
@@ -139,7 +144,7 @@ def _engine(runtime: Any, source: Path) -> Path:
 
 
 def answer(backend: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """Ask about a back end in a process of its own; one that dies or hangs has answered no."""
+    """Check a back end in a subprocess; a crash or a timeout counts as ``no``."""
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-m", "benchmarks.gpu_probe", backend]
     try:
@@ -147,38 +152,43 @@ def answer(backend: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
             command, cwd=root, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        result: dict[str, Any] = {"answer": "no", "message": f"nothing came of it in {timeout_s:g} s"}
+        outcome: dict[str, Any] = {"answer": "no", "message": f"no answer within {timeout_s:g} s"}
     else:
-        result = _read(done)
-    return {"backend": backend, "question": QUESTIONS.get(backend, "Does it run here?"), **result, **here()}
+        outcome = _parse_output(done)
+    return {
+        "backend": backend,
+        "question": QUESTIONS.get(backend, "Does it run here?"),
+        **outcome,
+        **describe_environment(),
+    }
 
 
-def _read(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def _parse_output(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     lines = done.stdout.splitlines()
     if done.returncode == 0 and lines:
-        result: dict[str, Any] = json.loads(lines[-1])
-        return result
+        outcome: dict[str, Any] = json.loads(lines[-1])
+        return outcome
     last = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    why = f"the process ended with {done.returncode}: {last[-1] if last else 'it said nothing'}"
-    return {"answer": "no", "message": why}
+    message = f"the process exited with {done.returncode}: {last[-1] if last else 'no output'}"
+    return {"answer": "no", "message": message}
 
 
-def here() -> dict[str, Any]:
-    """The GPU, its compute capability, and the versions that the answer depends on."""
+def describe_environment() -> dict[str, Any]:
+    """Return the GPU, its compute capability, and the versions of the packages involved."""
     import torch
 
-    result: dict[str, Any] = {"gpu": None, "compute_capability": None, "cuda": torch.version.cuda}
+    environment: dict[str, Any] = {"gpu": None, "compute_capability": None, "cuda": torch.version.cuda}
     if torch.cuda.is_available():
-        result["gpu"] = torch.cuda.get_device_name()
-        result["compute_capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
-        result["cudnn"] = torch.backends.cudnn.version()
-    result["packages"] = {}
+        environment["gpu"] = torch.cuda.get_device_name()
+        environment["compute_capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
+        environment["cudnn"] = torch.backends.cudnn.version()
+    environment["packages"] = {}
     for name in PACKAGES:
         try:
-            result["packages"][name] = importlib.metadata.version(name)
+            environment["packages"][name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return result
+    return environment
 
 
 if __name__ == "__main__":
