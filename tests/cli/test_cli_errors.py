@@ -19,7 +19,7 @@ LABELS = np.arange(30) % 3
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Files that are not as they should be."""
+    """Write data sets, recipes and models with errors; return their folder."""
     np.savez(tmp_path / "three.npz", x_train=GRAY, y_train=LABELS, x_test=GRAY, y_test=LABELS)
     np.savez(tmp_path / "shapes.npz", x_train=GRAY, y_train=LABELS, x_test=GRAY[..., :7], y_test=LABELS)
     np.savez(tmp_path / "labels.npz", x_train=GRAY, y_train=LABELS, x_test=GRAY, y_test=LABELS + 5)

@@ -1,4 +1,4 @@
-"""Names of data sets: what is offered when one is wrong."""
+"""Names of data sets and suggestions for unknown ones."""
 
 from __future__ import annotations
 

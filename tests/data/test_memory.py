@@ -26,7 +26,7 @@ def epoch(d: ImageData, number: int = 0, *, seed: int = 0, rank: int = 0, world:
 
 
 def pixels(d: ImageData, batch: Tensor) -> Tensor:
-    """Undo the normalisation: back to uint8."""
+    """Undo the normalization and return uint8 images."""
     p = d.info.preprocess
     mean, std = (torch.tensor(v)[:, None, None] for v in (p.mean, p.std))
     return ((batch * std + mean) * 255).round().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Images under the normalisation a model brings, not under their own."""
+"""Images normalized with a model's statistics instead of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives: the forms that load and the faults that are named."""
+"""NPZ archives: accepted layouts and reported errors."""
 
 from __future__ import annotations
 

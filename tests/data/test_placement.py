@@ -48,7 +48,7 @@ def test_samples_equal_torchvisions_pad_crop_flip_and_normalize(
 
 
 def test_batches_are_computed_on_the_device_without_synchronization(images: ImageData) -> None:
-    """A meta tensor has no values: whatever looked at one would fail."""
+    """Meta tensors have no values, so any read of a value would fail."""
     assert isinstance(images, InMemory)
     moved = images.on_device(META)
     for x, y in moved.train_batches(epoch=0, batch_size=8, seed=0):

@@ -34,7 +34,7 @@ def tensors(n: int, dtype: torch.dtype = torch.float32) -> TensorDataset:
 
 
 class Noisy(Dataset[Any]):
-    """Every read draws from torch, NumPy and Python."""
+    """Dataset that draws from the generators of torch, NumPy and Python for every image."""
 
     classes = ("a", "b", "c", "d")
 

@@ -1,4 +1,4 @@
-"""Values of the options, as a user writes them."""
+"""Parsing of export options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ONNX file of an earlier export is the start of the next one, if nothing has changed."""
+"""An export reuses the ONNX file of an earlier export if nothing has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The functions of Python take objects and return results that print well."""
+"""The Python API takes objects and returns results with readable representations."""
 
 from __future__ import annotations
 

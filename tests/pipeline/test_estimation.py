@@ -20,7 +20,7 @@ def files(folder: Path) -> list[str]:
 
 
 def adds_up(result: Estimate) -> None:
-    """The total is the sum of what it says it is made of, and lies in its own range."""
+    """Check that the total is the sum of its parts and lies within its range."""
     total = 0.0
     for stage in result.stages:
         m = stage.measured

@@ -11,7 +11,7 @@ from training_job import Job
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small networks are faster, and neighbours less disturbed, on one thread."""
+    """Run each test on one thread: faster for small networks, and less load on parallel tests."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -20,5 +20,5 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def job() -> Job:
-    """The training job as a program."""
+    """Runner of the training job in a subprocess."""
     return Job()

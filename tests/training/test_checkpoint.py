@@ -1,4 +1,4 @@
-"""A training that was stopped in any way is resumed and reaches the same result."""
+"""A resumed training reaches the result of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_one_changed_byte_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
 
 
 class TwoOptimizers(PlainMethod):
-    """A method with two optimizers, parameters of its own and a state: what a resume must bring back."""
+    """Method with two optimizers, its own parameters and a state, all of which a resume must restore."""
 
     def __init__(self) -> None:
         self.scale = torch.nn.Parameter(torch.ones(10))

@@ -143,7 +143,7 @@ def trial(made: Side, run: RunFolder) -> Tried:
 
 
 class Tried:
-    """A trial that is restored when it has measured, as `choose_mode` does it."""
+    """Trial that restores the training state after measuring, as `choose_mode` does."""
 
     def __init__(self, inner: Trial) -> None:
         self._inner = inner

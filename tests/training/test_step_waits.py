@@ -106,7 +106,7 @@ def test_synchronizing_operations_are_counted(wait: Callable[[Any], Any]) -> Non
 
 @pytest.mark.parametrize("method", ["dense", "scratch", "dcff", "kdfs", "abp"])
 def test_no_step_waits(method: str) -> None:
-    """Adamax counts its steps in tensors on the host, which nothing waits for: its part is not looked at."""
+    """The optimizer part is ignored: Adamax counts steps in host tensors, which need no synchronization."""
     with training(device="cpu", ema=0.9, clip_grad=1.0, label_smoothing=0.1) as (accelerator, config):
         made = side(accelerator, config, method, "vgg_small", batch=4, pixels=8)
         for epoch in (0, 7):  # searching, and with final masks

@@ -1,4 +1,4 @@
-"""Metrics go to the tracker that is named; wandb and mlflow are recorded by stand-ins of their packages."""
+"""Metrics are sent to the selected tracker; stand-in packages record the calls to wandb and mlflow."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def network(*, dropout: float = 0.2) -> nn.Module:
-    """A small CNN with everything a resume could forget: running statistics and dropout."""
+    """Small CNN with the state that a resume must restore: running statistics and dropout."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1, bias=False),
@@ -121,7 +121,7 @@ class Job:
 
 
 class PauseAt(NoProgress):
-    """Waits to be killed at a step of an epoch."""
+    """Progress that waits at a step of an epoch until the process is killed."""
 
     def __init__(self, epoch: int, step: int, marker: Path) -> None:
         self._target = (epoch, step)

@@ -1,4 +1,4 @@
-"""TensorRT-RTX takes the networks of the field, dense and sliced, in every precision."""
+"""TensorRT-RTX builds engines of common networks, dense and sliced, in every precision."""
 
 from __future__ import annotations
 

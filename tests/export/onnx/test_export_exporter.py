@@ -14,7 +14,7 @@ EXAMPLE = torch.zeros(1, 1, 8, 8)
 
 
 class FixedBatch(nn.Module):
-    """Its forward writes a batch size of two into a view."""
+    """Model whose forward has a hard-coded batch size of two."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class FixedBatch(nn.Module):
 
 
 class Branching(nn.Module):
-    """Its forward decides by a value, which no graph can hold."""
+    """Model with data-dependent control flow, which cannot be exported."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) if float(x.sum()) > 0 else -x.flatten(1)

@@ -1,4 +1,4 @@
-"""Whole exports in reduced precision: what each link says, and what happens where one breaks."""
+"""Parity chains of whole exports in reduced precision, with and without a failing step."""
 
 from __future__ import annotations
 
