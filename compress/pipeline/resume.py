@@ -11,7 +11,7 @@ from torch import nn
 from compress.artifact import RunRecord
 from compress.artifact.compact import MODULE_PREFIX
 from compress.artifact.run import CHANGEABLE_ON_RESUME, read_record
-from compress.core.errors import CompressError
+from compress.core.errors import CompressError, Exit
 from compress.methods import METHODS, MethodConfig
 from compress.pipeline.request import DenseSource, ResolvedRequest, TrainRequest, resolve, validated
 from compress.pipeline.stages import with_epochs
@@ -46,6 +46,15 @@ def _resolve_unfinished(request: TrainRequest) -> ResolvedRequest:
             f"{str(request.out)!r} contains no run yet: it was stopped while its dense network was trained",
             hint=f"give the whole command with --resume: {command} --resume",
             code="nothing-to-resume",
+        )
+    if request.model is None and request.recipe is None:
+        raise CompressError(
+            "--resume needs --out RUN"
+            if request.out is None
+            else f"there is no run to resume in {str(request.out)!r}: it contains no run.json",
+            hint="give the folder of an interrupted run: --resume --out RUN; or start without --resume",
+            code="nothing-to-resume",
+            exit=Exit.USAGE if request.out is None else Exit.MISSING,
         )
     return resolve(request)
 

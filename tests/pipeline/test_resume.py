@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny_training import REQUEST, SETTINGS, Make
 
 from compress.artifact import RunFolder
-from compress.core.errors import CompressError
+from compress.core.errors import CompressError, Exit
 from compress.methods import L1
 from compress.pipeline import TrainRequest, run_training
 from compress.pipeline import training as pipeline_training
@@ -120,6 +120,19 @@ def test_run_interrupted_in_its_dense_stage_hints_at_resume(
         resume(tmp_path / "run")
     assert "compress train --method l1 --resume" in error.value.hint
     assert run_training(replace(request, resume=True)).dense_epochs == 2
+
+
+def test_resume_alone_names_the_folder_that_holds_no_run(tmp_path: Path) -> None:
+    with pytest.raises(CompressError) as error:
+        run_training(TrainRequest(out=tmp_path / "typo", resume=True))
+    assert error.value.code == "nothing-to-resume" and error.value.exit == Exit.MISSING
+    assert "typo" in error.value.message and "--resume --out RUN" in error.value.hint
+
+
+def test_resume_without_a_folder_says_that_it_needs_one() -> None:
+    with pytest.raises(CompressError, match="needs --out RUN") as error:
+        run_training(TrainRequest(resume=True))
+    assert error.value.code == "nothing-to-resume" and error.value.exit == Exit.USAGE
 
 
 def test_failed_training_leaves_no_dense_folder(request_for: Make, tmp_path: Path) -> None:
