@@ -58,12 +58,21 @@ def parse_target(text: str) -> Target:
         return Target(text, "macs", 1 / value, SPEEDUP_NOTE.format(value=value))
     if cost not in ("macs", "params") or not math.isfinite(value) or value <= 0:
         raise CompressError(
-            f"invalid target {text!r}",
+            f"invalid target {text!r}: {_target_rule(cost)}",
             code="bad-target",
             hint="write macs=0.5 or macs=50% or params=0.4 (a fraction of the dense network), macs=60M "
             "(a number), or speedup=2",
         )
     return Target(text, cost, value)
+
+
+def _target_rule(cost: str) -> str:
+    """Return what a target of this cost must satisfy."""
+    if cost == "speedup":
+        return "the speed-up must be a number of at least 1"
+    if cost in ("macs", "params"):
+        return "the limit must be a positive number, or a percentage of at most 100%"
+    return "it must limit macs, params or speedup"
 
 
 def _parse_number(text: str) -> float:

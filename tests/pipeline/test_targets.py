@@ -88,6 +88,15 @@ def test_invalid_target_is_an_error(text: str) -> None:
     assert error.value.code == "bad-target" and error.value.exit == Exit.USAGE
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("macs=150%", "at most 100%"), ("speedup=0.5", "at least 1"), ("flops=0.5", "macs, params or speedup")],
+)
+def test_invalid_target_says_which_values_are_valid(text: str, reason: str) -> None:
+    with pytest.raises(CompressError, match=reason):
+        parse_target(text)
+
+
 def test_speedup_target_notes_that_the_measured_one_is_usually_smaller() -> None:
     note = parse_target("speedup=2").note
     assert "2x fewer MACs" in note and "usually smaller" in note and "compress bench" in note
