@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from rich.table import Table
 
-from compress.core.formatting import format_difference, format_duration, format_gigabytes, format_percent
+from compress.core.formatting import (
+    format_difference,
+    format_duration,
+    format_gigabytes,
+    format_percent,
+    format_quantity,
+)
 
 if TYPE_CHECKING:
     from compress.pipeline import Estimate, Inspection, SliceResult, TrainResult
@@ -45,7 +51,7 @@ def render_training(result: TrainResult) -> list[Part]:
     sides = {"dense": result.dense.model_dump(), "compact": result.compact.model_dump()}
     lines: list[Part] = [
         costs_table(f"{result.method}: {result.run}", sides),
-        f"top-1 {result.top1:.2%} after {result.epochs} epochs "
+        f"top-1 {result.top1:.2%} after {format_quantity(result.epochs, 'epoch')} "
         f"(best {result.best_top1:.2%} in epoch {result.best_epoch})",
     ]
     check = result.verify.get("compact_vs_trained")

@@ -13,6 +13,11 @@ def format_count(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:,.0f}"
 
 
+def format_quantity(count: int, noun: str) -> str:
+    """Format a number of things, with a regular plural: ``1 epoch``, ``3 epochs``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def format_millions(value: float | None) -> str:
     """Format a large number such as MACs or parameters in millions or thousands: ``125.49 M``, ``8.5 k``."""
     if value is None:

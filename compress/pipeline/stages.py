@@ -126,8 +126,8 @@ def dense_epochs(resolved: ResolvedRequest) -> int:
     left = 2 if resolved.method.learns_plan else 1
     if total <= left:
         raise CompressError(
-            f"{resolved.method.name} trains the dense network first and needs more than {left} epochs, "
-            f"{total} is given",
+            f"{resolved.method.name} trains the dense network first and needs at least {left + 1} epochs "
+            f"(given: {total})",
             hint=f"give --epochs {left + 1} or more, or --weights FILE",
             code="too-few-epochs",
         )

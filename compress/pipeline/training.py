@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from compress.artifact import RunFolder, RunRecord, new_record
 from compress.core.console import is_first_process
 from compress.core.errors import CompressError, Exit
-from compress.core.formatting import format_millions, format_percent
+from compress.core.formatting import format_millions, format_percent, format_quantity
 from compress.core.spec import Costs
 from compress.cost import dense_costs
 from compress.methods import Method
@@ -110,14 +110,17 @@ class TrainResult:
 
     def __repr__(self) -> str:
         return (
-            f"TrainResult({self.method}: top-1 {format_percent(self.top1)} after {self.epochs} epochs, "
+            f"TrainResult({self.method}: top-1 {format_percent(self.top1)} "
+            f"after {format_quantity(self.epochs, 'epoch')}, "
             f"{format_millions(self.compact.macs)} MACs of {format_millions(self.dense.macs)}, "
             f"{format_millions(self.compact.params)} parameters of {format_millions(self.dense.params)}, "
             f"run {str(self.run)!r})"
         )
 
     def _repr_html_(self) -> str:
-        title = f"{self.method}: top-1 {format_percent(self.top1)} after {self.epochs} epochs"
+        title = (
+            f"{self.method}: top-1 {format_percent(self.top1)} after {format_quantity(self.epochs, 'epoch')}"
+        )
         return html_table(title, {"dense": self.dense, "compact": self.compact}, f"run folder {self.run}")
 
 
@@ -278,7 +281,7 @@ def _train_dense(
     stage, out, epochs = run.dense, run.dense.out, run.main.dense_epochs
     say(
         f"no weights are given: {run.main.method.name} trains the dense network first, {epochs} of "
-        f"{epochs + run.main.config.epochs} epochs, in {out}; {run.main.config.epochs} are left for itself"
+        f"{epochs + run.main.config.epochs} epochs, in {out}; the method uses the rest"
     )
     is_new = not out.exists()
     images, _ = run.data.test_arrays(VERIFY_IMAGES)

@@ -48,3 +48,8 @@ def test_a_missing_value_is_a_dash() -> None:
 
 def test_the_decimals_of_a_percentage_can_be_chosen() -> None:
     assert f.format_percent(0.934, 0) == "93%"
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 epochs"), (1, "1 epoch"), (1200, "1,200 epochs")])
+def test_a_quantity_of_one_has_no_plural(count: int, text: str) -> None:
+    assert f.format_quantity(count, "epoch") == text
