@@ -126,8 +126,8 @@ def evaluate_any(
         info = artifact.compact_info(path)
         metadata, name = OnnxMetadata(info.preprocess, info.classes), data or info.data
     else:
-        name = data or _data_of_run(path)
         check_reads(get_backend(backend or _default_backend(path)), path)
+        name = data or _data_of_run(path)
         metadata = _read_metadata(path)
     preprocess = metadata.preprocess
     config = RunConfig(

@@ -199,6 +199,8 @@ def test_an_unfinished_run_is_refused_with_a_hint_to_resume(fails: Fails, run: P
         ("eval bad.onnx --data digits", 3, "bad-onnx", "bad.onnx"),
         ("eval gone.onnx --data digits", 3, "missing-file", "'gone.onnx'"),
         ("eval bad.onnx", 2, "no-data", "no data"),
+        ("eval gone.onnx", 3, "missing-file", "'gone.onnx'"),
+        ("eval three.npz", 2, "wrong-kind", "a .npz file"),
         ("export RUN --batch 0", 2, "bad-batch", "batch size of 0"),
         ("export RUN --batch -1", 2, "bad-batch", "batch size of -1"),
         ("export RUN --batch dynamik", 2, "bad-batch", "'dynamik'"),
