@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from compress import data
-from compress.data.digits import _stratified_split
 from compress.data.memory import Arrays
 
 
@@ -53,15 +51,3 @@ def test_images_and_split_are_those_of_scikit_learn() -> None:
     )
     expected = Arrays(*(torch.from_numpy(a) for a in (x_train, y_train, x_test, y_test)))
     assert data.load("digits").info.fingerprint == expected.fingerprint()
-
-
-@pytest.mark.parametrize("test_size", [10, 11, 13, 17, 50])
-@pytest.mark.parametrize("seed", range(5))
-def test_the_stratified_split_is_that_of_scikit_learn(test_size: int, seed: int) -> None:
-    labels = np.repeat(np.arange(10), [4, 4, 4, 7, 7, 9, 12, 12, 20, 21])
-    train, test = _stratified_split(labels, test_size, seed)
-    expected = train_test_split(
-        np.arange(len(labels)), test_size=test_size, stratify=labels, random_state=seed
-    )
-    assert np.array_equal(train, expected[0])
-    assert np.array_equal(test, expected[1])
