@@ -27,27 +27,27 @@ Times = list[NDArray[np.int64]]
 
 
 def merge_sessions(
-    taken: Sequence[BatchMeasurements], baseline: Side, candidate: Side, seed: int
+    sessions: Sequence[BatchMeasurements], baseline: Side, candidate: Side, seed: int
 ) -> BatchRecord:
     """Return the record of a comparison at one batch size.
 
     Args:
-        taken: measurements of each session, in order; the first one includes energy and memory.
+        sessions: measurements of each session, in order; the first one includes energy and memory.
         baseline, candidate: the compared networks.
         seed: seed of the bootstrap within a session.
     """
-    noise = stats.over_sessions([one.same.ratios for one in taken], seed=seed)
-    ratio = stats.over_sessions([one.other.ratios for one in taken], seed=seed)
-    device = [one.device for one in taken if one.device is not None]
+    noise = stats.over_sessions([one.same.ratios for one in sessions], seed=seed)
+    ratio = stats.over_sessions([one.other.ratios for one in sessions], seed=seed)
+    device = [one.device for one in sessions if one.device is not None]
     speedup = record.ratio_record(ratio)
     macs = baseline.macs, candidate.macs
     reduction = None if macs[0] is None or macs[1] is None else macs[0] / max(macs[1], 1)
-    states = [one.gpu for one in taken]
+    states = [one.gpu for one in sessions]
     blocks = [block for state in states if state is not None for block in state]
     return BatchRecord(
-        batch=taken[0].batch,
-        baseline=_side(baseline.label, 0, taken, [one.baseline for one in taken], device),
-        candidate=_side(candidate.label, 1, taken, [one.candidate for one in taken], device),
+        batch=sessions[0].batch,
+        baseline=_side(baseline.label, 0, sessions, [one.baseline for one in sessions], device),
+        candidate=_side(candidate.label, 1, sessions, [one.candidate for one in sessions], device),
         noise=record.ratio_record(noise),
         floor=noise.reach,
         speedup=speedup,
@@ -55,9 +55,9 @@ def merge_sessions(
         verdict=stats.verdict(ratio, noise.reach),
         mac_reduction=reduction,
         efficiency=None if reduction is None else speedup.ratio / reduction,
-        others_load=fmean(one.others_load for one in taken),
+        others_load=fmean(one.others_load for one in sessions),
         gpu=None if None in states else gpu.gpu_record(blocks),
-        sessions=tuple(_session(one, seed) for one in taken),
+        sessions=tuple(_session(one, seed) for one in sessions),
     )
 
 
@@ -76,21 +76,21 @@ def _session(one: BatchMeasurements, seed: int) -> SessionRecord:
 def _side(
     label: str,
     i: int,
-    taken: Sequence[BatchMeasurements],
+    sessions: Sequence[BatchMeasurements],
     own: Sequence[SideMeasurements],
     device: Sequence[Pairs],
 ) -> SideRecord:
     first = own[0]
     assert first.memory is not None
-    repeats = [one.other.repeats[i] for one in taken]
-    by_session: Times = [(one.other.a_ns, one.other.b_ns)[i] for one in taken]
+    repeats = [one.other.repeats[i] for one in sessions]
+    by_session: Times = [(one.other.a_ns, one.other.b_ns)[i] for one in sessions]
     on_device: Times = [(one.a_ns, one.b_ns)[i] for one in device]
     return record.side_record(
         label,
         _warm([one.warm for one in own]),
         _latency(by_session, repeats),
         load_ns=median_low(one.load_ns for one in own),
-        batch=taken[0].batch,
+        batch=sessions[0].batch,
         repeats=median_low(repeats),
         memory=first.memory,
         device=stats.latency(np.concatenate(on_device)) if on_device else None,
