@@ -155,8 +155,9 @@ def export(
         version_compat: build a TensorRT engine that also runs in later versions.
         calib_images: number of training images that activation ranges are taken from.
         quantize_ends: quantize the first and the last layer to INT8 too.
-        max_relative, min_agreement: limits of the parity check in place of the precision's; see
-            `compress.export.parity.check.LIMITS`.
+        max_relative: largest relative difference that the parity check accepts, in place of the precision's;
+            see `compress.export.parity.check.LIMITS`.
+        min_agreement: smallest share of images with the same class, as for `max_relative`.
         on_result: called with each file as soon as it is released.
 
     Returns:

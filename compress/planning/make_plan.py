@@ -35,8 +35,9 @@ def make_plan(
         graph: from `compress.trace`.
         keep: a ratio for every group; or, by group name or pattern (`"layer1.*"`), a ratio (float), a width
             (int) or the indices to keep (groups not named stay whole).
-        macs, params: fraction of the dense network's cost (at most 1) or an absolute number (above 1), met by
-            one ratio for all groups and single channels for the rest.
+        macs: fraction of the dense network's MACs (at most 1) or an absolute number (above 1), met by one
+            ratio for all groups and single channels for the rest.
+        params: the same for its parameters.
         align: widths are multiples of this where the group is wide enough.
         min_width: no group becomes narrower (unless it is already).
         criterion: which channels stay: a name of `compress.list_criteria()`, or an object with `score`.
