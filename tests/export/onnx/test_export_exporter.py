@@ -89,7 +89,7 @@ def test_a_forward_that_cannot_be_traced_is_a_build_error(tmp_path: Path) -> Non
 
 
 def test_a_batch_size_of_zero_is_refused(model: nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(CompressError, match="batch size of 0"):
+    with pytest.raises(CompressError, match="at least 1, not 0"):
         to_onnx(model, EXAMPLE, tmp_path / "m.onnx", batch=0)
 
 
