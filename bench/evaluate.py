@@ -24,7 +24,7 @@ from compress.bench.backends import (
 )
 from compress.bench.files import Prepared
 from compress.bench.protocol.machine import default_threads
-from compress.core.errors import CompressError, did_you_mean
+from compress.core.errors import CompressError, Exit, did_you_mean
 from compress.data import load, with_preprocess
 from compress.export.evaluate import ModelInterface, check_data_fits, evaluate_logits
 from compress.export.onnx.session import OnnxClassifier
@@ -179,8 +179,13 @@ def _data_of_run(path: Path) -> str:
     """Return the data set of the run whose ``export/`` folder contains a file.
 
     Raises:
-        CompressError: there is no such run, or the manifest does not have the file (``no-data``).
+        CompressError: there is no such run, or the manifest does not have the file (``no-data``); (exit 3)
+            ``missing-file``.
     """
+    if not path.exists():
+        raise CompressError(
+            f"there is no file {str(path)!r}", hint="check the path", code="missing-file", exit=Exit.MISSING
+        )
     run = path.resolve().parent.parent
     if (run / "run.json").is_file() and manifest.read(path.parent).entry(path.name) is not None:
         return read_record(run).data.name

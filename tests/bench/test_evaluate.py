@@ -133,3 +133,9 @@ def test_an_exported_file_is_evaluated_on_the_data_of_its_run(run: Path, tmp_pat
     with pytest.raises(CompressError, match=r"alone\.onnx") as caught:
         evaluate_any(alone)
     assert caught.value.code == "no-data"
+
+
+def test_file_that_does_not_exist_is_named_before_its_data(tmp_path: Path) -> None:
+    with pytest.raises(CompressError, match="there is no file") as error:
+        evaluate_any(tmp_path / "model.onnx")
+    assert error.value.code == "missing-file"

@@ -136,7 +136,7 @@ def test_setting_of_the_method_is_named_as_such() -> None:
 
 
 def test_other_data_is_refused() -> None:
-    with pytest.raises(CompressError, match="data is a list") as error:
+    with pytest.raises(CompressError, match="data cannot be a list") as error:
         compress.train("vgg_small", [1, 2, 3], "dense", progress=None)  # type: ignore[arg-type]
     assert error.value.code == "data-format"
 
