@@ -25,7 +25,7 @@ from compress.bench.backends import (
 from compress.bench.files import Prepared
 from compress.bench.protocol.machine import default_threads
 from compress.core.errors import CompressError, Exit, did_you_mean
-from compress.data import load, with_preprocess
+from compress.data import check_class_count, load, with_preprocess
 from compress.export.evaluate import ModelInterface, check_data_fits, evaluate_logits
 from compress.export.onnx.session import OnnxClassifier
 from compress.export.trust import manifest
@@ -146,7 +146,7 @@ def _evaluate_module(path: Path, data: str | None, where: str, batch_size: int, 
     info = artifact.compact_info(path)
     model = artifact.load(path).to(where)
     images = load(data or info.data, info.preprocess.input_size, workers=workers)
-    _check_classes(len(info.classes), images.info.num_classes, images.info.name)
+    check_class_count(len(info.classes), images.info, hint="give the data that the model was trained on")
     batches = with_preprocess(images, info.preprocess).test_batches(batch_size=batch_size)
     result = evaluate(model, batches, where, info.model.num_classes, confusion=True)
     names = info.classes + tuple(str(i) for i in range(len(info.classes), info.model.num_classes))
@@ -224,12 +224,3 @@ def _device(name: str) -> str:
         hint = f"{did_you_mean(name, DEVICES)} Known: {', '.join(DEVICES)}".strip()
         raise CompressError(f"unknown device {name!r}", hint=hint, code="unknown-device")
     return resolve_device(TrainConfig.model_validate({"device": name}))
-
-
-def _check_classes(model: int, data: int, name: str) -> None:
-    if model != data:
-        raise CompressError(
-            f"the model has {model} classes, the data {name!r} has {data}",
-            hint="give the data that the model was trained on",
-            code="class-count",
-        )

@@ -90,6 +90,8 @@ def check_data_fits(model: ModelInterface, data: ImageData) -> None:
     Raises:
         CompressError: ``input-shape`` or ``class-count`` (exit USAGE).
     """
+    from compress.data import check_class_count
+
     shape, expected = data.info.preprocess.input_size, model.image_shape
     if any(isinstance(size, int) and size != given for size, given in zip(expected, shape, strict=True)):
         raise CompressError(
@@ -99,14 +101,9 @@ def check_data_fits(model: ModelInterface, data: ImageData) -> None:
             code="input-shape",
             details={"model": list(expected), "data": list(shape)},
         )
-    if model.num_classes not in (None, data.info.num_classes):
-        raise CompressError(
-            f"{str(model.path)!r} has {model.num_classes} classes, the data {data.info.name!r} has "
-            f"{data.info.num_classes}",
-            hint="give the data it was trained on",
-            code="class-count",
-            details={"model": model.num_classes, "data": data.info.num_classes},
-        )
+    check_class_count(
+        model.num_classes, data.info, model=repr(str(model.path)), hint="give the data it was trained on"
+    )
     metadata, preprocess = model.metadata, data.info.preprocess
     if metadata.preprocess is not None and metadata.preprocess != preprocess:
         _log.warning(

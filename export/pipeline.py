@@ -444,7 +444,7 @@ def _load_network(run: RunFolder, source: Source, dense: DenseModel | None) -> n
 
 def _images_of(info: CompactInfo, data: DataLike | None) -> ImageData:
     """Return the run's data set, or the given one, with the run's normalization."""
-    from compress.data import load, with_preprocess
+    from compress.data import check_class_count, load, with_preprocess
 
     if data is None or isinstance(data, str):
         images = load(data or info.data, info.preprocess.input_size)
@@ -452,13 +452,8 @@ def _images_of(info: CompactInfo, data: DataLike | None) -> ImageData:
         from compress.pipeline.objects import as_image_data  # imports the training, which takes 0.6 s
 
         images = as_image_data(data, info.preprocess.input_size)
-    if images.info.num_classes != len(info.classes):
-        raise CompressError(
-            f"the data {images.info.name!r} has {images.info.num_classes} classes, the network "
-            f"{len(info.classes)}",
-            hint=f"compare on the data the run was trained on, {info.data!r}",
-            code="class-count",
-        )
+    hint = f"compare on the data that the run was trained on, {info.data!r}"
+    check_class_count(len(info.classes), images.info, hint=hint)
     return with_preprocess(images, info.preprocess)
 
 

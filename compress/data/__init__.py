@@ -8,7 +8,7 @@ same bit by bit. A data set is one file that registers a loader in `DATASETS`.
 
 from __future__ import annotations
 
-from compress.data.base import Batch, Batches, ImageData, deliver_to
+from compress.data.base import Batch, Batches, ImageData, check_class_count, deliver_to
 from compress.data.normalization import with_normalization, with_preprocess
 from compress.data.registry import DATASETS, DataRequest, DatasetEntry, list_datasets, load
 from compress.data.user_data import UserData, from_torch
@@ -21,6 +21,7 @@ __all__ = [
     "DatasetEntry",
     "ImageData",
     "UserData",
+    "check_class_count",
     "deliver_to",
     "from_torch",
     "list_datasets",

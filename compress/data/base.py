@@ -8,6 +8,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from compress.core.errors import CompressError
 from compress.core.spec import DataInfo
 
 Batch = tuple[Tensor, Tensor]
@@ -85,3 +86,27 @@ class LazyBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         return map(self._make, range(self._count))
+
+
+def check_class_count(
+    num_classes: int | None, data: DataInfo, *, model: str = "the model", hint: str | None = None
+) -> int:
+    """Return the number of classes of the data, which a model must have too.
+
+    Args:
+        num_classes: classes of the model; None: not known, or not requested.
+        data: the data set.
+        model: what the model is called in the message.
+        hint: how to fix it; None: that of a model which is built for the data.
+
+    Raises:
+        CompressError: (exit 2) ``class-count``: the two differ.
+    """
+    if num_classes not in (None, data.num_classes):
+        raise CompressError(
+            f"{model} has {num_classes} classes, {data.name!r} has {data.num_classes} classes",
+            hint=hint or f"leave out --num-classes, or give {data.num_classes}",
+            code="class-count",
+            details={"model": num_classes, "data": data.num_classes},
+        )
+    return data.num_classes

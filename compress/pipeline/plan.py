@@ -12,9 +12,10 @@ from compress import recipes
 from compress.core.errors import CompressError, Exit
 from compress.core.spec import SCHEMA_VERSION, Costs, ModelSpec
 from compress.cost import dense_costs
+from compress.data import check_class_count
 from compress.graph import ChannelGraph, SlicePlan, trace
 from compress.graph.placement import Placement
-from compress.pipeline.request import ResolvedRequest, Size, check_class_count
+from compress.pipeline.request import ResolvedRequest, Size
 from compress.pipeline.targets import plan_for_target
 from compress.planning import make_plan
 from compress.training.device import resolve_device

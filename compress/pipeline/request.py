@@ -19,7 +19,7 @@ from compress import data as image_data
 from compress import methods, models, recipes
 from compress.artifact.compact import MODULE_PREFIX
 from compress.core.errors import CompressError, did_you_mean
-from compress.core.spec import DataInfo, ModelSpec
+from compress.core.spec import ModelSpec
 from compress.data import ImageData
 from compress.pipeline.targets import Target, parse_target
 from compress.training import TrainConfig
@@ -349,25 +349,6 @@ def _target(
             code="no-target",
         )
     return parse_target(target) if target else None, drop
-
-
-def check_class_count(num_classes: int | None, data: DataInfo) -> int:
-    """Return the number of classes of the data.
-
-    Args:
-        num_classes: as requested for the model, or None.
-        data: the data set.
-
-    Raises:
-        CompressError: (exit 2) ``class-count``: the two differ.
-    """
-    if num_classes not in (None, data.num_classes):
-        raise CompressError(
-            f"the model would have {num_classes} classes, {data.name!r} has {data.num_classes}",
-            hint=f"leave out --num-classes, or give {data.num_classes}",
-            code="class-count",
-        )
-    return data.num_classes
 
 
 def validated(

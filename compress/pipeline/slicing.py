@@ -16,11 +16,11 @@ from compress.core.errors import CompressError
 from compress.core.formatting import format_millions, format_percent
 from compress.core.spec import Costs
 from compress.cost import dense_costs
-from compress.data import ImageData
+from compress.data import ImageData, check_class_count
 from compress.graph import SlicePlan, trace
 from compress.pipeline.objects import DataLike, as_image_data
 from compress.pipeline.plan import trace_network
-from compress.pipeline.request import DenseSource, Size, check_class_count
+from compress.pipeline.request import DenseSource, Size
 from compress.pipeline.results import html_table
 from compress.pipeline.targets import Target, parse_target, plan_for_target
 from compress.pipeline.verification import VERIFY_IMAGES, save_verified, slice_verified

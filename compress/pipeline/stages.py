@@ -18,10 +18,10 @@ from compress.artifact import compact_info, load
 from compress.core.errors import CompressError
 from compress.core.spec import ModelSpec
 from compress.cost import dense_costs
-from compress.data import ImageData
+from compress.data import ImageData, check_class_count
 from compress.methods import METHODS, Dense, Method, Setup
 from compress.pipeline.plan import PlannedNetwork, build_network
-from compress.pipeline.request import ResolvedRequest, TrainRequest, check_class_count
+from compress.pipeline.request import ResolvedRequest, TrainRequest
 from compress.training import TrainConfig
 from compress.training.device import resolve_device
 
