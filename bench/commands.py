@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -255,8 +256,12 @@ def bench_run(
     as_json: JsonOption = False,
 ) -> None:
     """Measure in pairs: a run's compact model against its dense network, or several artifacts."""
-    from compress.bench import BackendOptions, bench, read, scenarios
-    from compress.bench.results.table import render_bench_table as render
+    from compress.core.garbage_collection import garbage_collection_paused
+
+    started = time.monotonic()  # imports count in the budget
+    with garbage_collection_paused():
+        from compress.bench import BackendOptions, bench, read, scenarios
+        from compress.bench.results.table import render_bench_table as render
 
     choices, sizes = (
         BackendOptions(device, channels_last, cuda_graph, transfers, trust),
@@ -317,7 +322,9 @@ def bench_run(
         measure: Any = partial(scenarios.run_scenarios, options=options)  # type: ignore[arg-type]
         read, render = scenarios.read, scenarios.render_scenarios  # type: ignore[assignment]
     else:
-        measure = partial(bench, batches=sizes, pairs=pairs, budget_s=budget, sessions=sessions)
+        measure = partial(
+            bench, batches=sizes, pairs=pairs, budget_s=budget, sessions=sessions, started=started
+        )
     _measure_and_judge(
         paths or [],
         replay,

@@ -19,6 +19,7 @@ from compress.bench.backends import FOLDER, Backend
 from compress.bench.dense_network import build_calibrated_dense
 from compress.core.errors import CompressError
 from compress.core.files import read_json, sha256_file, write_bytes, write_json
+from compress.core.garbage_collection import garbage_collection_paused
 from compress.export.onnx.exporter import opset_of, to_onnx
 from compress.export.trust import manifest
 
@@ -54,7 +55,8 @@ class Prepared:
     @cached_property
     def onnx(self) -> Pair:
         """The two ONNX files."""
-        return onnx_pair(self.run, self.info)
+        with garbage_collection_paused():
+            return onnx_pair(self.run, self.info)
 
     def pair(self, backend: Backend, batches: Sequence[int]) -> Pair:
         """Return both networks as a back end loads them.

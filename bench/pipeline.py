@@ -54,7 +54,10 @@ INTERVALS = {
 """Method of the interval for one session, for fewer than `stats.RANKED_FROM` sessions, and for more."""
 
 SESSION_S = 2.5
-"""Seconds of the budget for one session of one comparison; with a smaller budget, fewer sessions are run."""
+"""Seconds of a budget, after the networks are prepared, for one session of one comparison.
+
+With a smaller budget, fewer sessions are run.
+"""
 
 MIN_BUDGET_SESSIONS = 3
 """Fewest sessions of a measurement with a budget, unless a number is given."""
@@ -76,6 +79,7 @@ def bench(
     out: str | Path | None = None,
     progress: Progress | None = None,
     command: Sequence[str] | None = None,
+    started: float | None = None,
 ) -> BenchResult:
     """Measure artifacts in pairs on one or more back ends, and write `bench/results.json` in the first run.
 
@@ -100,6 +104,7 @@ def bench(
             files are given.
         progress: called with a description and the finished fraction.
         command: command line to record; None: that of this process.
+        started: `time.monotonic()` from which the budget counts; None: the time of the call.
 
     Returns:
         The result. A comparison that one of several back ends cannot run is listed in its `skipped`.
@@ -109,7 +114,7 @@ def bench(
             run (USAGE); no compact model, a back end that cannot run here or a silent fallback of the
             runtime (MISSING); a network that cannot be exported, or a process that died (BUILD).
     """
-    start = time.monotonic()
+    start = time.monotonic() if started is None else started
     sizes, count, times = _check_arguments(batches, threads, pairs, budget_s, sessions)
     configs = tuple(run_config(size, count, seed, choices or BackendOptions()) for size in sizes)
     runtimes = usable_backends(backend, configs[0])
@@ -124,7 +129,8 @@ def bench(
             part.prepare(configs, subprogress(say, PREPARING * i / len(parts), PREPARING / len(parts)))
         comparisons = len(sizes) * sum(len(part.subjects) for part in parts)
         if budget_s is not None and sessions is None:
-            times = min(times, max(MIN_BUDGET_SESSIONS, int(budget_s / comparisons / SESSION_S)))
+            left = budget_s - (time.monotonic() - start)
+            times = min(times, max(MIN_BUDGET_SESSIONS, int(left / comparisons / SESSION_S)))
         plan = _Plan(pairs, budget_s, times, comparisons, start)
         _run_sessions(parts, plan, subprogress(say, PREPARING, 1 - PREPARING))
         records = [record for part in parts for record in part.records(seed)]

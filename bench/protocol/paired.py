@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,29 +84,39 @@ class PairedComparison:
     """Two runners, measured in pairs.
 
     Attributes:
-        ratio: interval of ``log(a / b)``.
         ratios: ``log(a / b)`` of each pair, `[pairs]`, in the order measured.
         a_ns, b_ns: time of every inference, `[inferences]`.
         repeats: inferences per measurement, for each side.
         device: the same by the device's clock; None for runners without a device.
+        seed: seed of the bootstrap.
     """
 
-    ratio: Interval
     ratios: NDArray[np.float64]
     a_ns: NDArray[np.int64]
     b_ns: NDArray[np.int64]
     repeats: tuple[int, int]
     device: DeviceTimes | None = None
+    seed: int = 0
+
+    @cached_property
+    def ratio(self) -> Interval:
+        """Interval of the log-ratio; computed on first use, since the import of SciPy takes long."""
+        return stats.interval(self.ratios, seed=self.seed)
 
 
 @dataclass(frozen=True)
 class DeviceTimes:
     """Times of a comparison by the device's clock: see the attributes of `PairedComparison`."""
 
-    ratio: Interval
     ratios: NDArray[np.float64]
     a_ns: NDArray[np.int64]
     b_ns: NDArray[np.int64]
+    seed: int = 0
+
+    @cached_property
+    def ratio(self) -> Interval:
+        """Interval of the log-ratio; computed on first use."""
+        return stats.interval(self.ratios, seed=self.seed)
 
 
 class _MeasuredRunner:
@@ -207,17 +218,14 @@ def compare_in_pairs(
     device = None
     if one.device and other.device:
         device_ratios = _log_ratios(one.device, other.device)
-        device_ratio = stats.interval(device_ratios, seed=seed)
-        device = DeviceTimes(
-            device_ratio, device_ratios, np.concatenate(one.device), np.concatenate(other.device)
-        )
+        device = DeviceTimes(device_ratios, np.concatenate(one.device), np.concatenate(other.device), seed)
     return PairedComparison(
-        stats.interval(ratios, seed=seed),
         ratios,
         np.concatenate(one.host),
         np.concatenate(other.host),
         (one.repeats, other.repeats),
         device,
+        seed,
     )
 
 

@@ -151,21 +151,40 @@ def over_sessions(
         seed: seed of the resampling, which is used for a single session only.
         confidence: confidence level of the interval, between 0 and 1.
     """
-    from scipy.stats import quantile_test
-    from scipy.stats import t as student
-
     if len(sessions) < 2:
         return interval(sessions[0], seed=seed, confidence=confidence)
     parts = [np.asarray(part, np.float64) for part in sessions]
     medians = np.sort([float(np.median(part)) for part in parts])
     count = len(medians)
-    ranked: Any = quantile_test(medians, q=0, p=0.5)  # SciPy's stub types its interval as a float
-    low, high = (float(end) for end in ranked.confidence_interval(confidence))
+    low, high = _rank_interval(medians, confidence)
     if math.isnan(low) or math.isnan(high):  # too few sessions
         error = float(np.std(medians, ddof=1)) / math.sqrt(count)
-        reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
+        reach = student_quantile((1 + confidence) / 2, count - 1) * error
         low, high = float(medians.mean()) - reach, float(medians.mean()) + reach
     return Interval(float(np.median(medians)), low, high, sum(part.size for part in parts), count)
+
+
+def _rank_interval(medians: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """Return the ends of the interval of the sign test; not a number if the medians are too few for it."""
+    if 2 * 0.5 ** len(medians) > 1 - confidence:  # too few for any two ranks
+        return math.nan, math.nan
+    from scipy.stats import quantile_test
+
+    ranked: Any = quantile_test(medians, q=0, p=0.5)  # SciPy's stub types its interval as a float
+    low, high = (float(end) for end in ranked.confidence_interval(confidence))
+    return low, high
+
+
+def student_quantile(share: float, freedom: int) -> float:
+    """Return the quantile of Student's t distribution, without the slow import of `scipy.stats`.
+
+    Args:
+        share: probability, between 0 and 1.
+        freedom: degrees of freedom.
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, share))
 
 
 def verdict(ratio: Interval, floor: float, *, same_within: float = SAME_WITHIN) -> Verdict:
@@ -238,8 +257,6 @@ def percentile_interval(
     Returns:
         None with too few times for the percentile (`PERCENTILE_NEEDS`) or fewer than two clusters.
     """
-    from scipy.stats import t as student
-
     count, times = len(clusters), np.concatenate([np.asarray(part, np.float64) for part in clusters])
     if count < 2 or times.size < PERCENTILE_NEEDS[q]:
         return None
@@ -248,7 +265,7 @@ def percentile_interval(
     error = math.sqrt(count / (count - 1) * float(np.square(up_to - up_to.mean()).sum())) / times.size
     # at least the error of independent times: identical clusters would give an error of zero
     error = max(error, math.sqrt(share * (1 - share) / times.size))
-    reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
+    reach = student_quantile((1 + confidence) / 2, count - 1) * error
     low, high = share - reach, share + reach
     return (
         float(np.quantile(times, low)) if low > 0 else 0.0,

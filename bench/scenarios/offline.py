@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from compress.bench.protocol import paired
-from compress.bench.protocol.stats import CONFIDENCE
+from compress.bench.protocol.stats import CONFIDENCE, student_quantile
 from compress.bench.protocol.worker import Progress
 from compress.bench.results import record
 from compress.bench.scenarios.memory_limit import (
@@ -130,7 +129,7 @@ def _throughput(label: str, batch: int, measurements: NDArray[np.int64]) -> Thro
     means = measurements.mean(axis=1)
     mean = float(means.mean())
     error = float(means.std(ddof=1)) / math.sqrt(len(means))
-    reach = float(student.ppf((1 + CONFIDENCE) / 2, len(means) - 1)) * error
+    reach = student_quantile((1 + CONFIDENCE) / 2, len(means) - 1) * error
     images = batch * 1e9
     return Throughput(
         label=label,

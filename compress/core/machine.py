@@ -8,7 +8,6 @@ from importlib import metadata
 from pathlib import Path
 
 import psutil
-import torch
 
 from compress.core.spec import Record
 
@@ -33,6 +32,8 @@ class Machine(Record):
 
 def this_machine() -> Machine:
     """Return the record of this machine."""
+    import torch  # imported here: most readers of a record measure nothing
+
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
     return Machine(
         cpu=_cpu_name(),
@@ -45,6 +46,8 @@ def this_machine() -> Machine:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result may depend on."""
+    import torch
+
     result = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for package, name in (
         ("compress-cnn", "compress"),
