@@ -82,7 +82,7 @@ def test_another_image_size_is_refused_with_both_sizes(onnx_file: Path) -> None:
 
 def test_a_network_that_is_no_classifier_is_refused(tmp_path: Path, digits: ImageData) -> None:
     to_onnx(nn.Conv2d(1, 4, 3), EXAMPLE, tmp_path / "m.onnx")
-    with pytest.raises(CompressError, match="no image classifier"):
+    with pytest.raises(CompressError, match="not an image classifier"):
         evaluate_onnx(tmp_path / "m.onnx", digits)
 
 

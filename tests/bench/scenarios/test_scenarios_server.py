@@ -225,6 +225,7 @@ def scenario(**other: object) -> Options:
     return Options.model_validate({"scenarios": (Scenario.SERVER,), "queries": 2000, **other})
 
 
+@pytest.mark.slow
 def test_the_largest_rates_are_those_of_the_md1_queue() -> None:
     networks = synthetic()
     bound_ms = 2 * md1_p99(0.7)  # so that dense holds 70% of its 500 queries a second
