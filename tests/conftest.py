@@ -77,11 +77,9 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 
 @pytest.fixture(autouse=True)
-def untouched_logging() -> Iterator[None]:
-    """Undo what a test (or the command line in its process) sets on the package's logger."""
+def default_logging() -> None:
+    """Undo what the command line, run in this process by a test before, has set on the package's logger."""
     logger = logging.getLogger("compress")
-    level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
-    yield
-    logger.setLevel(level)
-    logger.propagate, logger.handlers = propagate, handlers
+    logger.setLevel(logging.NOTSET)
+    logger.propagate, logger.handlers = True, []
     logging.disable(logging.NOTSET)

@@ -69,9 +69,9 @@ def main() -> None:
     """Run the jobs that arrive on stdin."""
     connection = Connection()
     warnings.simplefilter("ignore")
-    for package in ("compress", "export", "bench"):
-        logging.getLogger(package).addHandler(_ForwardingHandler(connection))
-        logging.getLogger(package).propagate = False
+    logger = logging.getLogger("compress")
+    logger.addHandler(_ForwardingHandler(connection))
+    logger.propagate = False
     while True:
         job = connection.receive()
         if not FORKS:
