@@ -20,6 +20,7 @@ from compress.core.errors import CompressError
 ROOT = Path(cli.__file__).parent
 
 
+@pytest.mark.slow
 def test_demo_halves_the_macs_keeps_the_accuracy_and_shows_the_commands(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "compress", "demo", "--json"],

@@ -29,6 +29,7 @@ def arguments(path: Path, *more: str) -> list[str]:
     return [*options.split(), "--out", str(path), "--networks", str(path.parent), *more]
 
 
+@pytest.mark.slow
 def test_every_comparison_has_a_row_with_its_sessions(recorded: tuple[int, Path, dict[str, Any]]) -> None:
     rows = recorded[2]["rows"]
     assert [row["candidate"] for row in rows] == ["copy", "half"]

@@ -48,6 +48,7 @@ def test_networks_trained_on_noise_are_the_recipes_dense_and_compact_ones(noise_
     assert (dense.method, compact.method, noise_runs[1].is_random) == ("dense", "scratch", True)
 
 
+@pytest.mark.slow
 def test_small_form_writes_its_rows_and_does_not_measure_them_again(
     recipe: str,
     noise_runs: NoiseRuns,

@@ -65,6 +65,7 @@ def test_compact_weights_of_scratch_and_dcff_have_the_same_shapes(recipe: str) -
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_every_variant_is_paired_with_the_dense_network(recipe: str) -> None:
     network = train_speed.Network(recipe, 4, 4)
     result = train_speed.measure_variants("small", network, ["scratch"], FORM, PEAK)
@@ -84,6 +85,7 @@ def test_small_form_is_the_default_of_a_cpu_and_bf16_that_of_a_gpu() -> None:
     assert (whole.small, whole.precision, whole.pairs) == (False, "bf16", 30)
 
 
+@pytest.mark.slow
 def test_command_line_writes_the_small_form_as_such(
     tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

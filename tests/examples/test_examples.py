@@ -64,6 +64,7 @@ def test_own_network_example_learns(tmp_path: Path) -> None:
     assert result.compact.macs < 0.51 * result.dense.macs
 
 
+@pytest.mark.slow
 def test_custom_method_example_trains_both_methods(tmp_path: Path) -> None:
     with restored_methods():
         accuracies = load_example("custom_method").main(["--epochs", "2", "--out", str(tmp_path)])

@@ -33,6 +33,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_and_resumed_is_bit_equal_to_uninterrupted(tmp_path: Path, job: Job) -> None:
     settings = ("ema=0.99", "clip_grad=5.0")
     whole, cut = tmp_path / "whole", tmp_path / "cut"

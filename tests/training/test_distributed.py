@@ -27,6 +27,7 @@ def torchrun(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_metrics_of_one_within_noise(tmp_path: Path) -> None:
     training_job.train(tmp_path / "one", epochs=3)
     ended = torchrun(tmp_path / "two", "epochs=3")

@@ -296,6 +296,7 @@ def unsteady() -> Server:
     return measure_server(networks, options, None, lambda *what: None, networks.clock)
 
 
+@pytest.mark.slow
 def test_the_ratio_of_the_rates_is_corrected_to_one_speed(unsteady: Server) -> None:
     bound_ms = 2 * md1_p99(0.7)
     compact = next(q for q in range(500, 1000) if md1_p99(q / 1000) > bound_ms)
