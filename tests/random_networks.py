@@ -273,7 +273,8 @@ def index_select(width: int, number: int) -> tuple[nn.Module, int]:
 
 @leaf
 def sliced(width: int, number: int) -> tuple[nn.Module, int]:
-    start, end = number % 2, max(2 + number % 2, width - number % 3)
+    start = min(number % 2, width - 1)
+    end = min(width, max(start + 2, width - number % 3))
     return Lambda(lambda self, x: x[:, start:end]), end - start
 
 
