@@ -72,6 +72,7 @@ def test_custom_method_example_trains_both_methods(tmp_path: Path) -> None:
     assert min(accuracies.values()) > 0.3
 
 
+@pytest.mark.slow
 def test_export_example_evaluates_its_file(tmp_path: Path) -> None:
     accuracy = load_example("train_and_export").main(["--epochs", "4", "--out", str(tmp_path / "run")])
     assert accuracy > 0.5

@@ -20,6 +20,7 @@ pass the comparison."""
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_network_with_half_the_macs_equals_the_masked_network_and_has_all_gradients(network: Network) -> None:
     model, batch = build(network), images(network, 2)
     graph = compress.trace(model, batch)

@@ -74,6 +74,7 @@ def wait_until_gone(child: psutil.Process) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_each_back_end_asked_for_is_in_the_result_that_is_written(
     two: tuple[Path, BenchResult, list[float]],
 ) -> None:

@@ -139,6 +139,7 @@ def found(narrow: Path) -> Offline:
     return swept(networks(narrow, narrow), max_batch=3)
 
 
+@pytest.mark.slow
 def test_batches_double_up_to_the_largest_one_allowed(found: Offline) -> None:
     assert [entry.batch for entry in found.batches] == [1, 2, 3]
     assert "largest batch allowed is 3" in found.stopped
