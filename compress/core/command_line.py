@@ -32,7 +32,7 @@ class Command(TyperCommand):
 
 
 class DefaultCommandGroup(TyperGroup):
-    """A group whose command `run` is called when no command is named: ``bench X`` means ``bench run X``."""
+    """A group whose command `run` is called when no command is given: ``bench X`` means ``bench run X``."""
 
     default = "run"
 

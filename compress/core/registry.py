@@ -121,7 +121,7 @@ class Registry(Mapping[str, T], Generic[T]):
             for point in entry_points(group=self.group):
                 try:
                     self._add_loaded(point.name, point.load())
-                except (Exception, SystemExit) as error:  # a script that is named by mistake ends with exit()
+                except (Exception, SystemExit) as error:  # a script registered by mistake ends with exit()
                     self.failures[point.name] = f"{point.value}: {type(error).__name__}: {error}"
 
     def _add_loaded(self, name: str, loaded: object) -> None:

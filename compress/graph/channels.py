@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -117,13 +116,3 @@ def _block(labels: Ints, node: str) -> list[CountTie]:
     index = tuple(slice(None) if d in dims else 0 for d in range(labels.ndim))
     matrix = labels[index].reshape(-1, labels.shape[dims[-1]])
     return [CountTie(tuple(matrix), node)]
-
-
-def members(dense: DensePass, channels: Channels) -> dict[int, list[tuple[str, int, int]]]:
-    """For each removable channel the parameter positions `(name, dim, index)` that are cut with it."""
-    out: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
-    for name, dim, start, width in dense.registry.dims():
-        for i, c in enumerate(channels.of_label[start : start + width]):
-            if channels.removable[c]:
-                out[int(c)].append((name, dim, i))
-    return out
